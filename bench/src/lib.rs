@@ -1,0 +1,1 @@
+//! Data generation, benchmark runs and micro benches.

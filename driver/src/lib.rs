@@ -1,0 +1,1 @@
+//! The driver: the job machine, its shell, results, and the user's library.

@@ -1,0 +1,1 @@
+//! Executor and worker: core threads, attempts, memory, the daemon of a host.

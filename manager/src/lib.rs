@@ -1,0 +1,1 @@
+//! The cluster manager: nodes, leases, queues, placement and its journal.

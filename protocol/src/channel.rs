@@ -1,0 +1,94 @@
+//! How this project makes gRPC channels and servers: limits, keep-alive and deadlines in one place.
+
+use std::time::Duration;
+
+use firesteel_base::{UserError, version};
+use tonic::transport::{Channel, Endpoint, Server};
+use tonic::{Code, Status};
+
+/// The largest message either side takes, in bytes. A stage's plan is the largest thing sent.
+pub const MESSAGE_BYTES_MAX: usize = 512 << 20;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(5);
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+const WINDOW_BYTES: u32 = 4 << 20;
+
+/// Connects to `address` (`host:port`, with or without `http://`), or says what is not there.
+///
+/// # Errors
+/// When the address makes no sense, or nothing answers at it within five seconds.
+pub async fn connect(role: &str, address: &str) -> Result<Channel, UserError> {
+    let endpoint = endpoint(role, address)?;
+    endpoint.connect().await.map_err(|fault| {
+        UserError::new(format!("cannot reach the {role} at {address}"))
+            .detail(root_cause(&fault))
+            .hint(format!("is the {role} running there, and is the address right?"))
+    })
+}
+
+fn endpoint(role: &str, address: &str) -> Result<Endpoint, UserError> {
+    let uri = if address.contains("://") { address.to_owned() } else { format!("http://{address}") };
+    let endpoint = Endpoint::from_shared(uri).map_err(|_| {
+        UserError::new(format!("'{address}' is not the address of a {role}"))
+            .hint("write it as host:port, for example 127.0.0.1:7400")
+    })?;
+    Ok(endpoint
+        .connect_timeout(CONNECT_TIMEOUT)
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
+        .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
+        .keep_alive_while_idle(true)
+        .initial_stream_window_size(WINDOW_BYTES)
+        .initial_connection_window_size(WINDOW_BYTES))
+}
+
+/// A server with this project's settings.
+#[must_use]
+pub fn server() -> Server {
+    Server::builder()
+        .tcp_nodelay(true)
+        .http2_keepalive_interval(Some(KEEP_ALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
+        .initial_stream_window_size(WINDOW_BYTES)
+        .initial_connection_window_size(WINDOW_BYTES)
+}
+
+/// Refuses a peer of another wire version, naming both.
+///
+/// # Errors
+/// When the versions differ.
+pub fn check_version(peer: &str, wire: u32, release: &str) -> Result<(), Status> {
+    if wire == version::WIRE {
+        return Ok(());
+    }
+    Err(Status::failed_precondition(format!(
+        "this {peer} speaks wire version {wire} (release {}), but version {} is spoken here (release {}): \
+         install the same release on both",
+        if release.is_empty() { "unknown" } else { release },
+        version::WIRE,
+        version::RELEASE,
+    )))
+}
+
+/// What a status of a call tells a person.
+#[must_use]
+pub fn user_error(role: &str, address: &str, status: &Status) -> UserError {
+    match status.code() {
+        Code::Unavailable => UserError::new(format!("lost the connection to the {role} at {address}"))
+            .detail(status.message())
+            .hint(format!("is the {role} still running?")),
+        Code::DeadlineExceeded => {
+            UserError::new(format!("the {role} at {address} did not answer in time")).detail(status.message())
+        }
+        _ => UserError::new(status.message()),
+    }
+}
+
+fn root_cause(fault: &dyn std::error::Error) -> String {
+    let mut cause = fault;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    cause.to_string()
+}

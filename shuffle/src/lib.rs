@@ -1,0 +1,1 @@
+//! Shuffle: the block format, writing, storing, serving and fetching.

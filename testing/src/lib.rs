@@ -1,0 +1,1 @@
+//! Test drivers: process clusters, oracles and sqllogictest runners.
