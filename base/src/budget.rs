@@ -187,7 +187,8 @@ impl State {
 }
 
 fn refusal(state: &State, holder: &str, asked: u64, limit: u64) -> OutOfBudget {
-    let mut largest: Vec<_> = state.by_holder.iter().map(|(name, bytes)| (name.to_string(), *bytes)).collect();
+    let mut largest: Vec<_> =
+        state.by_holder.iter().map(|(name, bytes)| (name.to_string(), *bytes)).collect();
     largest.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
     largest.truncate(HOLDERS_NAMED_MAX);
     OutOfBudget { holder: holder.to_owned(), asked, used: state.used, limit, largest }

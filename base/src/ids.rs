@@ -247,7 +247,9 @@ mod tests {
 
     #[test]
     fn what_is_no_key_is_refused_by_name() {
-        for text in ["", "7", "job", "jobx", "job7/s2/p14", "job7/s2/p14/a", "job7/p14/s2/a1", "job-1/s0/p0/a0"] {
+        for text in
+            ["", "7", "job", "jobx", "job7/s2/p14", "job7/s2/p14/a", "job7/p14/s2/a1", "job-1/s0/p0/a0"]
+        {
             assert!(text.parse::<AttemptKey>().is_err(), "{text}");
         }
         let fault = "job7/s2".parse::<AttemptKey>().unwrap_err();

@@ -6,8 +6,10 @@
 //! Invariant: this crate depends on no other crate of the project, and on neither Arrow, DataFusion nor tonic.
 
 pub mod budget;
+pub mod config;
 pub mod error;
 pub mod ids;
+pub mod telemetry;
 pub mod time;
 pub mod units;
 pub mod version;

@@ -1,0 +1,30 @@
+//! Configuration: what an operator writes, and what the program then works with.
+//!
+//! Each place a setting can come from is read into a raw [`Layer`]: some keys, as text, each with its [`Source`]. The
+//! layers are laid over one another in the order default, file, environment, flag, and resolved once into a
+//! [`Config`]: no `Option`, units in the types, relations between keys proven. *All* faults of all layers are reported
+//! together.
+//!
+//! [`KEYS`] is the one table of keys. Resolution, `firesteel config` and the reference page ([`reference_page`]) are
+//! made from it.
+
+mod error;
+mod kind;
+mod layer;
+mod reference;
+mod resolve;
+mod settings;
+mod table;
+mod value;
+
+pub use error::{ConfigError, Fault};
+pub use kind::Kind;
+pub use layer::{Flag, Layer, Source};
+pub use reference::reference_page;
+pub use resolve::{Entry, Inputs, SYSTEM_FILE, load};
+pub use settings::{
+    Auto, ClientSettings, Config, CoreLoop, ExecutorSettings, HostPort, LocalSettings, LogFormat,
+    LogSettings, ManagerSettings, WorkerSettings,
+};
+pub use table::{KEYS, Key, SECTIONS, Section};
+pub use value::Value;

@@ -1,0 +1,208 @@
+//! The resolved form.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use super::resolve::Entry;
+use crate::ByteSize;
+
+/// A configuration in which every key has its value.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// The manager daemon.
+    pub manager: ManagerSettings,
+    /// The worker daemon.
+    pub worker: WorkerSettings,
+    /// Executors.
+    pub executor: ExecutorSettings,
+    /// Local mode.
+    pub local: LocalSettings,
+    /// Commands that talk to a cluster.
+    pub client: ClientSettings,
+    /// Logging.
+    pub log: LogSettings,
+    /// Every key with its value and where that was written, in the order of the table.
+    pub entries: Vec<Entry>,
+}
+
+/// `[manager]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ManagerSettings {
+    /// Where to listen.
+    pub bind: HostPort,
+    /// How often workers and drivers report. At most a third of either time-out.
+    pub heartbeat: Duration,
+    /// After how long a silent worker is lost.
+    pub node_timeout: Duration,
+    /// After how long a silent driver is lost.
+    pub driver_timeout: Duration,
+}
+
+/// `[worker]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorkerSettings {
+    /// The worker's name.
+    pub id: Auto<String>,
+    /// Where the manager is.
+    pub manager: HostPort,
+    /// Where to listen.
+    pub bind: HostPort,
+    /// The host's name or address for others.
+    pub advertise: Auto<String>,
+    /// The rack it stands in, or empty.
+    pub rack: String,
+    /// How many executors to start.
+    pub executors: Auto<u32>,
+    /// Core threads of all executors.
+    pub cores: Auto<u32>,
+    /// Cores kept free of tasks.
+    pub control_cores: Auto<u32>,
+    /// Whether both hardware threads of a core are used.
+    pub smt: bool,
+    /// Memory of all executors.
+    pub memory: Auto<ByteSize>,
+    /// Folders for what does not fit in memory; at least one.
+    pub scratch: Vec<PathBuf>,
+    /// Deaths of an executor within the window after which it is left down.
+    pub executor_restarts: u32,
+    /// The time over which those are counted.
+    pub executor_restart_window: Duration,
+}
+
+/// `[executor]`
+#[derive(Debug, Clone, PartialEq)]
+pub struct ExecutorSettings {
+    /// The loop of its core threads.
+    pub core_loop: CoreLoop,
+    /// The part of its memory that blocks may fill.
+    pub block_memory_fraction: f64,
+}
+
+/// `[local]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LocalSettings {
+    /// Core threads.
+    pub cores: Auto<u32>,
+    /// Memory.
+    pub memory: Auto<ByteSize>,
+    /// Folder for what does not fit.
+    pub scratch: Auto<String>,
+}
+
+/// `[client]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientSettings {
+    /// The manager to talk to.
+    pub manager: Auto<HostPort>,
+}
+
+/// `[log]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogSettings {
+    /// Directives for what is logged.
+    pub level: Auto<String>,
+    /// How it is logged.
+    pub format: LogFormat,
+}
+
+/// A value that the program finds out by itself unless it is set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Auto<T> {
+    /// The program finds it out.
+    Auto,
+    /// It is set.
+    Set(T),
+}
+
+impl<T> Auto<T> {
+    /// The value, when it is set.
+    pub fn set(self) -> Option<T> {
+        match self {
+            Self::Auto => None,
+            Self::Set(value) => Some(value),
+        }
+    }
+}
+
+/// The loop that a core thread runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CoreLoop {
+    /// The best that the machine allows.
+    Auto,
+    /// tokio's current-thread runtime.
+    Tokio,
+    /// The same with an io_uring in its loop.
+    TokioUring,
+}
+
+impl CoreLoop {
+    pub(super) fn from_word(word: &str) -> Option<Self> {
+        Some(match word {
+            "auto" => Self::Auto,
+            "tokio" => Self::Tokio,
+            "tokio-uring" => Self::TokioUring,
+            _ => return None,
+        })
+    }
+}
+
+/// How log lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl LogFormat {
+    pub(super) fn from_word(word: &str) -> Option<Self> {
+        Some(match word {
+            "text" => Self::Text,
+            "json" => Self::Json,
+            _ => return None,
+        })
+    }
+}
+
+/// A host name or address, and a port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostPort {
+    /// Name or address; an IPv6 address without its brackets.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+}
+
+/// A text that is no `host:port`.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("'{0}' is not an address of the form host:port")]
+pub struct ParseHostPortError(String);
+
+impl FromStr for HostPort {
+    type Err = ParseHostPortError;
+
+    fn from_str(text: &str) -> Result<Self, ParseHostPortError> {
+        let fault = || ParseHostPortError(text.to_owned());
+        let (host, port) = text.rsplit_once(':').ok_or_else(fault)?;
+        let port = port.parse().map_err(|_| fault())?;
+        let bracketed = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+        let host = bracketed.unwrap_or(host);
+        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+        let is_name = !host.is_empty() && host.chars().all(allowed);
+        let is_v6 = bracketed.is_some() && host.parse::<std::net::Ipv6Addr>().is_ok();
+        if is_name || is_v6 { Ok(Self { host: host.to_owned(), port }) } else { Err(fault()) }
+    }
+}
+
+impl fmt::Display for HostPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! The one table of keys.
+
+use std::time::Duration;
+
+use super::kind::Kind;
+use crate::ByteSize;
+
+/// A group of keys: a `[table]` of the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Section {
+    /// Its name.
+    pub name: &'static str,
+    /// What it is about.
+    pub help: &'static str,
+}
+
+/// One setting.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Key {
+    /// Section and name: `worker.cores`.
+    pub name: &'static str,
+    /// The default, as it would be written.
+    pub default: &'static str,
+    /// What it may be.
+    pub kind: Kind,
+    /// What it does, for an operator.
+    pub help: &'static str,
+}
+
+impl Key {
+    /// The key of that dotted name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<&'static Self> {
+        KEYS.iter().find(|key| key.name == name)
+    }
+
+    /// The section that it belongs to.
+    #[must_use]
+    pub fn section(&self) -> &'static str {
+        self.name.split_once('.').map_or(self.name, |(section, _)| section)
+    }
+
+    /// The environment variable that sets it.
+    #[must_use]
+    pub fn variable(&self) -> String {
+        format!("FIRESTEEL_{}", self.name.replace('.', "_").to_ascii_uppercase())
+    }
+}
+
+/// The sections, in the order in which they are shown.
+pub const SECTIONS: [Section; 6] = [
+    Section { name: "manager", help: "The cluster manager, `firesteel manager`." },
+    Section { name: "worker", help: "The daemon of a host, `firesteel worker`." },
+    Section { name: "executor", help: "Executors, the processes that a worker starts to run tasks." },
+    Section { name: "local", help: "Local mode: queries that run inside the command itself." },
+    Section { name: "client", help: "Commands that talk to a cluster." },
+    Section { name: "log", help: "What is logged to standard error." },
+];
+
+const MILLIS_100: Duration = Duration::from_millis(100);
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3600);
+const MEMORY: Kind = Kind::Size(ByteSize(64 << 20), ByteSize(64 << 40));
+const CORES: Kind = Kind::Count(1, 4096);
+
+/// Every key, by section.
+pub const KEYS: &[Key] = &[
+    Key {
+        name: "manager.bind",
+        default: "0.0.0.0:7400",
+        kind: Kind::Listen,
+        help: "The address on which the manager listens for workers, drivers and clients.",
+    },
+    Key {
+        name: "manager.heartbeat",
+        default: "1s",
+        kind: Kind::Duration(MILLIS_100, MINUTE),
+        help: "How often workers and drivers report to the manager. At most a third of either time-out below.",
+    },
+    Key {
+        name: "manager.node_timeout",
+        default: "15s",
+        kind: Kind::Duration(SECOND, HOUR),
+        help: "A worker that has been silent for this long is lost: its executors' work is run again elsewhere.",
+    },
+    Key {
+        name: "manager.driver_timeout",
+        default: "15s",
+        kind: Kind::Duration(SECOND, HOUR),
+        help: "A driver that has been silent for this long is lost: its leases end and its job fails.",
+    },
+    Key {
+        name: "worker.id",
+        default: "auto",
+        kind: Kind::OrAuto(&Kind::Name),
+        help: "The worker's name in the cluster, used by no other worker. auto: the host's name.",
+    },
+    Key {
+        name: "worker.manager",
+        default: "127.0.0.1:7400",
+        kind: Kind::Address,
+        help: "Where the worker finds the manager.",
+    },
+    Key {
+        name: "worker.bind",
+        default: "0.0.0.0:7410",
+        kind: Kind::Listen,
+        help: "The address on which the worker serves results of cluster-mode jobs. Its executors listen on free \
+               ports of the same host address.",
+    },
+    Key {
+        name: "worker.advertise",
+        default: "auto",
+        kind: Kind::OrAuto(&Kind::Text),
+        help: "The host name or address under which others reach this host. auto: the address from which the \
+               worker reaches the manager.",
+    },
+    Key {
+        name: "worker.rack",
+        default: "",
+        kind: Kind::Text,
+        help: "The rack that the host stands in; tasks are placed near their input. Empty: not known.",
+    },
+    Key {
+        name: "worker.executors",
+        default: "auto",
+        kind: Kind::OrAuto(&Kind::Count(1, 1024)),
+        help: "How many executors to start. auto: one per NUMA node.",
+    },
+    Key {
+        name: "worker.cores",
+        default: "auto",
+        kind: Kind::OrAuto(&CORES),
+        help: "Core threads of the whole worker, shared out among its executors. auto: every core that is not \
+               kept for the control plane.",
+    },
+    Key {
+        name: "worker.control_cores",
+        default: "auto",
+        kind: Kind::OrAuto(&Kind::Count(0, 64)),
+        help: "Cores kept free of tasks, for the control plane and the operating system. auto: by the size of the host.",
+    },
+    Key {
+        name: "worker.smt",
+        default: "false",
+        kind: Kind::Switch,
+        help: "Whether both hardware threads of a core get a core thread.",
+    },
+    Key {
+        name: "worker.memory",
+        default: "auto",
+        kind: Kind::OrAuto(&MEMORY),
+        help: "Memory of the whole worker, shared out among its executors. auto: most of the host's.",
+    },
+    Key {
+        name: "worker.scratch",
+        default: "/var/tmp/firesteel",
+        kind: Kind::Folders,
+        help: "Folders for blocks and spilled state that do not fit in memory, and for results of cluster-mode jobs. \
+               Give one on each local disk.",
+    },
+    Key {
+        name: "worker.executor_restarts",
+        default: "5",
+        kind: Kind::Count(0, 1000),
+        help: "How often within `worker.executor_restart_window` an executor that died is started again. One more \
+               death in that time leaves it down.",
+    },
+    Key {
+        name: "worker.executor_restart_window",
+        default: "5m",
+        kind: Kind::Duration(SECOND, HOUR),
+        help: "The time over which deaths of an executor are counted.",
+    },
+    Key {
+        name: "executor.core_loop",
+        default: "auto",
+        kind: Kind::Choice(&["auto", "tokio", "tokio-uring"]),
+        help: "The loop that a core thread runs. auto: tokio-uring where the kernel allows io_uring, else tokio.",
+    },
+    Key {
+        name: "executor.block_memory_fraction",
+        default: "0.4",
+        kind: Kind::Fraction(0.05, 0.9),
+        help: "The part of an executor's memory that shuffle blocks may fill before the coldest go to files.",
+    },
+    Key {
+        name: "local.cores",
+        default: "auto",
+        kind: Kind::OrAuto(&CORES),
+        help: "Core threads of local mode. auto: one for each core that the process may use.",
+    },
+    Key {
+        name: "local.memory",
+        default: "auto",
+        kind: Kind::OrAuto(&MEMORY),
+        help: "Memory of local mode. What does not fit is spilled. auto: most of the machine's.",
+    },
+    Key {
+        name: "local.scratch",
+        default: "auto",
+        kind: Kind::OrAuto(&Kind::Text),
+        help: "The folder for spilled state and blocks of local mode. auto: the system's folder for temporary files.",
+    },
+    Key {
+        name: "client.manager",
+        default: "auto",
+        kind: Kind::OrAuto(&Kind::Address),
+        help: "The manager that commands talk to. auto: 127.0.0.1:7400, except that `firesteel sql` runs locally. \
+               The environment variable FIRESTEEL_MANAGER sets it too.",
+    },
+    Key {
+        name: "log.level",
+        default: "auto",
+        kind: Kind::OrAuto(&Kind::Filter),
+        help: "What is logged. auto: info in daemons, warn in commands.",
+    },
+    Key {
+        name: "log.format",
+        default: "text",
+        kind: Kind::Choice(&["text", "json"]),
+        help: "How it is logged: lines of text, or one JSON object a line.",
+    },
+];
