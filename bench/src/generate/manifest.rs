@@ -1,0 +1,104 @@
+//! What a generated folder holds, written down beside the files.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::options::Compression;
+use super::table::Table;
+
+/// The generator of the rows; another version may make other rows.
+pub(super) const GENERATOR: &str = "tpchgen 4.0.0";
+
+/// Everything that decides what the files of a folder hold.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recipe {
+    /// The benchmark, `tpch`.
+    pub benchmark: String,
+    /// The scale factor.
+    pub scale: f64,
+    /// Files a table at most.
+    pub files: u32,
+    /// Rows a row group at most.
+    pub row_group_rows: u64,
+    /// How pages are compressed.
+    pub compression: Compression,
+    /// The generator of the rows and its version.
+    pub generator: String,
+}
+
+/// `manifest.json`: the recipe, and what came of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// What was asked for.
+    pub recipe: Recipe,
+    /// The release of Firesteel that wrote the files.
+    pub release: String,
+    /// The tables by name.
+    pub tables: BTreeMap<String, TableEntry>,
+}
+
+/// A table of a [`Manifest`].
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TableEntry {
+    /// Rows in all its files.
+    pub rows: u64,
+    /// Bytes of all its files.
+    pub bytes: u64,
+    /// Its files, in the order of their rows.
+    pub files: Vec<FileEntry>,
+}
+
+/// A file of a [`TableEntry`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileEntry {
+    /// Its path relative to the folder.
+    pub path: String,
+    /// Its rows.
+    pub rows: u64,
+    /// Its bytes.
+    pub bytes: u64,
+}
+
+impl Manifest {
+    pub(super) fn new(recipe: Recipe, files: Vec<(Table, FileEntry)>) -> Self {
+        let mut tables = BTreeMap::<String, TableEntry>::new();
+        for (table, file) in files {
+            let entry = tables.entry(table.name().to_owned()).or_default();
+            entry.rows += file.rows;
+            entry.bytes += file.bytes;
+            entry.files.push(file);
+        }
+        for entry in tables.values_mut() {
+            entry.files.sort_by(|a, b| a.path.cmp(&b.path));
+        }
+        Self { recipe, release: firesteel_base::version::RELEASE.to_owned(), tables }
+    }
+
+    /// Bytes of all files.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.tables.values().map(|table| table.bytes).sum()
+    }
+
+    /// All files.
+    pub fn files(&self) -> impl Iterator<Item = &FileEntry> {
+        self.tables.values().flat_map(|table| &table.files)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_generator_named_is_the_one_that_is_linked() {
+        let lock = include_str!("../../../Cargo.lock");
+        let (name, version) = GENERATOR.split_once(' ').unwrap();
+        assert!(lock.contains(&format!("name = \"{name}\"\nversion = \"{version}\"\n")));
+    }
+}
