@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use firesteel_base::{UserError, version};
-use tonic::transport::{Channel, Endpoint, Server};
+use tonic::transport::{Endpoint, Server};
 use tonic::{Code, Status};
+
+pub use tonic::transport::Channel;
 
 /// The largest message either side takes, in bytes. A stage's plan is the largest thing sent.
 pub const MESSAGE_BYTES_MAX: usize = 512 << 20;
@@ -83,6 +85,15 @@ pub fn user_error(role: &str, address: &str, status: &Status) -> UserError {
         }
         _ => UserError::new(status.message()),
     }
+}
+
+/// Whether a call failed because the peer is not there or is of another version, rather than because of what was asked.
+#[must_use]
+pub fn is_unreachable(status: &Status) -> bool {
+    matches!(
+        status.code(),
+        Code::Unavailable | Code::DeadlineExceeded | Code::FailedPrecondition | Code::Unimplemented
+    )
 }
 
 fn root_cause(fault: &dyn std::error::Error) -> String {
