@@ -1,0 +1,53 @@
+//! An attempt, from its launch to its last report.
+//!
+//! ```text
+//!              first report                 finished, failed, lost
+//!   Launched ---------------> Started ------------------------------> (forgotten)
+//!      |                         |                                         ^
+//!      +------ cancelled --------+-----------> Cancelling -----------------+
+//! ```
+//!
+//! A cancelled attempt holds its slot until the executor says that it has ended.
+
+use firesteel_base::{AttemptKey, LeaseId};
+
+use super::Life;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum AttemptState {
+    Launched,
+    Started,
+    Cancelling,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Attempt {
+    pub key: AttemptKey,
+    pub life: Life,
+    pub lease: LeaseId,
+    pub state: AttemptState,
+    pub rows: u64,
+    pub bytes: u64,
+}
+
+impl Attempt {
+    pub fn launched(key: AttemptKey, life: Life, lease: LeaseId) -> Self {
+        Self { key, life, lease, state: AttemptState::Launched, rows: 0, bytes: 0 }
+    }
+
+    /// The executor has said that it runs.
+    pub fn start(&mut self) {
+        self.state = match self.state {
+            AttemptState::Launched | AttemptState::Started => AttemptState::Started,
+            AttemptState::Cancelling => AttemptState::Cancelling,
+        };
+    }
+
+    /// True while its outcome is still wanted.
+    pub fn counts(&self) -> bool {
+        match self.state {
+            AttemptState::Launched | AttemptState::Started => true,
+            AttemptState::Cancelling => false,
+        }
+    }
+}

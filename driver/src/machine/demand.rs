@@ -1,0 +1,140 @@
+//! What the manager was told that a stage needs, and when it must be told anew.
+//!
+//! ```text
+//!             tasks need slots                     granted              all granted, or not needed any more
+//!   nothing ------------------> demanded(n tasks) --------> demanded(n - granted) ------------------> nothing
+//! ```
+//!
+//! The manager takes what it grants off the demand. So what it believes is known here, and it is told only when that
+//! is not what is needed: a demand that crosses a grant on its way does no harm but a slot lent and given back.
+
+use std::collections::BTreeSet;
+
+use firesteel_base::{ExecutorId, Timestamp};
+
+use super::effect::{Demand, Effect};
+use super::job::JobMachine;
+use super::stage::{Stage, StageState};
+
+#[derive(Debug, Default)]
+pub(super) struct DemandState {
+    /// Tasks that the manager still means to find slots for.
+    believed: u32,
+    last: Option<Demand>,
+    /// It granted more than it was thought to believe.
+    surprised: bool,
+    /// Since when tasks wait for slots without getting any.
+    pub waiting_since: Option<Timestamp>,
+}
+
+impl DemandState {
+    /// The manager lends `tasks` slots.
+    pub fn granted(&mut self, now: Timestamp, tasks: u32) {
+        self.surprised |= tasks > self.believed;
+        self.believed = self.believed.saturating_sub(tasks);
+        self.waiting_since = self.waiting_since.map(|_| now);
+    }
+
+    /// The manager knows nothing of it any more.
+    pub fn forgotten(&mut self) {
+        self.believed = 0;
+        self.last = None;
+    }
+
+    pub fn is_open(&self) -> bool {
+        self.believed > 0
+    }
+
+    /// True when any executor was excluded in what was said last.
+    pub fn excludes(&self) -> bool {
+        self.last.as_ref().is_some_and(|demand| !demand.excluded.is_empty())
+    }
+
+    /// The demand to be sent so that the manager believes `demand`, if it does not already.
+    fn update(&mut self, now: Timestamp, demand: Demand) -> Option<Demand> {
+        let surprised = std::mem::take(&mut self.surprised);
+        self.waiting_since = (demand.tasks > 0).then(|| self.waiting_since.unwrap_or(now));
+        let nothing = demand.tasks == 0 && self.believed == 0;
+        let known = demand.tasks == self.believed
+            && self.last.as_ref().is_some_and(|l| l.excluded == demand.excluded && l.inputs == demand.inputs);
+        if !surprised && (nothing || known) {
+            return None;
+        }
+        self.believed = demand.tasks;
+        self.last = Some(demand.clone());
+        Some(demand)
+    }
+}
+
+impl JobMachine {
+    /// Tells the manager of every stage whose need is not what it believes.
+    pub(super) fn sync_demands(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
+        for index in 0..self.stages.len() {
+            let demand = self.demand_of(index);
+            effects.extend(self.stages[index].demand.update(now, demand).map(Effect::Demand));
+        }
+    }
+
+    /// Withdraws all demands.
+    pub(super) fn withdraw_demands(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
+        for stage in &mut self.stages {
+            let nothing = bare_demand(stage, 0);
+            effects.extend(stage.demand.update(now, nothing).map(Effect::Demand));
+        }
+    }
+
+    fn demand_of(&self, index: usize) -> Demand {
+        let stage = &self.stages[index];
+        let tasks = match stage.state {
+            StageState::Running => u32::try_from(stage.pending().len()).expect("tasks are numbered in 32 bits"),
+            StageState::Blocked | StageState::Complete | StageState::Released => 0,
+        };
+        let mut demand = bare_demand(stage, tasks);
+        if tasks > 0 {
+            demand.inputs = stage.places.totals().to_vec();
+            demand.excluded = self.useless_executors(stage).into_iter().collect();
+        }
+        demand
+    }
+
+    /// Executors whose slots no pending task of the stage would take.
+    fn useless_executors(&self, stage: &Stage) -> BTreeSet<ExecutorId> {
+        let mut useless = self.excluded(stage);
+        let mut pending = stage.pending().iter().map(|&task| stage.tasks[task as usize].avoid.as_ref());
+        if let Some(Some(avoided)) = pending.next()
+            && self.can_avoid(stage, avoided)
+            && pending.all(|other| other == Some(avoided))
+        {
+            useless.insert(avoided.clone());
+        }
+        useless
+    }
+
+    /// Executors on which the stage has failed too often; none when nothing would be left.
+    pub(super) fn excluded(&self, stage: &Stage) -> BTreeSet<ExecutorId> {
+        let limit = self.policy.failures_per_executor_max;
+        let failing = stage.failures.iter().filter(|&(_, &failures)| failures >= limit);
+        let failing: BTreeSet<_> = failing.map(|(executor, _)| executor.clone()).collect();
+        if self.executors.is_subset(&failing) { BTreeSet::new() } else { failing }
+    }
+
+    /// True when there is an executor other than `avoided` that the stage may use.
+    pub(super) fn can_avoid(&self, stage: &Stage, avoided: &ExecutorId) -> bool {
+        let excluded = self.excluded(stage);
+        self.executors.iter().any(|executor| executor != avoided && !excluded.contains(executor))
+    }
+}
+
+fn bare_demand(stage: &Stage, tasks: u32) -> Demand {
+    let plan = &stage.plan;
+    Demand {
+        stage: plan.id,
+        tasks,
+        cores_per_task: plan.cores_per_task(),
+        memory_per_task: plan.memory_per_task,
+        inputs: Vec::new(),
+        output: plan.output,
+        output_bytes: plan.estimated_bytes,
+        excluded: Vec::new(),
+    }
+}

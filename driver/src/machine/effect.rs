@@ -1,0 +1,120 @@
+//! What a job wants done.
+
+use std::sync::Arc;
+
+use firesteel_base::{AttemptKey, ExecutorId, LeaseId, StageId, UserError};
+
+use super::{Life, MapOutput, OutputKind};
+
+/// Something to be done by the shell, in the order in which it was said.
+#[derive(Debug, Clone)]
+pub enum Effect {
+    /// Tell the manager what this stage needs; replaces what was said of it before.
+    Demand(Demand),
+    /// Start an attempt.
+    Launch(Launch),
+    /// Stop an attempt.
+    CancelAttempt {
+        /// The attempt.
+        attempt: AttemptKey,
+        /// Where it runs.
+        life: Life,
+        /// Why.
+        reason: String,
+    },
+    /// Forget the blocks of one attempt.
+    FreeAttempt {
+        /// The attempt.
+        attempt: AttemptKey,
+        /// Where they are.
+        life: Life,
+    },
+    /// Forget the blocks of a stage.
+    FreeStage {
+        /// The stage.
+        stage: StageId,
+        /// Where some are.
+        lives: Vec<Life>,
+    },
+    /// Give slots back.
+    ReleaseSlots {
+        /// The loan.
+        lease: LeaseId,
+        /// How many of its slots.
+        tasks: u32,
+    },
+    /// The result can be read: for each task of the result stage, what it wrote. Sent again when a part of it had to
+    /// be run again.
+    ResultReady(Vec<Arc<MapOutput>>),
+    /// It is decided how the job ends: whoever waits for the result is told now.
+    Settled(Outcome),
+    /// The job has ended and everything was given back: forget its blocks wherever it was, and tell the manager.
+    Close {
+        /// How it ended.
+        outcome: Outcome,
+        /// Rows of the result.
+        rows: u64,
+        /// Executors that may hold something of it.
+        lives: Vec<Life>,
+    },
+}
+
+/// What a stage needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Demand {
+    /// The stage.
+    pub stage: StageId,
+    /// Tasks that still need a slot; 0 withdraws the demand.
+    pub tasks: u32,
+    /// Core threads a task needs.
+    pub cores_per_task: u32,
+    /// Memory a task needs, 0: the executor's to decide.
+    pub memory_per_task: u64,
+    /// Where the input lies, and how many bytes.
+    pub inputs: Vec<(ExecutorId, u64)>,
+    /// How the stage's rows are divided.
+    pub output: OutputKind,
+    /// Bytes it is expected to write, 0 when unknown.
+    pub output_bytes: u64,
+    /// Executors that it must not get.
+    pub excluded: Vec<ExecutorId>,
+}
+
+/// An attempt to be started.
+#[derive(Debug, Clone)]
+pub struct Launch {
+    /// Its key.
+    pub attempt: AttemptKey,
+    /// The loan whose slot it uses.
+    pub lease: LeaseId,
+    /// Where.
+    pub life: Life,
+    /// The first partition of the stage's plan that it drives.
+    pub first_partition: u32,
+    /// How many it drives.
+    pub lanes: u32,
+    /// What it reads.
+    pub inputs: Vec<StageInputs>,
+    /// Its share of memory, 0: the executor's to decide.
+    pub memory_bytes: u64,
+}
+
+/// All committed output of an input stage, ordered by task.
+#[derive(Debug, Clone)]
+pub struct StageInputs {
+    /// The stage.
+    pub stage: StageId,
+    /// One for each task.
+    pub outputs: Arc<[Arc<MapOutput>]>,
+}
+
+/// How a job ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// Its result was read to the end.
+    Succeeded,
+    /// It could not be done.
+    Failed(UserError),
+    /// Someone stopped it; says who or why.
+    Cancelled(String),
+}

@@ -1,0 +1,126 @@
+//! What happens to a job.
+
+use firesteel_base::{AttemptKey, ExecutorId, LeaseId, StageId, UserError};
+
+use super::{AttemptFailure, BlockSize, Life};
+
+/// Something that happened. Reports carry the life of the executor they came from; what no longer fits is stale and
+/// changes nothing.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// The job may start: nothing is launched or demanded before.
+    Begin,
+    /// Executors that are up now. Sent before `Begin` and whenever they change.
+    ClusterChanged {
+        /// All of them.
+        executors: Vec<ExecutorId>,
+    },
+    /// The manager lends slots.
+    Granted {
+        /// The loan.
+        lease: LeaseId,
+        /// The stage it is for.
+        stage: StageId,
+        /// Where the slots are.
+        life: Life,
+        /// Attempts that may run at a time.
+        tasks: u32,
+    },
+    /// The manager asks for slots back, as soon as their attempts end.
+    Revoked {
+        /// The loan.
+        lease: LeaseId,
+        /// How many of its slots.
+        tasks: u32,
+    },
+    /// No executor of the cluster can ever hold a task of this stage.
+    DemandRefused {
+        /// The stage.
+        stage: StageId,
+        /// Why.
+        reason: String,
+    },
+    /// An attempt began to run.
+    AttemptStarted {
+        /// The attempt.
+        attempt: AttemptKey,
+        /// Who says so.
+        life: Life,
+    },
+    /// What an attempt has written so far.
+    AttemptProgress {
+        /// The attempt.
+        attempt: AttemptKey,
+        /// Who says so.
+        life: Life,
+        /// Rows so far.
+        rows: u64,
+        /// Bytes so far.
+        bytes: u64,
+    },
+    /// An attempt has written and committed all of its output.
+    AttemptFinished {
+        /// The attempt.
+        attempt: AttemptKey,
+        /// Who says so, and holds the output.
+        life: Life,
+        /// For each lane, what it wrote for each partition.
+        lanes: Vec<Vec<BlockSize>>,
+    },
+    /// An attempt has ended without an output.
+    AttemptFailed {
+        /// The attempt.
+        attempt: AttemptKey,
+        /// Who says so.
+        life: Life,
+        /// What went wrong.
+        failure: AttemptFailure,
+    },
+    /// An executor is gone for good, with its attempts and its blocks.
+    ExecutorGone {
+        /// The executor.
+        life: Life,
+        /// Why.
+        reason: String,
+    },
+    /// The connection to an executor broke: attempts and blocks there are gone, but it may be used again.
+    LinkLost {
+        /// The executor.
+        life: Life,
+        /// Why.
+        reason: String,
+    },
+    /// The first rows of this task's result were handed out.
+    ResultBegun {
+        /// The task of the result stage.
+        task: u32,
+    },
+    /// All of this task's result was handed out.
+    ResultTaskRead {
+        /// The task of the result stage.
+        task: u32,
+    },
+    /// All of the result was handed out.
+    ResultRead,
+    /// A block of the result could not be read.
+    ResultFetchFailed {
+        /// The attempt that wrote it.
+        producer: AttemptKey,
+        /// What went wrong.
+        error: UserError,
+    },
+    /// Someone wants the job to stop.
+    Cancel {
+        /// Who, or why.
+        reason: String,
+    },
+    /// The manager has been away and is back: leases and demands of before mean nothing to it any more.
+    ManagerBack,
+    /// The manager is away for good.
+    ManagerLost {
+        /// What is told to the user.
+        error: UserError,
+    },
+    /// Time has passed; see [`next_deadline`](super::JobMachine::next_deadline).
+    Tick,
+}

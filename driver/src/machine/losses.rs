@@ -1,0 +1,218 @@
+//! What is gone: executors, connections, blocks. What was lost is run again only when somebody still reads it; that
+//! is not decided here but by [`schedule`](super::schedule), from what is wanted and what is there.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use firesteel_base::{AttemptKey, TaskKey, Timestamp, UserError};
+
+use super::Life;
+use super::attempt::Attempt;
+use super::effect::{Effect, Outcome};
+use super::failure::LostBlock;
+use super::job::JobMachine;
+use super::map_outputs::MapOutput;
+use super::reports::mishap;
+use super::task::TaskState;
+
+impl JobMachine {
+    pub(super) fn executor_gone(&mut self, now: Timestamp, life: Life, reason: &str, effects: &mut Vec<Effect>) {
+        self.gone.insert(life.clone());
+        self.used.remove(&life);
+        // The manager, who says it, has ended these leases itself.
+        self.leases.drop_life(&life);
+        self.lose_life(now, &life, reason, effects);
+    }
+
+    pub(super) fn link_lost(&mut self, now: Timestamp, life: &Life, reason: &str, effects: &mut Vec<Effect>) {
+        for (lease, tasks) in self.leases.drop_life(life) {
+            effects.push(Effect::ReleaseSlots { lease, tasks });
+        }
+        self.lose_life(now, life, reason, effects);
+    }
+
+    fn lose_life(&mut self, now: Timestamp, life: &Life, reason: &str, effects: &mut Vec<Effect>) {
+        for task in self.outputs.held_by(life) {
+            self.lose_output(task);
+        }
+        for position in 0..self.stages.len() {
+            for number in 0..self.stages[position].plan.tasks() {
+                self.lose_attempts(now, position, number, life, reason, effects);
+            }
+        }
+    }
+
+    fn lose_attempts(
+        &mut self,
+        now: Timestamp,
+        position: usize,
+        number: u32,
+        life: &Life,
+        reason: &str,
+        effects: &mut Vec<Effect>,
+    ) {
+        let task = self.stages[position].task_mut(number);
+        let lost: Vec<_> = task.live.extract_if(.., |attempt| attempt.life == *life).collect();
+        self.try_again(position, number);
+        for attempt in lost.into_iter().filter(Attempt::counts) {
+            let error = UserError::new(format!("{} was lost with {life}: {reason}", attempt.key));
+            self.count_loss(now, position, attempt.key.task, mishap(attempt.key, life, error), effects);
+        }
+    }
+
+    /// A task of the stage at `position` could not read a block: what wrote it must be run again.
+    pub(super) fn fetch_failed(
+        &mut self,
+        now: Timestamp,
+        position: usize,
+        reader: AttemptKey,
+        lost: &LostBlock,
+        error: UserError,
+        effects: &mut Vec<Effect>,
+    ) {
+        let task = self.stages[position].task_mut(reader.task.task);
+        task.fetch_failures += 1;
+        if task.fetch_failures > self.policy.fetch_failures_per_task_max {
+            let count = task.fetch_failures;
+            let told = format!("task {} could not read its input {count} times", reader.task);
+            return self.end(now, Outcome::Failed(beside(error, &told)), effects);
+        }
+        self.distrust(now, lost.producer, &error, effects);
+    }
+
+    /// A block of the result could not be read. What was handed out cannot be taken back.
+    pub(super) fn result_unreadable(
+        &mut self,
+        now: Timestamp,
+        producer: AttemptKey,
+        error: &UserError,
+        effects: &mut Vec<Effect>,
+    ) {
+        if !self.is_active() {
+            return;
+        }
+        if self.reading.partly && producer.task.task == self.reading.tasks_read {
+            let told = format!("a part of what {producer} computed was handed out already, so it is not run again");
+            return self.end(now, Outcome::Failed(beside(error.clone(), &told)), effects);
+        }
+        self.distrust(now, producer, error, effects);
+    }
+
+    /// Gives up the output of `producer`, if it is the one that counts; and all that its holder has, when that was
+    /// unreadable too often.
+    fn distrust(&mut self, now: Timestamp, producer: AttemptKey, error: &UserError, effects: &mut Vec<Effect>) {
+        let Some(position) = self.position_of(producer) else { return };
+        let Some(life) = self.outputs.get(producer.task).filter(|o| o.producer == producer).map(|o| o.life.clone())
+        else {
+            return;
+        };
+        if self.stages[position].available() {
+            self.stages[position].reruns += 1;
+        }
+        if self.stages[position].reruns > self.policy.reruns_per_stage_max {
+            let told = format!("blocks of {} could not be read too often", self.stages[position].key(self.job));
+            return self.end(now, Outcome::Failed(beside(error.clone(), &told)), effects);
+        }
+        let unreadable = self.outputs.count_unreadable(&life);
+        let doomed = if unreadable >= self.policy.fetch_failures_per_executor_max {
+            self.outputs.held_by(&life)
+        } else {
+            vec![producer.task]
+        };
+        for task in doomed {
+            self.drop_output(task, effects);
+        }
+    }
+
+    /// Gives up an output whose holder is still there.
+    fn drop_output(&mut self, task: TaskKey, effects: &mut Vec<Effect>) {
+        if let Some(output) = self.lose_output(task) {
+            effects.push(Effect::FreeAttempt { attempt: output.producer, life: output.life.clone() });
+            let position = self.position_of(output.producer).expect("an output of this job");
+            self.stages[position].task_mut(task.task).avoid = Some(output.life.executor.clone());
+        }
+    }
+
+    /// Forgets an output; what was read to the end is not missed.
+    fn lose_output(&mut self, task: TaskKey) -> Option<Arc<MapOutput>> {
+        let output = self.outputs.remove(task)?;
+        let position = self.position_of(output.producer)?;
+        let stage = &mut self.stages[position];
+        match stage.tasks[task.task as usize].state {
+            TaskState::Committed => stage.set(task.task, TaskState::Absent),
+            TaskState::Delivered | TaskState::Absent | TaskState::Pending | TaskState::Running => {}
+        }
+        Some(output)
+    }
+
+    /// A stage that divides its rows anew with every run is about to run again: whatever was made from its earlier
+    /// output must be made again too. True when there was something.
+    pub(super) fn roll_back_consumers(
+        &mut self,
+        now: Timestamp,
+        position: usize,
+        effects: &mut Vec<Effect>,
+    ) -> bool {
+        let key = self.stages[position].key(self.job);
+        let mut changed = false;
+        // The last first: who reads is stopped before what it reads is freed.
+        for consumer in self.downstream_of(position).into_iter().rev() {
+            for number in 0..self.stages[consumer].plan.tasks() {
+                changed |= self.roll_back(now, consumer, number, &format!("{key} is run again"), effects);
+            }
+        }
+        changed
+    }
+
+    fn roll_back(
+        &mut self,
+        now: Timestamp,
+        position: usize,
+        number: u32,
+        reason: &str,
+        effects: &mut Vec<Effect>,
+    ) -> bool {
+        let key = self.stages[position].task_key(self.job, number);
+        let is_partly_read = position == self.result_position()
+            && self.reading.partly
+            && self.reading.tasks_read == number;
+        match self.stages[position].tasks[number as usize].state {
+            TaskState::Committed if !is_partly_read => {
+                self.drop_output(key, effects);
+                self.stages[position].task_mut(number).avoid = None;
+                self.stages[position].set(number, TaskState::Pending);
+                true
+            }
+            TaskState::Running => {
+                self.cancel_task(position, number, reason, effects);
+                true
+            }
+            TaskState::Committed | TaskState::Delivered => {
+                let error = UserError::new(format!("{reason}, and divides its rows differently then"))
+                    .detail(format!("what {key} computed from them was handed out already"))
+                    .hint("run the query again");
+                self.end(now, Outcome::Failed(error), effects);
+                false
+            }
+            TaskState::Pending | TaskState::Absent => false,
+        }
+    }
+
+    /// The stages that read this one, and those that read them, and so on.
+    fn downstream_of(&self, position: usize) -> BTreeSet<usize> {
+        let mut found = BTreeSet::new();
+        let mut next = self.stages[position].consumers.clone();
+        while let Some(consumer) = next.pop() {
+            if found.insert(consumer) {
+                next.extend(&self.stages[consumer].consumers);
+            }
+        }
+        found
+    }
+}
+
+/// `error`, with what it came to said first in its detail.
+fn beside(error: UserError, told: &str) -> UserError {
+    let detail = error.detail.map_or_else(|| told.to_owned(), |detail| format!("{told}; {detail}"));
+    UserError { message: error.message, detail: Some(detail), hint: error.hint }
+}

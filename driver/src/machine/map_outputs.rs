@@ -1,0 +1,184 @@
+//! The registry of committed map outputs: what was written, how much of it, and who holds it.
+//!
+//! ```text
+//!            commit
+//!   absent ----------> held --> absent    freed: nobody needs it; lost: its holder is gone, or a block unreadable
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::sync::Arc;
+
+use firesteel_base::{AttemptKey, ExecutorId, StageId, TaskKey};
+
+use super::{Life, OutputKind};
+
+/// Rows and bytes of one block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct BlockSize {
+    /// Rows.
+    pub rows: u64,
+    /// Bytes.
+    pub bytes: u64,
+}
+
+/// All that one attempt wrote and committed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MapOutput {
+    /// The attempt.
+    pub producer: AttemptKey,
+    /// Who holds it.
+    pub life: Life,
+    /// For each lane, what it wrote for each partition.
+    pub lanes: Vec<Vec<BlockSize>>,
+}
+
+impl MapOutput {
+    /// Rows and bytes of all its blocks.
+    #[must_use]
+    pub fn total(&self) -> BlockSize {
+        self.lanes.iter().flatten().fold(BlockSize::default(), |sum, block| BlockSize {
+            rows: sum.rows + block.rows,
+            bytes: sum.bytes + block.bytes,
+        })
+    }
+
+    fn bytes_of(&self, partition: u32) -> u64 {
+        self.lanes.iter().filter_map(|lane| lane.get(partition as usize)).map(|block| block.bytes).sum()
+    }
+}
+
+#[derive(Debug, Default)]
+pub(super) struct MapOutputs {
+    stages: BTreeMap<StageId, Vec<Option<Arc<MapOutput>>>>,
+    /// The list that attempts are launched with, made once for all of them.
+    lists: BTreeMap<StageId, Arc<[Arc<MapOutput>]>>,
+    unreadable: BTreeMap<Life, u32>,
+}
+
+impl MapOutputs {
+    pub fn add_stage(&mut self, stage: StageId, tasks: u32) {
+        self.stages.insert(stage, vec![None; tasks as usize]);
+    }
+
+    pub fn commit(&mut self, output: MapOutput) {
+        let stage = output.producer.stage();
+        self.lists.remove(&stage);
+        let slot = self.slot(output.producer.task);
+        assert!(slot.is_none(), "{} is committed twice", output.producer.task);
+        *slot = Some(Arc::new(output));
+    }
+
+    pub fn get(&self, task: TaskKey) -> Option<&Arc<MapOutput>> {
+        self.stages.get(&task.stage.stage)?.get(task.task as usize)?.as_ref()
+    }
+
+    /// Forgets one output.
+    pub fn remove(&mut self, task: TaskKey) -> Option<Arc<MapOutput>> {
+        self.lists.remove(&task.stage.stage);
+        self.slot(task).take()
+    }
+
+    /// Forgets all outputs of a stage and says who held some.
+    pub fn remove_stage(&mut self, stage: StageId) -> Vec<Life> {
+        self.lists.remove(&stage);
+        let outputs = self.stages.get_mut(&stage).expect("a stage of this job");
+        let holders: BTreeSet<_> =
+            outputs.iter_mut().filter_map(Option::take).map(|output| output.life.clone()).collect();
+        holders.into_iter().collect()
+    }
+
+    /// The tasks whose output `life` holds.
+    pub fn held_by(&self, life: &Life) -> Vec<TaskKey> {
+        let all = self.stages.values().flatten().flatten();
+        all.filter(|output| output.life == *life).map(|output| output.producer.task).collect()
+    }
+
+    /// All outputs of a complete stage, ordered by task.
+    pub fn list(&mut self, stage: StageId) -> Arc<[Arc<MapOutput>]> {
+        let stages = &self.stages;
+        let make = || stages[&stage].iter().flatten().cloned().collect();
+        Arc::clone(self.lists.entry(stage).or_insert_with(make))
+    }
+
+    /// Counts an unreadable block of `life`, and says how many there have been.
+    pub fn count_unreadable(&mut self, life: &Life) -> u32 {
+        let count = self.unreadable.entry(life.clone()).or_default();
+        *count += 1;
+        *count
+    }
+
+    /// Adds to `places` what each of a consumer's tasks reads of `stage`, and where it lies. An estimate: it takes the
+    /// consumer's partitions to be those of the exchange, which below a union they are not.
+    pub fn locate(&self, stage: StageId, kind: OutputKind, places: &mut Places) {
+        for output in self.stages[&stage].iter().flatten() {
+            let executor = places.index_of(&output.life.executor);
+            for task in 0..places.partitions.len() {
+                let blocks = kind.blocks_read_by(places.partitions[task].clone());
+                let bytes = blocks.map(|block| output.bytes_of(block)).sum();
+                places.add(task, executor, bytes);
+            }
+        }
+    }
+
+    fn slot(&mut self, task: TaskKey) -> &mut Option<Arc<MapOutput>> {
+        let outputs = self.stages.get_mut(&task.stage.stage).expect("a stage of this job");
+        outputs.get_mut(task.task as usize).expect("a task of this stage")
+    }
+}
+
+/// Where the input of a stage's tasks lies.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Places {
+    /// For each task, the partitions it drives.
+    partitions: Vec<Range<u32>>,
+    executors: Vec<ExecutorId>,
+    /// For each task, bytes on each of `executors`; shorter when the rest are none.
+    bytes: Vec<Vec<u64>>,
+    totals: Vec<(ExecutorId, u64)>,
+}
+
+impl Places {
+    pub fn new(partitions: Vec<Range<u32>>) -> Self {
+        let bytes = vec![Vec::new(); partitions.len()];
+        Self { partitions, executors: Vec::new(), bytes, totals: Vec::new() }
+    }
+
+    fn index_of(&mut self, executor: &ExecutorId) -> usize {
+        self.executors.iter().position(|known| known == executor).unwrap_or_else(|| {
+            self.executors.push(executor.clone());
+            self.executors.len() - 1
+        })
+    }
+
+    fn add(&mut self, task: usize, executor: usize, bytes: u64) {
+        let row = &mut self.bytes[task];
+        if row.len() <= executor {
+            row.resize(executor + 1, 0);
+        }
+        row[executor] += bytes;
+    }
+
+    /// Bytes of `task`'s input on `executor`.
+    pub fn bytes_on(&self, task: u32, executor: &ExecutorId) -> u64 {
+        let index = self.executors.iter().position(|known| known == executor);
+        index.and_then(|index| self.bytes.get(task as usize)?.get(index)).copied().unwrap_or(0)
+    }
+
+    /// Bytes of all tasks' input on each executor, in the executors' order.
+    pub fn totals(&self) -> &[(ExecutorId, u64)] {
+        &self.totals
+    }
+
+    /// Makes the totals, once all inputs are located.
+    pub fn sum_up(&mut self) {
+        let mut totals: BTreeMap<&ExecutorId, u64> = BTreeMap::new();
+        for row in &self.bytes {
+            for (executor, bytes) in self.executors.iter().zip(row) {
+                *totals.entry(executor).or_default() += bytes;
+            }
+        }
+        let some = totals.into_iter().filter(|&(_, bytes)| bytes > 0);
+        self.totals = some.map(|(executor, bytes)| (executor.clone(), bytes)).collect();
+    }
+}

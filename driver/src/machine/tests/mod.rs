@@ -1,0 +1,4 @@
+//! The machine, driven by scripts (one behaviour each) and by a random world.
+
+mod scripts;
+mod world;
