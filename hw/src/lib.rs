@@ -1,1 +1,25 @@
-//! The hardware: topology, pinning, NUMA memory, core loops, rings and what this machine can do.
+//! The hardware: what a machine is made of, which executor gets which part of it, threads and memory bound to it, the
+//! loop that each core runs, and what this machine can and cannot do.
+//!
+//! ```text
+//!   topology ──> layout ──> core_loop (pin, memory, ring)        probe: what `firesteel doctor` tells
+//! ```
+//!
+//! It is *not* a place for work: nothing here knows of plans, blocks or messages.
+//!
+//! Invariants: the ring and runtime crates (io-uring, tokio-uring, glommio) are named nowhere else; what cannot be bound
+//! is said with its reason, and every binding is read back from the kernel.
+
+pub mod cgroup;
+pub mod core_loop;
+pub mod cpu_list;
+pub mod layout;
+pub mod memory;
+pub mod pin;
+pub mod procfs;
+pub mod ring;
+pub mod topology;
+
+pub use core_loop::{CoreError, CoreHandle, CoreStopped, CoreThread, CoreThreadConfig, LoopChoice, LoopKind};
+pub use layout::{ExecutorLayout, LayoutError, LayoutRequest, plan_executors};
+pub use topology::{Topology, TopologyError};
