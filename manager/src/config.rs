@@ -1,0 +1,95 @@
+//! What an operator may set, and the limits of everything that could grow.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// How the manager judges silence, and how much it keeps.
+#[derive(Debug, Clone)]
+pub struct ManagerConfig {
+    /// How often workers and drivers are asked to report.
+    pub heartbeat: Duration,
+    /// Silence after which a worker gets no new slots.
+    pub node_suspect_after: Duration,
+    /// Silence after which a worker and its executors are given up.
+    pub node_timeout: Duration,
+    /// Silence after which a driver is given up: its leases end and its jobs fail. A cancelled job whose driver does
+    /// not close it ends after the same time.
+    pub driver_timeout: Duration,
+    /// How long a driver in cluster deploy mode may take from its launch until it opens its job.
+    pub launch_timeout: Duration,
+    /// Epochs of executors start here. It must be larger than any epoch that an earlier run of this manager gave
+    /// out; milliseconds of the unix clock are, as no run gives out a thousand a second.
+    pub epoch_seed: u64,
+    /// How much is kept of everything.
+    pub limits: Limits,
+}
+
+impl Default for ManagerConfig {
+    fn default() -> Self {
+        Self {
+            heartbeat: Duration::from_secs(2),
+            node_suspect_after: Duration::from_secs(6),
+            node_timeout: Duration::from_secs(15),
+            driver_timeout: Duration::from_secs(15),
+            launch_timeout: Duration::from_secs(60),
+            epoch_seed: unix_ms(),
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// The most of each thing that is kept. What would exceed a limit is refused by its name, or the oldest goes.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Jobs that have not ended; more are refused.
+    pub live_jobs: usize,
+    /// Ended jobs kept for showing; the oldest go.
+    pub ended_jobs: usize,
+    /// Workers alive or suspect; more are refused.
+    pub nodes: usize,
+    /// Lost and left workers kept for showing; the oldest go.
+    pub gone_nodes: usize,
+    /// Executors of one worker; a worker with more is refused.
+    pub executors_per_node: usize,
+    /// Drivers in cluster deploy mode that one worker runs at a time; further jobs wait.
+    pub drivers_per_node: usize,
+    /// Drivers connected; more are refused.
+    pub drivers: usize,
+    /// Stages of one job with a demand, and with progress kept; what is beyond is refused or not kept.
+    pub stages_per_job: usize,
+    /// Bytes of a job's SQL text; longer ones are refused.
+    pub sql_bytes: usize,
+    /// Bytes of a job's SQL text that are kept once it has ended.
+    pub ended_sql_bytes: usize,
+    /// Messages waiting for one worker or driver; one that lets more pile up is dropped as dead.
+    pub session_queue: usize,
+    /// Messages waiting for the machine; senders wait.
+    pub event_queue: usize,
+    /// Callers waiting for jobs to end; more are refused.
+    pub waiters: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            live_jobs: 10_000,
+            ended_jobs: 1_000,
+            nodes: 10_000,
+            gone_nodes: 100,
+            executors_per_node: 64,
+            drivers_per_node: 32,
+            drivers: 10_000,
+            stages_per_job: 10_000,
+            sql_bytes: 16 << 20,
+            ended_sql_bytes: 64 << 10,
+            session_queue: 65_536,
+            event_queue: 4_096,
+            waiters: 10_000,
+        }
+    }
+}
+
+/// The unix clock in milliseconds.
+pub(crate) fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

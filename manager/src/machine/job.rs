@@ -1,0 +1,238 @@
+//! Jobs, from their opening or submission to their place in the history.
+//!
+//! ```text
+//!   client mode                     OpenJob
+//!        (nothing) ─────────────────────────────────────────────► Open ─────────────┐
+//!                                                                  ▲                 │ CloseJob · driver gone
+//!   cluster mode                 a worker is there        OpenJob  │                 │ cancelled and not closed
+//!        Submit ────► Submitted ──────────────────► Launching ─────┤                 ▼
+//!                        ▲    └──────── cancelled ──────┼──────────┼───────────►   Ended ──► history, then
+//!                        │                              │          │ stream ended    ▲       forgotten
+//!                        │      worker lost, once more  │          ▼                 │
+//!                        └──────────────────────────────┴────── Detached ────────────┘
+//!                                                                  driver ended · time-out · worker lost again
+//! ```
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use firesteel_base::{Class, JobId, StageId, Timestamp, UserError, WorkerId};
+
+use super::message::{Demand, Ending, Failure, SessionId, StageProgress};
+
+/// Where a job stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Phase {
+    /// Cluster mode: waits for a worker to run its driver.
+    Submitted,
+    /// Cluster mode: a worker was asked to run its driver, which has not opened the job yet.
+    Launching {
+        /// Since when.
+        since: Timestamp,
+    },
+    /// Its driver is connected and runs it.
+    Open {
+        /// The driver.
+        driver: SessionId,
+    },
+    /// Cluster mode: the driver's stream ended, and its worker has not said how the driver ended.
+    Detached {
+        /// Since when.
+        since: Timestamp,
+    },
+    /// It has ended.
+    Ended(Ending),
+}
+
+/// What cluster mode adds to a job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Launch {
+    /// Session settings for its driver.
+    pub conf: BTreeMap<String, String>,
+    /// The worker that runs its driver, or ran it last.
+    pub worker: Option<WorkerId>,
+    /// How often its driver was launched.
+    pub launches: u32,
+    /// When and how its worker said the driver ended, while what the driver itself said may still be on its way.
+    pub driver_ended: Option<(Timestamp, String)>,
+    /// Where its result can be fetched, once it has succeeded.
+    pub result_address: Option<String>,
+}
+
+/// A job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Job {
+    /// Its number, which is also its age.
+    pub id: JobId,
+    /// What its user calls it.
+    pub name: String,
+    /// What it runs.
+    pub sql: Arc<str>,
+    /// Who runs it.
+    pub user: String,
+    /// Where its driver runs.
+    pub driver_host: String,
+    /// The queue whose share it draws on.
+    pub queue: String,
+    /// Its share relative to other jobs of its queue; never 0.
+    pub weight: u32,
+    /// Set in cluster mode.
+    pub launch: Option<Launch>,
+    /// Where it stands.
+    pub phase: Phase,
+    /// When it was opened or submitted.
+    pub submitted: Timestamp,
+    /// When it first got slots.
+    pub started: Option<Timestamp>,
+    /// When it ended.
+    pub ended: Option<Timestamp>,
+    /// When and why it was asked to be cancelled.
+    pub cancelled: Option<(Timestamp, String)>,
+    /// What its stages still need.
+    pub demands: BTreeMap<StageId, Demand>,
+    /// How far its stages have come.
+    pub stages: Vec<StageProgress>,
+}
+
+impl Job {
+    /// A job that nothing was done for yet.
+    #[must_use]
+    pub fn new(name: String, sql: String, user: String, phase: Phase, now: Timestamp) -> Self {
+        Self {
+            id: JobId(0),
+            name,
+            sql: sql.into(),
+            user,
+            driver_host: String::new(),
+            queue: String::new(),
+            weight: 1,
+            launch: None,
+            phase,
+            submitted: now,
+            started: None,
+            ended: None,
+            cancelled: None,
+            demands: BTreeMap::new(),
+            stages: Vec::new(),
+        }
+    }
+
+    /// The worker that runs its driver, in cluster mode.
+    #[must_use]
+    pub fn worker(&self) -> Option<&WorkerId> {
+        self.launch.as_ref().and_then(|launch| launch.worker.as_ref())
+    }
+
+    /// The driver that runs it, while it is connected.
+    #[must_use]
+    pub fn driver(&self) -> Option<SessionId> {
+        match self.phase {
+            Phase::Open { driver } => Some(driver),
+            Phase::Submitted | Phase::Launching { .. } | Phase::Detached { .. } | Phase::Ended(_) => None,
+        }
+    }
+
+    /// Cores that its unmet demands come to.
+    #[must_use]
+    pub fn cores_wanted(&self) -> u64 {
+        self.demands.values().map(|demand| u64::from(demand.tasks) * u64::from(demand.cores_per_task)).sum()
+    }
+}
+
+/// Live jobs by age, and the most recently ended ones.
+#[derive(Debug, Default)]
+pub struct Jobs {
+    opened: u64,
+    live: BTreeMap<JobId, Job>,
+    ended: BTreeMap<JobId, Job>,
+    /// In the order in which they ended.
+    history: VecDeque<JobId>,
+}
+
+impl Jobs {
+    /// Adds a live job; its number is given here.
+    pub fn add(&mut self, mut job: Job) -> JobId {
+        self.opened += 1;
+        job.id = JobId(self.opened);
+        let id = job.id;
+        self.live.insert(id, job);
+        id
+    }
+
+    /// A live job.
+    #[must_use]
+    pub fn live(&self, id: JobId) -> Option<&Job> {
+        self.live.get(&id)
+    }
+
+    /// A live job, to be changed.
+    pub fn live_mut(&mut self, id: JobId) -> Option<&mut Job> {
+        self.live.get_mut(&id)
+    }
+
+    /// A live or an ended job.
+    #[must_use]
+    pub fn get(&self, id: JobId) -> Option<&Job> {
+        self.live.get(&id).or_else(|| self.ended.get(&id))
+    }
+
+    /// The live jobs, oldest first.
+    pub fn iter_live(&self) -> impl Iterator<Item = &Job> {
+        self.live.values()
+    }
+
+    /// The live jobs, oldest first, to be changed.
+    pub fn iter_live_mut(&mut self) -> impl Iterator<Item = &mut Job> {
+        self.live.values_mut()
+    }
+
+    /// The ended jobs that are remembered, by age.
+    pub fn iter_ended(&self) -> impl Iterator<Item = &Job> {
+        self.ended.values()
+    }
+
+    /// How many jobs are live.
+    #[must_use]
+    pub fn live_count(&self) -> usize {
+        self.live.len()
+    }
+
+    /// Moves a live job to the history. Returns the job that the history forgets for it.
+    pub fn end(
+        &mut self,
+        id: JobId,
+        ending: Ending,
+        now: Timestamp,
+        kept: usize,
+        sql_kept: usize,
+    ) -> Option<Job> {
+        let mut job = self.live.remove(&id).expect("only a live job ends");
+        job.phase = Phase::Ended(ending);
+        job.ended = Some(now);
+        job.demands.clear();
+        if job.sql.len() > sql_kept {
+            job.sql = shortened(&job.sql, sql_kept).into();
+        }
+        if let Some(launch) = &mut job.launch {
+            launch.conf.clear();
+        }
+        self.ended.insert(id, job);
+        self.history.push_back(id);
+        if self.history.len() > kept {
+            self.history.pop_front().and_then(|id| self.ended.remove(&id))
+        } else {
+            None
+        }
+    }
+}
+
+fn shortened(text: &str, bytes: usize) -> String {
+    let end = (0..=bytes).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
+    format!("{}…", &text[..end])
+}
+
+/// A failure that is not the job's own fault.
+#[must_use]
+pub fn lost(message: impl Into<String>, detail: impl Into<String>) -> Ending {
+    Ending::Failed(Failure { class: Class::Transient, error: UserError::new(message).detail(detail) })
+}

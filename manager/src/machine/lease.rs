@@ -1,0 +1,207 @@
+//! Leases: slots of an executor lent to a job's stage, and the only place where they are counted.
+//!
+//! ```text
+//!            Grant              Release (some)
+//!   (free) ─────────► held ──┬──────────────────► held, smaller
+//!                      │     │ Revoke: asked back, once a slot; it stays held until it is released
+//!                      ▼     ▼
+//!                     ended: all released · job ended · driver gone · executor's life ended
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use firesteel_base::{Epoch, ExecutorId, JobId, LeaseId, StageId};
+
+/// Slots lent: `tasks` tasks at a time of that stage on that executor's life.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lease {
+    /// Its number.
+    pub id: LeaseId,
+    /// The job that holds it.
+    pub job: JobId,
+    /// The stage of it.
+    pub stage: StageId,
+    /// Where.
+    pub executor: ExecutorId,
+    /// In which life.
+    pub epoch: Epoch,
+    /// Tasks at a time; never 0.
+    pub tasks: u32,
+    /// How many of them were asked back.
+    pub revoked: u32,
+    /// Cores of each.
+    pub cores_per_task: u32,
+    /// Memory of each.
+    pub memory_per_task: u64,
+}
+
+impl Lease {
+    /// Cores it holds.
+    #[must_use]
+    pub fn cores(&self) -> u64 {
+        u64::from(self.tasks) * u64::from(self.cores_per_task)
+    }
+
+    fn memory(&self) -> u64 {
+        u64::from(self.tasks) * self.memory_per_task
+    }
+}
+
+/// What an executor has lent.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Lent {
+    /// Cores.
+    pub cores: u64,
+    /// Memory.
+    pub memory: u64,
+    leases: BTreeSet<LeaseId>,
+}
+
+/// What a job holds.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Held {
+    /// Cores.
+    pub cores: u64,
+    /// Tasks' slots.
+    pub tasks: u64,
+    leases: BTreeSet<LeaseId>,
+}
+
+/// All leases, and their sums by executor and by job.
+#[derive(Debug, Default)]
+pub struct Leases {
+    opened: u64,
+    all: BTreeMap<LeaseId, Lease>,
+    by_executor: BTreeMap<ExecutorId, Lent>,
+    by_job: BTreeMap<JobId, Held>,
+}
+
+impl Leases {
+    /// Lends slots; the lease's number is given here.
+    pub fn open(&mut self, mut lease: Lease) -> LeaseId {
+        assert!(lease.tasks > 0 && lease.revoked == 0, "a new lease holds slots and none is asked back");
+        self.opened += 1;
+        lease.id = LeaseId(self.opened);
+        let lent = self.by_executor.entry(lease.executor.clone()).or_default();
+        lent.cores += lease.cores();
+        lent.memory += lease.memory();
+        lent.leases.insert(lease.id);
+        let held = self.by_job.entry(lease.job).or_default();
+        held.cores += lease.cores();
+        held.tasks += u64::from(lease.tasks);
+        held.leases.insert(lease.id);
+        let id = lease.id;
+        self.all.insert(id, lease);
+        id
+    }
+
+    /// Takes `tasks` slots of a lease back, all when it has fewer.
+    pub fn release(&mut self, id: LeaseId, tasks: u32) {
+        let Some(lease) = self.all.get_mut(&id) else { return };
+        let back = Lease { tasks: tasks.min(lease.tasks), ..lease.clone() };
+        lease.tasks -= back.tasks;
+        lease.revoked = lease.revoked.saturating_sub(back.tasks);
+        let ended = lease.tasks == 0;
+        if ended {
+            self.all.remove(&id);
+        }
+        self.uncount(&back, ended);
+    }
+
+    fn uncount(&mut self, back: &Lease, ended: bool) {
+        let lent = self.by_executor.get_mut(&back.executor).expect("a lease is counted at its executor");
+        lent.cores -= back.cores();
+        lent.memory -= back.memory();
+        let held = self.by_job.get_mut(&back.job).expect("a lease is counted at its job");
+        held.cores -= back.cores();
+        held.tasks -= u64::from(back.tasks);
+        if ended {
+            lent.leases.remove(&back.id);
+            held.leases.remove(&back.id);
+        }
+        if lent.leases.is_empty() {
+            self.by_executor.remove(&back.executor);
+        }
+        if held.leases.is_empty() {
+            self.by_job.remove(&back.job);
+        }
+    }
+
+    /// Ends all leases of a job.
+    pub fn end_job(&mut self, job: JobId) {
+        let ids = self.by_job.get(&job).map(|held| held.leases.clone()).unwrap_or_default();
+        for id in ids {
+            self.release(id, u32::MAX);
+        }
+    }
+
+    /// Ends all leases on an executor.
+    pub fn end_executor(&mut self, executor: &ExecutorId) {
+        let ids = self.by_executor.get(executor).map(|lent| lent.leases.clone()).unwrap_or_default();
+        for id in ids {
+            self.release(id, u32::MAX);
+        }
+    }
+
+    /// Notes that `tasks` more slots of a lease were asked back.
+    pub fn revoke(&mut self, id: LeaseId, tasks: u32) {
+        let lease = self.all.get_mut(&id).expect("only a lease that is held is revoked");
+        lease.revoked += tasks;
+        assert!(lease.revoked <= lease.tasks, "a slot is asked back once");
+    }
+
+    /// The lease of that number, unless it has ended.
+    #[must_use]
+    pub fn get(&self, id: LeaseId) -> Option<&Lease> {
+        self.all.get(&id)
+    }
+
+    /// All leases, oldest first.
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Lease> {
+        self.all.values()
+    }
+
+    /// The leases of a job, oldest first.
+    pub fn of_job(&self, job: JobId) -> impl DoubleEndedIterator<Item = &Lease> {
+        self.by_job.get(&job).into_iter().flat_map(|held| held.leases.iter()).map(|id| &self.all[id])
+    }
+
+    /// What an executor has lent.
+    #[must_use]
+    pub fn lent(&self, executor: &ExecutorId) -> (u64, u64) {
+        self.by_executor.get(executor).map_or((0, 0), |lent| (lent.cores, lent.memory))
+    }
+
+    /// Cores that a job holds.
+    #[must_use]
+    pub fn cores_of(&self, job: JobId) -> u64 {
+        self.by_job.get(&job).map_or(0, |held| held.cores)
+    }
+
+    /// Tasks' slots that a job holds.
+    #[must_use]
+    pub fn tasks_of(&self, job: JobId) -> u64 {
+        self.by_job.get(&job).map_or(0, |held| held.tasks)
+    }
+
+    /// Recounts everything; for tests and simulation.
+    ///
+    /// # Panics
+    /// When a sum is not what the leases add up to.
+    pub fn check(&self) {
+        let mut recount = Self { opened: self.opened, ..Self::default() };
+        for lease in self.all.values() {
+            assert!(lease.tasks > 0 && lease.revoked <= lease.tasks, "{lease:?}");
+            let lent = recount.by_executor.entry(lease.executor.clone()).or_default();
+            lent.cores += lease.cores();
+            lent.memory += lease.memory();
+            lent.leases.insert(lease.id);
+            let held = recount.by_job.entry(lease.job).or_default();
+            held.cores += lease.cores();
+            held.tasks += u64::from(lease.tasks);
+            held.leases.insert(lease.id);
+        }
+        assert_eq!(self.by_executor, recount.by_executor, "what executors have lent");
+        assert_eq!(self.by_job, recount.by_job, "what jobs hold");
+    }
+}

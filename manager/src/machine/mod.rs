@@ -1,0 +1,120 @@
+//! The manager's logic: what happened goes in, what is to be done comes out.
+//!
+//! Every thing with a life has its own file, which opens with its states: [`node`], [`driver`], [`job`], [`lease`].
+//! `launch` runs drivers in cluster deploy mode, [`queue`] says whose turn it is, `schedule` lends slots and `revoke`
+//! asks them back, [`show`] is what clients see.
+
+pub mod driver;
+pub mod job;
+mod launch;
+pub mod lease;
+pub mod message;
+pub mod node;
+pub mod queue;
+mod revoke;
+mod schedule;
+pub mod show;
+
+use firesteel_base::{Epoch, JobId, Timestamp};
+
+use crate::ManagerConfig;
+use crate::placement::Cluster;
+use driver::Drivers;
+use job::{Job, Jobs};
+use lease::Leases;
+use message::{Effect, Ending, Event, ToDriver, ToWorker};
+use node::Nodes;
+
+/// All that the manager knows.
+#[derive(Debug)]
+pub struct Machine {
+    config: ManagerConfig,
+    nodes: Nodes,
+    drivers: Drivers,
+    jobs: Jobs,
+    leases: Leases,
+    /// The executors that may get tasks, until one comes or goes.
+    cluster: Option<Cluster>,
+    /// The last one given out, to any executor.
+    last_epoch: Epoch,
+    /// Executors came or went in this step: drivers are to be told.
+    cluster_changed: bool,
+    /// Slots, demands or executors changed in this step: there may be something to lend.
+    slots_changed: bool,
+    /// A job was submitted, or a worker can run another driver.
+    launch_due: bool,
+}
+
+impl Machine {
+    /// A manager of an empty cluster.
+    #[must_use]
+    pub fn new(config: ManagerConfig) -> Self {
+        Self {
+            last_epoch: Epoch(config.epoch_seed),
+            config,
+            nodes: Nodes::default(),
+            drivers: Drivers::default(),
+            jobs: Jobs::default(),
+            leases: Leases::default(),
+            cluster: None,
+            cluster_changed: false,
+            slots_changed: false,
+            launch_due: false,
+        }
+    }
+
+    /// Takes in what happened at `now` and appends what is to be done. `now` never goes back.
+    pub fn step(&mut self, now: Timestamp, event: Event, effects: &mut Vec<Effect>) {
+        match event {
+            Event::Worker(session, event) => self.on_worker(now, session, event, effects),
+            Event::Driver(session, event) => self.on_driver(now, session, event, effects),
+            Event::Client(ticket, request) => self.on_client(now, ticket, request, effects),
+            Event::Tick => {
+                self.tick_nodes(now, effects);
+                self.tick_drivers(now, effects);
+                self.tick_jobs(now, effects);
+            }
+        }
+        self.settle(now, effects);
+    }
+
+    /// Draws the conclusions of a step: drivers hear of executors before they get slots on them.
+    fn settle(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
+        if std::mem::take(&mut self.launch_due) {
+            self.launch_submitted(now, effects);
+        }
+        if std::mem::take(&mut self.cluster_changed) {
+            let shapes = self.nodes.shapes();
+            for session in self.drivers.sessions() {
+                effects.push(Effect::ToDriver(session, ToDriver::ClusterChanged(shapes.clone())));
+            }
+        }
+        if std::mem::take(&mut self.slots_changed) {
+            self.schedule(now, effects);
+        }
+    }
+
+    /// The one way for a job to end: its leases end with it, and the history takes it.
+    fn end_job(&mut self, now: Timestamp, id: JobId, ending: Ending, effects: &mut Vec<Effect>) {
+        self.leases.end_job(id);
+        self.slots_changed = true;
+        self.launch_due = true;
+        if let Some(driver) = self.jobs.live(id).and_then(Job::driver) {
+            self.drivers.forget_job(driver, id);
+        }
+        let limits = &self.config.limits;
+        let forgotten = self.jobs.end(id, ending, now, limits.ended_jobs, limits.ended_sql_bytes);
+        effects.push(Effect::JobEnded(id));
+        if let Some(job) = forgotten {
+            self.free_result(&job, effects);
+        }
+    }
+
+    fn free_result(&self, job: &Job, effects: &mut Vec<Effect>) {
+        let kept = job.launch.as_ref().filter(|launch| launch.result_address.is_some());
+        let worker = kept.and_then(|launch| launch.worker.as_ref()).and_then(|id| self.nodes.get(id));
+        if let Some(session) = worker.and_then(|node| node.session) {
+            effects.push(Effect::ToWorker(session, ToWorker::FreeResult(job.id)));
+        }
+    }
+}

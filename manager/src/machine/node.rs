@@ -1,0 +1,510 @@
+//! Workers and their executors.
+//!
+//! ```text
+//!             register                silence · stream ended
+//!   (unknown) ────────► Alive ────────────────────────────► Suspect: gets no new slots
+//!      ▲                 │  ▲                                 │   │
+//!      │                 │  └── heard again · same incarnation┘   │ silence for the node time-out
+//!      │         leaving │                                        │ another incarnation while no stream is there
+//!      │                 ▼                                        ▼
+//!      │               Left                                      Lost        both: executors gone, leases ended
+//!      └── forgotten ───┴────────── register anew ──────► Alive ◄─┘
+//!
+//!   executor:   (down) ── ExecutorUp: a new epoch ──► up ── ExecutorDown of that epoch · another process came up
+//!                 ▲                                    │    · its node was lost or left
+//!                 └────────────────────────────────────┘
+//! ```
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use firesteel_base::{Epoch, ExecutorId, Timestamp, WorkerId};
+
+use super::Machine;
+use super::message::{
+    Effect, ExecutorRef, ExecutorShape, ExecutorSpec, ExecutorUp, Note, Refusal, Registration, SessionId,
+    ToDriver, ToWorker, Usage, WorkerEvent,
+};
+
+/// Whether a worker can be relied on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NodeState {
+    /// It reports.
+    Alive,
+    /// It has been silent, or its stream ended; it keeps what it has and gets nothing new.
+    Suspect,
+    /// It was silent too long.
+    Lost {
+        /// What was seen of it last.
+        reason: String,
+    },
+    /// It went on purpose.
+    Left {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// A worker.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Node {
+    /// Its name.
+    pub id: WorkerId,
+    /// Its process's life.
+    pub incarnation: String,
+    /// The release it is of.
+    pub release: String,
+    /// host:port of its own gRPC service.
+    pub address: String,
+    /// Its host.
+    pub host: String,
+    /// Its host's rack.
+    pub rack: String,
+    /// The hardware as it reported it.
+    pub topology_json: Arc<str>,
+    /// The NUMA node of each network card.
+    pub nics: Vec<Option<u32>>,
+    /// Whether it can be relied on.
+    pub state: NodeState,
+    /// Its stream, while there is one.
+    pub session: Option<SessionId>,
+    /// When it was last heard.
+    pub heard: Timestamp,
+    /// Its executors.
+    pub executors: BTreeMap<u32, Executor>,
+}
+
+/// An executor of a worker.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Executor {
+    /// As planned.
+    pub spec: ExecutorSpec,
+    /// Set while it is up.
+    pub life: Option<Life>,
+    /// As last reported.
+    pub usage: Usage,
+}
+
+/// An executor's process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Life {
+    /// The number that fences earlier lives.
+    pub epoch: Epoch,
+    /// Where it is reached.
+    pub up: ExecutorUp,
+}
+
+impl Node {
+    fn new(registration: Registration, session: SessionId, now: Timestamp) -> Self {
+        let executors = registration
+            .executors
+            .into_iter()
+            .map(|spec| (spec.index, Executor { spec, life: None, usage: Usage::default() }))
+            .collect();
+        Self {
+            id: registration.worker,
+            incarnation: registration.incarnation,
+            release: registration.release,
+            address: registration.address,
+            host: registration.host,
+            rack: registration.rack,
+            topology_json: registration.topology_json,
+            nics: registration.nics,
+            state: NodeState::Alive,
+            session: Some(session),
+            heard: now,
+            executors,
+        }
+    }
+
+    /// Whether it is alive or may be.
+    #[must_use]
+    pub fn is_present(&self) -> bool {
+        match self.state {
+            NodeState::Alive | NodeState::Suspect => true,
+            NodeState::Lost { .. } | NodeState::Left { .. } => false,
+        }
+    }
+
+    /// Whether it may get new work.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        self.state == NodeState::Alive
+    }
+
+    /// The id of one of its executors.
+    #[must_use]
+    pub fn executor_id(&self, index: u32) -> ExecutorId {
+        ExecutorId { worker: self.id.clone(), index }
+    }
+
+    fn reference(&self, index: u32, life: &Life) -> ExecutorRef {
+        ExecutorRef {
+            id: self.executor_id(index),
+            epoch: life.epoch,
+            control_address: life.up.control_address.clone(),
+            shuffle_address: life.up.shuffle_address.clone(),
+        }
+    }
+}
+
+/// All workers by name, and which stream is whose.
+#[derive(Debug, Default)]
+pub struct Nodes {
+    all: BTreeMap<WorkerId, Node>,
+    by_session: BTreeMap<SessionId, WorkerId>,
+    /// Lost and left ones, in that order.
+    gone: VecDeque<WorkerId>,
+}
+
+impl Nodes {
+    /// A worker.
+    #[must_use]
+    pub fn get(&self, id: &WorkerId) -> Option<&Node> {
+        self.all.get(id)
+    }
+
+    /// All workers by name.
+    pub fn iter(&self) -> impl Iterator<Item = &Node> {
+        self.all.values()
+    }
+
+    /// Workers that are alive or suspect.
+    pub fn present(&self) -> impl Iterator<Item = &Node> {
+        self.all.values().filter(|node| node.is_present())
+    }
+
+    /// How many of those there are.
+    #[must_use]
+    pub fn present_count(&self) -> usize {
+        self.all.len() - self.gone.len()
+    }
+
+    /// How many lost and left ones are remembered.
+    #[must_use]
+    pub fn gone_count(&self) -> usize {
+        self.gone.len()
+    }
+
+    /// The life of an executor that is up.
+    #[must_use]
+    pub fn life(&self, id: &ExecutorId) -> Option<&Life> {
+        self.all.get(&id.worker)?.executors.get(&id.index)?.life.as_ref()
+    }
+
+    /// How to reach an executor that is up.
+    #[must_use]
+    pub fn reference(&self, id: &ExecutorId) -> Option<ExecutorRef> {
+        let node = self.all.get(&id.worker)?;
+        Some(node.reference(id.index, node.executors.get(&id.index)?.life.as_ref()?))
+    }
+
+    /// All executors that are up.
+    #[must_use]
+    pub fn shapes(&self) -> Vec<ExecutorShape> {
+        let up = |node: &Node, executor: &Executor| {
+            executor.life.as_ref().map(|life| ExecutorShape {
+                executor: node.reference(executor.spec.index, life),
+                slots: executor.spec.slots,
+                memory_bytes: executor.spec.memory_bytes,
+                host: node.host.clone(),
+                numa_node: executor.spec.numa_node,
+            })
+        };
+        self.all.values().flat_map(|node| node.executors.values().filter_map(move |e| up(node, e))).collect()
+    }
+
+    fn forget_gone(&mut self, kept: usize) {
+        while self.gone.len() > kept {
+            if let Some(id) = self.gone.pop_front() {
+                self.all.remove(&id);
+            }
+        }
+    }
+}
+
+impl Machine {
+    pub(super) fn on_worker(
+        &mut self,
+        now: Timestamp,
+        session: SessionId,
+        event: WorkerEvent,
+        fx: &mut Vec<Effect>,
+    ) {
+        let registered = self.nodes.by_session.get(&session).cloned();
+        match (registered, event) {
+            (None, WorkerEvent::Register(registration)) => self.register(now, session, registration, fx),
+            (Some(_), WorkerEvent::Register(_)) => {
+                fx.push(Effect::EndSession(session, "a worker registers once in a session".to_owned()));
+                self.worker_stream_lost(session, fx);
+            }
+            // The session was replaced or given up: what still comes of it is stale.
+            (
+                None,
+                WorkerEvent::Heartbeat(_)
+                | WorkerEvent::ExecutorUp(_)
+                | WorkerEvent::ExecutorDown { .. }
+                | WorkerEvent::DriverEnded { .. }
+                | WorkerEvent::Leaving { .. }
+                | WorkerEvent::StreamLost,
+            ) => {}
+            (Some(_), WorkerEvent::StreamLost) => self.worker_stream_lost(session, fx),
+            (Some(id), WorkerEvent::Heartbeat(usage)) => {
+                self.heard_worker(now, &id);
+                self.note_usage(&id, usage);
+            }
+            (Some(id), WorkerEvent::ExecutorUp(up)) => {
+                self.heard_worker(now, &id);
+                self.executor_up(session, &id, up, fx);
+            }
+            (Some(id), WorkerEvent::ExecutorDown { index, epoch, reason }) => {
+                self.heard_worker(now, &id);
+                let executor = ExecutorId { worker: id, index };
+                if self.nodes.life(&executor).is_some_and(|life| life.epoch == epoch) {
+                    self.executor_gone(&executor, &reason, fx);
+                }
+            }
+            (Some(id), WorkerEvent::DriverEnded { job, succeeded, reason }) => {
+                self.heard_worker(now, &id);
+                self.driver_process_ended(now, &id, job, succeeded, reason, fx);
+            }
+            (Some(id), WorkerEvent::Leaving { reason }) => {
+                self.retire_node(now, &id, NodeState::Left { reason }, fx);
+            }
+        }
+    }
+
+    fn register(
+        &mut self,
+        now: Timestamp,
+        session: SessionId,
+        registration: Registration,
+        fx: &mut Vec<Effect>,
+    ) {
+        if registration.executors.len() > self.config.limits.executors_per_node {
+            let limit = self.config.limits.executors_per_node;
+            return fx
+                .push(Effect::Refuse(session, Refusal::TooMany { what: "executors of one worker", limit }));
+        }
+        let id = registration.worker.clone();
+        let known = self.nodes.all.get(&id).map(|node| {
+            (
+                node.state.clone(),
+                node.incarnation == registration.incarnation,
+                node.session,
+                node.address.clone(),
+            )
+        });
+        match known {
+            None => self.admit(now, session, registration, fx),
+            Some((NodeState::Alive | NodeState::Suspect, true, old, _)) => {
+                self.resume(now, session, old, registration, fx);
+            }
+            Some((NodeState::Alive | NodeState::Suspect, false, Some(_), address)) => {
+                fx.push(Effect::Refuse(session, Refusal::IdInUse { worker: id, address }));
+            }
+            Some((NodeState::Alive | NodeState::Suspect, false, None, _)) => {
+                let reason = "its worker was started anew".to_owned();
+                self.retire_node(now, &id, NodeState::Lost { reason }, fx);
+                self.admit(now, session, registration, fx);
+            }
+            Some((NodeState::Lost { .. } | NodeState::Left { .. }, _, _, _)) => {
+                self.admit(now, session, registration, fx);
+            }
+        }
+    }
+
+    fn admit(
+        &mut self,
+        now: Timestamp,
+        session: SessionId,
+        registration: Registration,
+        fx: &mut Vec<Effect>,
+    ) {
+        let limit = self.config.limits.nodes;
+        if self.nodes.present_count() >= limit {
+            return fx.push(Effect::Refuse(session, Refusal::TooMany { what: "workers", limit }));
+        }
+        let id = registration.worker.clone();
+        self.nodes.gone.retain(|gone| *gone != id);
+        self.nodes.by_session.insert(session, id.clone());
+        let reason = format!("registered from {}", registration.address);
+        fx.push(Effect::Note(Note::WorkerChanged { worker: id.clone(), state: "alive", reason }));
+        self.nodes.all.insert(id, Node::new(registration, session, now));
+        fx.push(Effect::ToWorker(session, ToWorker::Registered));
+        self.seats_changed();
+        self.launch_due = true;
+    }
+
+    /// The same process is back: what it runs goes on. Where it is reached may have changed; its executors are those
+    /// that it had, as a plan is made once in a process.
+    fn resume(
+        &mut self,
+        now: Timestamp,
+        session: SessionId,
+        old: Option<SessionId>,
+        registration: Registration,
+        fx: &mut Vec<Effect>,
+    ) {
+        if let Some(old) = old {
+            self.nodes.by_session.remove(&old);
+            fx.push(Effect::EndSession(old, "the worker came back on another connection".to_owned()));
+        }
+        let id = registration.worker;
+        self.nodes.by_session.insert(session, id.clone());
+        let node = self.nodes.all.get_mut(&id).expect("a node that resumes is known");
+        node.session = Some(session);
+        node.address = registration.address;
+        let reason = "came back".to_owned();
+        fx.push(Effect::Note(Note::WorkerChanged { worker: id.clone(), state: "alive", reason }));
+        fx.push(Effect::ToWorker(session, ToWorker::Registered));
+        self.heard_worker(now, &id);
+    }
+
+    fn heard_worker(&mut self, now: Timestamp, id: &WorkerId) {
+        let node = self.nodes.all.get_mut(id).expect("a session's worker is known");
+        node.heard = now;
+        match node.state {
+            NodeState::Alive => {}
+            NodeState::Suspect => {
+                node.state = NodeState::Alive;
+                self.seats_changed();
+                self.launch_due = true;
+            }
+            NodeState::Lost { .. } | NodeState::Left { .. } => unreachable!("a gone worker has no session"),
+        }
+    }
+
+    fn worker_stream_lost(&mut self, session: SessionId, fx: &mut Vec<Effect>) {
+        let Some(id) = self.nodes.by_session.remove(&session) else { return };
+        let node = self.nodes.all.get_mut(&id).expect("a session's worker is known");
+        node.session = None;
+        node.state = NodeState::Suspect;
+        let reason = "its connection ended".to_owned();
+        fx.push(Effect::Note(Note::WorkerChanged { worker: id, state: "suspect", reason }));
+        self.seats_changed();
+    }
+
+    /// Executors that may get tasks came or went.
+    fn seats_changed(&mut self) {
+        self.cluster = None;
+        self.slots_changed = true;
+    }
+
+    fn note_usage(&mut self, id: &WorkerId, usage: Vec<Usage>) {
+        let node = self.nodes.all.get_mut(id).expect("a session's worker is known");
+        for usage in usage {
+            if let Some(executor) = node.executors.get_mut(&usage.index) {
+                executor.usage = usage;
+            }
+        }
+    }
+
+    fn executor_up(&mut self, session: SessionId, id: &WorkerId, up: ExecutorUp, fx: &mut Vec<Effect>) {
+        let executor = ExecutorId { worker: id.clone(), index: up.index };
+        let index = up.index;
+        let node = &self.nodes.all[id];
+        let Some(known) = node.executors.get(&index) else {
+            fx.push(Effect::EndSession(
+                session,
+                format!("{executor} is none of those that worker '{id}' registered"),
+            ));
+            return self.worker_stream_lost(session, fx);
+        };
+        let epoch = match &known.life {
+            Some(life) if life.up == up => life.epoch,
+            Some(_) => {
+                self.executor_gone(&executor, "another process took its place", fx);
+                self.begin_life(id, up, fx)
+            }
+            None => self.begin_life(id, up, fx),
+        };
+        fx.push(Effect::ToWorker(session, ToWorker::ExecutorEpoch { index, epoch }));
+    }
+
+    fn begin_life(&mut self, id: &WorkerId, up: ExecutorUp, fx: &mut Vec<Effect>) -> Epoch {
+        self.last_epoch = self.last_epoch.next();
+        let epoch = self.last_epoch;
+        let node = self.nodes.all.get_mut(id).expect("a session's worker is known");
+        let executor = node.executors.get_mut(&up.index).expect("it was looked up");
+        executor.usage = Usage { index: up.index, ..Usage::default() };
+        let name = ExecutorId { worker: id.clone(), index: up.index };
+        fx.push(Effect::Note(Note::ExecutorUp { executor: name, epoch }));
+        executor.life = Some(Life { epoch, up });
+        self.cluster_changed = true;
+        self.seats_changed();
+        epoch
+    }
+
+    /// Ends an executor's life: leases end, and every driver hears it, as any may have blocks there.
+    fn executor_gone(&mut self, executor: &ExecutorId, reason: &str, fx: &mut Vec<Effect>) {
+        let Some(gone) = self.nodes.reference(executor) else { return };
+        let node = self.nodes.all.get_mut(&executor.worker).expect("an executor that is up has a node");
+        if let Some(executor) = node.executors.get_mut(&executor.index) {
+            executor.life = None;
+        }
+        let note =
+            Note::ExecutorGone { executor: gone.id.clone(), epoch: gone.epoch, reason: reason.to_owned() };
+        fx.push(Effect::Note(note));
+        self.leases.end_executor(executor);
+        for session in self.drivers.sessions() {
+            let told = ToDriver::ExecutorGone { executor: gone.clone(), reason: reason.to_owned() };
+            fx.push(Effect::ToDriver(session, told));
+        }
+        self.cluster_changed = true;
+        self.seats_changed();
+    }
+
+    /// A worker is no more: its executors' lives end, its drivers are launched elsewhere.
+    fn retire_node(&mut self, now: Timestamp, id: &WorkerId, to: NodeState, fx: &mut Vec<Effect>) {
+        let reason = match &to {
+            NodeState::Lost { reason } => format!("worker '{id}' is lost: {reason}"),
+            NodeState::Left { reason } => format!("worker '{id}' left: {reason}"),
+            NodeState::Alive | NodeState::Suspect => unreachable!("a node retires to lost or left"),
+        };
+        let indexes: Vec<u32> = self.nodes.all[id].executors.keys().copied().collect();
+        for index in indexes {
+            self.executor_gone(&ExecutorId { worker: id.clone(), index }, &reason, fx);
+        }
+        let node = self.nodes.all.get_mut(id).expect("a node that retires is known");
+        let state = if matches!(to, NodeState::Left { .. }) { "left" } else { "lost" };
+        fx.push(Effect::Note(Note::WorkerChanged { worker: id.clone(), state, reason: reason.clone() }));
+        node.state = to;
+        if let Some(session) = node.session.take() {
+            self.nodes.by_session.remove(&session);
+            fx.push(Effect::EndSession(session, reason.clone()));
+        }
+        self.nodes.gone.push_back(id.clone());
+        self.nodes.forget_gone(self.config.limits.gone_nodes);
+        self.drivers_lost_with(now, id, &reason, fx);
+    }
+
+    /// Judges the silence of every worker.
+    pub(super) fn tick_nodes(&mut self, now: Timestamp, fx: &mut Vec<Effect>) {
+        let mut lost = Vec::new();
+        let mut suspects = false;
+        for node in self.nodes.all.values_mut() {
+            let silence = now - node.heard;
+            match node.state {
+                NodeState::Alive | NodeState::Suspect if silence >= self.config.node_timeout => {
+                    lost.push((node.id.clone(), silence));
+                }
+                NodeState::Alive if silence >= self.config.node_suspect_after => {
+                    node.state = NodeState::Suspect;
+                    let reason = format!("nothing was heard of it for {:.1}s", silence.as_secs_f64());
+                    let worker = node.id.clone();
+                    fx.push(Effect::Note(Note::WorkerChanged { worker, state: "suspect", reason }));
+                    suspects = true;
+                }
+                NodeState::Alive | NodeState::Suspect | NodeState::Lost { .. } | NodeState::Left { .. } => {}
+            }
+        }
+        if suspects {
+            self.seats_changed();
+        }
+        for (id, silence) in lost {
+            let reason = format!("nothing was heard of it for {:.1}s", silence.as_secs_f64());
+            self.retire_node(now, &id, NodeState::Lost { reason }, fx);
+        }
+    }
+}

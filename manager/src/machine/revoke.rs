@@ -1,0 +1,182 @@
+//! Asking slots back: for jobs that wait with less than their fair share, from those that hold most above theirs.
+//!
+//! A slot is asked back once. Slots that were asked back and are still held count as free here, so that nothing is
+//! asked back twice for the same need.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
+use firesteel_base::{JobId, LeaseId};
+
+use super::Machine;
+use super::job::Job;
+use super::lease::Lease;
+use super::message::{Demand, Effect, ToDriver};
+use crate::placement::{Cluster, fitting};
+
+/// How many tasks room is made for in one step; as slots come back there is another.
+const TASKS_PER_STEP_MAX: u64 = 256;
+
+/// What would be free if all that is asked back were given back.
+struct Plan {
+    seats: Vec<Room>,
+    /// Cores that each job holds above its share, once it has given back what it was asked for.
+    above: BTreeMap<JobId, u64>,
+    asked: BTreeMap<LeaseId, u32>,
+}
+
+struct Room {
+    cores: u64,
+    memory: u64,
+    slots: Vec<Slots>,
+}
+
+/// Slots of a lease that were not asked back yet.
+#[derive(Debug, Clone, Copy)]
+struct Slots {
+    lease: LeaseId,
+    job: JobId,
+    tasks: u32,
+    cores: u64,
+    memory: u64,
+}
+
+impl Machine {
+    pub(super) fn revoke(&mut self, cluster: &Cluster, shares: &BTreeMap<JobId, u64>, fx: &mut Vec<Effect>) {
+        let mut plan = self.plan(cluster, shares);
+        if plan.above.is_empty() {
+            return;
+        }
+        let mut budget = TASKS_PER_STEP_MAX;
+        for job in self.jobs.iter_live().filter(|job| !job.demands.is_empty()) {
+            let mut below = shares[&job.id].saturating_sub(self.leases.cores_of(job.id));
+            for demand in job.demands.values() {
+                let wanted = tasks_within(demand, below).min(budget);
+                below -= wanted.min(tasks_within(demand, below)) * u64::from(demand.cores_per_task);
+                budget -= plan.make_room(cluster, demand, wanted);
+            }
+        }
+        for (lease, tasks) in plan.asked {
+            self.leases.revoke(lease, tasks);
+            let job = self.leases.get(lease).expect("it is held").job;
+            if let Some(driver) = self.jobs.live(job).and_then(Job::driver) {
+                fx.push(Effect::ToDriver(driver, ToDriver::Revoke { lease, tasks }));
+            }
+        }
+    }
+
+    fn plan(&self, cluster: &Cluster, shares: &BTreeMap<JobId, u64>) -> Plan {
+        let room = |seat: &crate::placement::Seat| Room {
+            cores: seat.cores_free(),
+            memory: seat.memory_free(),
+            slots: Vec::new(),
+        };
+        let mut seats: Vec<Room> = cluster.seats().iter().map(room).collect();
+        let mut kept: BTreeMap<JobId, u64> = BTreeMap::new();
+        for lease in self.leases.iter() {
+            let slots = Slots::of(lease);
+            *kept.entry(lease.job).or_default() += u64::from(slots.tasks) * slots.cores;
+            if let Some(seat) = cluster.seat_of(&lease.executor) {
+                seats[seat].cores += u64::from(lease.revoked) * slots.cores;
+                seats[seat].memory += u64::from(lease.revoked) * slots.memory;
+                seats[seat].slots.push(slots);
+            }
+        }
+        let above = kept.into_iter().map(|(job, cores)| (job, cores.saturating_sub(shares[&job])));
+        Plan { seats, above: above.filter(|(_, cores)| *cores > 0).collect(), asked: BTreeMap::new() }
+    }
+}
+
+/// How many tasks of a demand come within that many cores; of a gang all or none.
+fn tasks_within(demand: &Demand, cores: u64) -> u64 {
+    let tasks = (cores / u64::from(demand.cores_per_task)).min(u64::from(demand.tasks));
+    if demand.gang && tasks < u64::from(demand.tasks) { 0 } else { tasks }
+}
+
+impl Slots {
+    fn of(lease: &Lease) -> Self {
+        Self {
+            lease: lease.id,
+            job: lease.job,
+            tasks: lease.tasks - lease.revoked,
+            cores: u64::from(lease.cores_per_task),
+            memory: lease.memory_per_task,
+        }
+    }
+}
+
+impl Plan {
+    /// Makes room for tasks of a demand, first from what is or will be free. Returns for how many it asked slots back.
+    fn make_room(&mut self, cluster: &Cluster, demand: &Demand, mut wanted: u64) -> u64 {
+        let usable: Vec<usize> = (0..self.seats.len())
+            .filter(|&seat| !demand.excluded.contains(&cluster.seats()[seat].site.id))
+            .collect();
+        for &seat in &usable {
+            wanted -= self.seats[seat].take(demand, wanted);
+        }
+        let mut made = 0;
+        while wanted > 0
+            && let Some((seat, slots)) = self.cheapest(&usable, demand)
+        {
+            for slot in slots {
+                self.ask_back(seat, slot);
+            }
+            wanted -= self.seats[seat].take(demand, 1);
+            made += 1;
+        }
+        made
+    }
+
+    /// The seat where fewest slots must be asked back for one task, and of equals where they are most above the share.
+    fn cheapest(&self, usable: &[usize], demand: &Demand) -> Option<(usize, Vec<Slots>)> {
+        let options = usable.iter().filter_map(|&seat| Some((seat, self.slots_for_one(seat, demand)?)));
+        options.min_by_key(|(seat, slots)| {
+            let newest = slots.first();
+            let above = newest.map_or(0, |slots| self.above.get(&slots.job).copied().unwrap_or(0));
+            (slots.len(), Reverse(above), Reverse(newest.map(|slots| slots.lease)), *seat)
+        })
+    }
+
+    /// Single slots to be asked back on a seat so that one task fits there.
+    fn slots_for_one(&self, seat: usize, demand: &Demand) -> Option<Vec<Slots>> {
+        let room = &self.seats[seat];
+        let (mut cores, mut memory) = (room.cores, room.memory);
+        let mut above = self.above.clone();
+        let mut slots: Vec<Slots> = room.slots.iter().filter(|slots| slots.tasks > 0).copied().collect();
+        let mut chosen = Vec::new();
+        while fitting(cores, memory, demand.cores_per_task, demand.memory_per_task) == 0 {
+            let spare = |slots: &Slots| above.get(&slots.job).copied().unwrap_or(0);
+            let best = slots
+                .iter_mut()
+                .filter(|slots| slots.tasks > 0 && slots.job != demand.job && spare(slots) >= slots.cores)
+                .max_by_key(|slots| (spare(slots), slots.lease))?;
+            best.tasks -= 1;
+            cores += best.cores;
+            memory += best.memory;
+            chosen.push(Slots { tasks: 1, ..*best });
+            *above.get_mut(&best.job).expect("it is above its share") -= best.cores;
+        }
+        Some(chosen)
+    }
+
+    fn ask_back(&mut self, seat: usize, slot: Slots) {
+        let room = &mut self.seats[seat];
+        room.cores += slot.cores;
+        room.memory += slot.memory;
+        let slots =
+            room.slots.iter_mut().find(|slots| slots.lease == slot.lease).expect("it was chosen there");
+        slots.tasks -= 1;
+        *self.above.get_mut(&slot.job).expect("it is above its share") -= slot.cores;
+        *self.asked.entry(slot.lease).or_default() += 1;
+    }
+}
+
+impl Room {
+    /// Takes room for up to that many tasks. Returns for how many there was some.
+    fn take(&mut self, demand: &Demand, tasks: u64) -> u64 {
+        let room = fitting(self.cores, self.memory, demand.cores_per_task, demand.memory_per_task).min(tasks);
+        self.cores -= room * u64::from(demand.cores_per_task);
+        self.memory -= room * demand.memory_per_task;
+        room
+    }
+}

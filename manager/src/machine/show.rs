@@ -1,0 +1,109 @@
+//! What clients see of the machine. Nothing here changes it.
+
+use firesteel_base::JobId;
+
+use super::Machine;
+use super::job::{Job, Phase};
+use super::lease::Leases;
+use super::message::Ending;
+use super::node::Nodes;
+
+/// A job's state as its user knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JobState {
+    /// It has not had a slot yet.
+    Queued,
+    /// It has had slots.
+    Running,
+    /// It gave its result.
+    Succeeded,
+    /// It gave none.
+    Failed,
+    /// It was cancelled.
+    Cancelled,
+}
+
+impl Job {
+    /// The job's state as its user knows it.
+    #[must_use]
+    pub fn state(&self) -> JobState {
+        match &self.phase {
+            Phase::Submitted | Phase::Launching { .. } => JobState::Queued,
+            Phase::Open { .. } | Phase::Detached { .. } if self.started.is_none() => JobState::Queued,
+            Phase::Open { .. } | Phase::Detached { .. } => JobState::Running,
+            Phase::Ended(Ending::Succeeded { .. }) => JobState::Succeeded,
+            Phase::Ended(Ending::Failed(_)) => JobState::Failed,
+            Phase::Ended(Ending::Cancelled { .. }) => JobState::Cancelled,
+        }
+    }
+}
+
+impl Machine {
+    /// A live or remembered job.
+    #[must_use]
+    pub fn job(&self, id: JobId) -> Option<&Job> {
+        self.jobs.get(id)
+    }
+
+    /// The live jobs, and the remembered ones too when `all`, by age.
+    #[must_use]
+    pub fn jobs(&self, all: bool) -> Vec<&Job> {
+        let ended = self.jobs.iter_ended().filter(|_| all);
+        let mut jobs: Vec<&Job> = self.jobs.iter_live().chain(ended).collect();
+        jobs.sort_by_key(|job| job.id);
+        jobs
+    }
+
+    /// The workers and their executors.
+    #[must_use]
+    pub fn nodes(&self) -> &Nodes {
+        &self.nodes
+    }
+
+    /// The leases.
+    #[must_use]
+    pub fn leases(&self) -> &Leases {
+        &self.leases
+    }
+
+    /// What a job waits for, unless it has all that it wants or has ended.
+    #[must_use]
+    pub fn waiting_for(&self, job: &Job) -> Option<String> {
+        match &job.phase {
+            Phase::Submitted => Some(self.why_not_launched().to_owned()),
+            Phase::Launching { .. } => Some(format!(
+                "its driver to start on worker '{}'",
+                job.worker().expect("launching has a worker")
+            )),
+            Phase::Detached { .. } => Some(format!(
+                "worker '{}' to say how its driver ended",
+                job.worker().expect("it was launched")
+            )),
+            Phase::Open { .. } if job.demands.is_empty() => None,
+            Phase::Open { .. } => Some(self.why_no_slots(job)),
+            Phase::Ended(_) => None,
+        }
+    }
+
+    fn why_not_launched(&self) -> &'static str {
+        if self.nodes.present_count() == 0 {
+            "a worker to run its driver: none is registered"
+        } else if self.nodes.present().any(|node| node.is_alive()) {
+            "a worker to run its driver: each runs as many drivers as it may"
+        } else {
+            "a worker to run its driver: none is alive"
+        }
+    }
+
+    fn why_no_slots(&self, job: &Job) -> String {
+        let wanted: u64 = job.demands.values().map(|demand| u64::from(demand.tasks)).sum();
+        let alive = self.nodes.present().filter(|node| node.is_alive());
+        let up = alive.flat_map(|node| node.executors.values()).filter(|executor| executor.life.is_some());
+        let cores: u64 = up.map(|executor| u64::from(executor.spec.slots)).sum();
+        if cores == 0 {
+            return format!("slots for {wanted} tasks: no executor is up");
+        }
+        let lent: u64 = self.leases.iter().map(super::lease::Lease::cores).sum();
+        format!("slots for {wanted} tasks: {lent} of the cluster's {cores} cores are in use")
+    }
+}

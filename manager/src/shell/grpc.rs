@@ -1,0 +1,146 @@
+//! The gRPC service: a thin adaptor over [`Manager`].
+
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use firesteel_base::UserError;
+use firesteel_protocol::channel;
+use firesteel_protocol::v1;
+use firesteel_protocol::v1::manager_server::{Manager as Service, ManagerServer};
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, oneshot};
+use tokio_stream::{Stream, StreamExt};
+use tonic::transport::server::TcpIncoming;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::{BoxStream, Manager, Outgoing};
+
+/// How long open connections may take to end once the manager stops.
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
+
+/// The largest message taken from a peer, in bytes: a job's SQL text or a host's topology.
+const MESSAGE_BYTES_MAX: usize = 64 << 20;
+
+/// Serves the manager until `shutdown` is done; then sessions are ended, and connections get a grace time to close.
+///
+/// # Errors
+/// When the listener fails.
+pub async fn serve(
+    manager: Arc<Manager>,
+    listener: TcpListener,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), UserError> {
+    let service = ManagerServer::new(Rpc(Arc::clone(&manager))).max_decoding_message_size(MESSAGE_BYTES_MAX);
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    let (stopping, stop) = oneshot::channel();
+    let signal = async move {
+        shutdown.await;
+        manager.stop().await;
+        // Nobody listens when the server has failed.
+        let _ = stopping.send(());
+    };
+    let overdue = async move {
+        match stop.await {
+            Ok(()) => tokio::time::sleep(SHUTDOWN_GRACE).await,
+            Err(_) => std::future::pending().await,
+        }
+    };
+    let serving = channel::server().add_service(service).serve_with_incoming_shutdown(incoming, signal);
+    tokio::select! {
+        ended = serving => ended.map_err(|fault| {
+            UserError::new("the manager's gRPC service failed").detail(fault.to_string())
+        }),
+        () = overdue => {
+            tracing::warn!("connections were still open when the grace time was over");
+            Ok(())
+        }
+    }
+}
+
+/// The service of one manager.
+struct Rpc(Arc<Manager>);
+
+#[tonic::async_trait]
+impl Service for Rpc {
+    type WorkerSessionStream = Told<v1::ManagerToWorker>;
+    type DriverSessionStream = Told<v1::ManagerToDriver>;
+
+    async fn worker_session(
+        &self,
+        request: Request<Streaming<v1::WorkerToManager>>,
+    ) -> Result<Response<Self::WorkerSessionStream>, Status> {
+        self.0.open_worker(said(request)).await.map(|out| Response::new(out.into()))
+    }
+
+    async fn driver_session(
+        &self,
+        request: Request<Streaming<v1::DriverToManager>>,
+    ) -> Result<Response<Self::DriverSessionStream>, Status> {
+        self.0.open_driver(said(request)).await.map(|out| Response::new(out.into()))
+    }
+
+    async fn submit(&self, request: Request<v1::SubmitRequest>) -> Result<Response<v1::SubmitReply>, Status> {
+        self.0.submit(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn list_jobs(
+        &self,
+        request: Request<v1::ListJobsRequest>,
+    ) -> Result<Response<v1::ListJobsReply>, Status> {
+        self.0.list_jobs(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn show_job(&self, request: Request<v1::ShowJobRequest>) -> Result<Response<v1::JobInfo>, Status> {
+        self.0.show_job(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn wait_job(&self, request: Request<v1::WaitJobRequest>) -> Result<Response<v1::JobInfo>, Status> {
+        self.0.wait_job(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn cancel_job(
+        &self,
+        request: Request<v1::CancelJobRequest>,
+    ) -> Result<Response<v1::JobInfo>, Status> {
+        self.0.cancel_job(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn list_nodes(
+        &self,
+        request: Request<v1::ListNodesRequest>,
+    ) -> Result<Response<v1::ListNodesReply>, Status> {
+        self.0.list_nodes(request.into_inner()).await.map(Response::new)
+    }
+}
+
+/// What a peer says, until its stream ends or breaks.
+fn said<M: Send + 'static>(request: Request<Streaming<M>>) -> BoxStream<M> {
+    Box::pin(request.into_inner().map_while(|message| {
+        message.inspect_err(|status| tracing::debug!(%status, "a session's stream broke")).ok()
+    }))
+}
+
+/// What a session is told, and in the end why it ended.
+struct Told<M> {
+    messages: mpsc::Receiver<M>,
+    why: Option<Arc<OnceLock<Status>>>,
+}
+
+impl<M> From<Outgoing<M>> for Told<M> {
+    fn from(out: Outgoing<M>) -> Self {
+        Self { messages: out.messages, why: Some(out.why) }
+    }
+}
+
+impl<M> Stream for Told<M> {
+    type Item = Result<M, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.messages.poll_recv(cx).map(|message| match message {
+            Some(message) => Some(Ok(message)),
+            None => self.why.take().and_then(|why| why.get().cloned()).map(Err),
+        })
+    }
+}

@@ -1,0 +1,182 @@
+//! From the wire's messages to the machine's events. What makes no sense is refused here, by the name of the field.
+
+use std::collections::BTreeSet;
+
+use firesteel_base::{Class, Epoch, ExecutorId, JobId, LeaseId, StageId, UserError};
+use firesteel_hw::topology::{DeviceKind, Topology};
+use firesteel_protocol::v1::{self, driver_to_manager, worker_to_manager};
+use firesteel_protocol::{MalformedMessage, required};
+
+use crate::machine::message::{
+    Demand, DriverEvent, Ending, ExecutorSpec, ExecutorUp, Failure, OpenJob, Registration, StageProgress,
+    Usage, WorkerEvent,
+};
+
+type Converted<T> = Result<T, MalformedMessage>;
+
+/// What a worker says after its registration.
+pub(super) fn worker_event(message: v1::WorkerToManager) -> Converted<WorkerEvent> {
+    use worker_to_manager::Message;
+    Ok(match required(message.message, "WorkerToManager.message")? {
+        Message::Register(register) => WorkerEvent::Register(registration(register)?),
+        Message::Heartbeat(beat) => WorkerEvent::Heartbeat(beat.executors.iter().map(usage).collect()),
+        Message::ExecutorUp(up) => WorkerEvent::ExecutorUp(ExecutorUp {
+            index: up.index,
+            control_address: filled(up.control_address, "ExecutorUp.control_address")?,
+            shuffle_address: filled(up.shuffle_address, "ExecutorUp.shuffle_address")?,
+            pid: up.pid,
+        }),
+        Message::ExecutorDown(down) => {
+            WorkerEvent::ExecutorDown { index: down.index, epoch: Epoch(down.epoch), reason: down.reason }
+        }
+        Message::DriverEnded(ended) => WorkerEvent::DriverEnded {
+            job: JobId(ended.job),
+            succeeded: ended.succeeded,
+            reason: ended.reason,
+        },
+        Message::Leaving(leaving) => WorkerEvent::Leaving { reason: leaving.reason },
+    })
+}
+
+/// Who a worker is; its version is checked by the caller.
+pub(super) fn registration(message: v1::RegisterWorker) -> Converted<Registration> {
+    let worker = message
+        .worker
+        .parse()
+        .map_err(|fault| MalformedMessage::new("RegisterWorker.worker", format!("{fault}")))?;
+    let executors = message.executors.into_iter().map(executor_spec).collect::<Converted<Vec<_>>>()?;
+    let indexes: BTreeSet<u32> = executors.iter().map(|spec| spec.index).collect();
+    if indexes.len() < executors.len() {
+        return Err(MalformedMessage::new("RegisterWorker.executors", "two of them have one index"));
+    }
+    Ok(Registration {
+        worker,
+        incarnation: filled(message.incarnation, "RegisterWorker.incarnation")?,
+        release: message.release,
+        address: message.address,
+        host: filled(message.host, "RegisterWorker.host")?,
+        rack: message.rack,
+        nics: nics(&message.topology_json)?,
+        topology_json: message.topology_json.into(),
+        executors,
+    })
+}
+
+fn executor_spec(spec: v1::ExecutorSpec) -> Converted<ExecutorSpec> {
+    if spec.slots == 0 {
+        return Err(MalformedMessage::new("ExecutorSpec.slots", "an executor has at least one"));
+    }
+    Ok(ExecutorSpec {
+        index: spec.index,
+        numa_node: spec.numa_node,
+        cpus: spec.cpus,
+        slots: spec.slots,
+        memory_bytes: spec.memory_bytes,
+    })
+}
+
+/// The NUMA nodes of the network cards that have a link; a worker that tells no topology has none.
+fn nics(topology_json: &str) -> Converted<Vec<Option<u32>>> {
+    if topology_json.is_empty() {
+        return Ok(Vec::new());
+    }
+    let topology: Topology = serde_json::from_str(topology_json)
+        .map_err(|fault| MalformedMessage::new("RegisterWorker.topology_json", fault.to_string()))?;
+    let linked = topology
+        .devices
+        .iter()
+        .filter(|device| device.kind == DeviceKind::Nic && device.link_up != Some(false));
+    Ok(linked.map(|device| device.numa_node).collect())
+}
+
+fn usage(usage: &v1::ExecutorUsage) -> Usage {
+    Usage {
+        index: usage.index,
+        running_attempts: usage.running_attempts,
+        memory_used: usage.memory_used,
+        block_bytes: usage.block_bytes,
+    }
+}
+
+/// What a driver says.
+pub(super) fn driver_event(message: v1::DriverToManager) -> Converted<DriverEvent> {
+    use driver_to_manager::Message;
+    Ok(match required(message.message, "DriverToManager.message")? {
+        Message::Hello(hello) => {
+            DriverEvent::Hello { release: hello.release, host: hello.host, user: hello.user }
+        }
+        Message::OpenJob(open) => DriverEvent::OpenJob(OpenJob {
+            request: open.request,
+            name: open.name,
+            sql: open.sql,
+            queue: open.queue,
+            weight: open.weight.max(1),
+            submitted_job: open.submitted_job.map(JobId),
+        }),
+        Message::Demand(wanted) => DriverEvent::Demand(demand(wanted)?),
+        Message::Release(release) => {
+            DriverEvent::Release { lease: LeaseId(release.lease), tasks: release.tasks }
+        }
+        Message::CloseJob(close) => DriverEvent::CloseJob { job: JobId(close.job), ending: ending(close)? },
+        Message::Heartbeat(beat) => DriverEvent::Heartbeat(beat.jobs.into_iter().map(progress).collect()),
+    })
+}
+
+/// The kind of its output and the estimate of its bytes are not looked at: consumers follow their input when it exists.
+fn demand(message: v1::StageDemand) -> Converted<Demand> {
+    if message.cores_per_task == 0 {
+        return Err(MalformedMessage::new("StageDemand.cores_per_task", "a task takes at least one"));
+    }
+    let input = |at: &v1::InputAt| {
+        let executor = required(at.executor.as_ref(), "InputAt.executor")?;
+        Ok((ExecutorId::try_from(executor)?, at.bytes))
+    };
+    Ok(Demand {
+        job: JobId(message.job),
+        stage: StageId(message.stage),
+        tasks: message.tasks,
+        cores_per_task: message.cores_per_task,
+        memory_per_task: message.memory_per_task,
+        inputs: message.inputs.iter().map(input).collect::<Converted<_>>()?,
+        excluded: message.excluded.iter().map(ExecutorId::try_from).collect::<Converted<_>>()?,
+        gang: message.gang,
+    })
+}
+
+fn ending(close: v1::CloseJob) -> Converted<Ending> {
+    match close.state() {
+        v1::JobState::Succeeded => Ok(Ending::Succeeded { rows: close.result_rows }),
+        v1::JobState::Failed => Ok(Ending::Failed(failure(close.failure))),
+        v1::JobState::Cancelled => {
+            let reason = close.failure.map_or_else(|| "cancelled by its driver".to_owned(), |f| f.message);
+            Ok(Ending::Cancelled { reason })
+        }
+        v1::JobState::Unspecified | v1::JobState::Queued | v1::JobState::Running => {
+            Err(MalformedMessage::new("CloseJob.state", "a job ends succeeded, failed or cancelled"))
+        }
+    }
+}
+
+fn failure(failure: Option<v1::Failure>) -> Failure {
+    failure.map_or_else(
+        || Failure { class: Class::Transient, error: UserError::new("the driver gave no reason") },
+        |failure| Failure { class: failure.base_class(), error: failure.user_error() },
+    )
+}
+
+fn progress(progress: v1::JobProgress) -> (JobId, Vec<StageProgress>) {
+    let stage = |stage: v1::StageProgress| StageProgress {
+        stage: StageId(stage.stage),
+        tasks: stage.tasks,
+        running: stage.running,
+        done: stage.done,
+        failed_attempts: stage.failed_attempts,
+        rows: stage.rows,
+        bytes: stage.bytes,
+    };
+    (JobId(progress.job), progress.stages.into_iter().map(stage).collect())
+}
+
+fn filled(text: String, field: &'static str) -> Converted<String> {
+    if text.is_empty() { Err(MalformedMessage::new(field, "empty")) } else { Ok(text) }
+}

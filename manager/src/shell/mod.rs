@@ -1,0 +1,216 @@
+//! The machine's shell: turns messages and timers into events, and runs effects.
+//!
+//! ```text
+//!   session streams ── pump each ──┐ bounded            ┌──► bounded queue of each session
+//!   client calls ──────────────────┼────────► one task ─┤
+//!   timer ─────────────────────────┘  owns the machine  └──► answers
+//! ```
+//!
+//! The task never waits for anybody: a session that lets its queue run full is dropped as dead. [`Manager`] is the
+//! handle; [`grpc`] serves it to other processes, and local mode calls it as it is.
+//!
+//! The first message of a session is its greeting. A gRPC client must have it on its way *before* it waits for the
+//! answer to its call, as the answer to the call is the answer to the greeting.
+
+pub mod grpc;
+mod inbound;
+mod outbound;
+mod run;
+mod session;
+
+use std::collections::BTreeMap;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use firesteel_base::{JobId, version};
+use firesteel_protocol::channel::check_version;
+use firesteel_protocol::v1;
+use tokio::sync::{mpsc, oneshot};
+use tokio_stream::Stream;
+use tonic::Status;
+
+use crate::ManagerConfig;
+use crate::config::unix_ms;
+use crate::machine::message::{ClientRequest, Refusal};
+use run::{Input, Runner, View};
+pub(crate) use session::Outgoing;
+
+/// A stream of messages.
+pub type BoxStream<T> = Pin<Box<dyn Stream<Item = T> + Send>>;
+
+/// The longest that one call waits for a job's end; then it answers with the job as it is.
+const WAIT_MAX: Duration = Duration::from_secs(3600);
+
+/// A running manager.
+#[derive(Debug)]
+pub struct Manager {
+    inputs: mpsc::Sender<Input>,
+    sessions: AtomicU64,
+    session_queue: usize,
+    started_unix_ms: u64,
+}
+
+impl Manager {
+    /// Starts a manager on the current tokio runtime. It ends when it is stopped or dropped.
+    #[must_use]
+    pub fn start(config: ManagerConfig) -> Arc<Self> {
+        let (inputs, queue) = mpsc::channel(config.limits.event_queue);
+        let session_queue = config.limits.session_queue;
+        let started_unix_ms = unix_ms();
+        tokio::spawn(Runner::new(config, started_unix_ms).run(queue));
+        Arc::new(Self { inputs, sessions: AtomicU64::new(1), session_queue, started_unix_ms })
+    }
+
+    /// A worker's session: what it says goes in, what it is told comes out, until either side ends.
+    ///
+    /// # Errors
+    /// When it does not greet in time or well, is of another wire version, or has a name that is in use.
+    pub async fn worker_session(
+        &self,
+        inbound: BoxStream<v1::WorkerToManager>,
+    ) -> Result<mpsc::Receiver<v1::ManagerToWorker>, Status> {
+        Ok(self.open_worker(inbound).await?.messages)
+    }
+
+    /// A driver's session: what it says goes in, what it is told comes out, until either side ends.
+    ///
+    /// # Errors
+    /// When it does not greet in time or well, or is of another wire version.
+    pub async fn driver_session(
+        &self,
+        inbound: BoxStream<v1::DriverToManager>,
+    ) -> Result<mpsc::Receiver<v1::ManagerToDriver>, Status> {
+        Ok(self.open_driver(inbound).await?.messages)
+    }
+
+    /// Submits a job in cluster deploy mode.
+    ///
+    /// # Errors
+    /// When the request is malformed or of another wire version, or there are too many jobs.
+    pub async fn submit(&self, request: v1::SubmitRequest) -> Result<v1::SubmitReply, Status> {
+        check_version("client", request.wire_version, "")?;
+        if request.sql.trim().is_empty() {
+            return Err(Status::invalid_argument("there is no SQL to run"));
+        }
+        let conf = request.conf.into_iter().collect::<BTreeMap<_, _>>();
+        let (name, sql, user) = (request.name, request.sql, request.user);
+        let job = self.request(ClientRequest::Submit { name, sql, conf, user }).await?;
+        Ok(v1::SubmitReply { job: job.0 })
+    }
+
+    /// The live jobs by age, and the ended ones that are remembered when all are asked for.
+    ///
+    /// # Errors
+    /// When the request is of another wire version.
+    pub async fn list_jobs(&self, request: v1::ListJobsRequest) -> Result<v1::ListJobsReply, Status> {
+        check_version("client", request.wire_version, "")?;
+        self.look(move |view| {
+            let jobs = view.machine.jobs(request.all);
+            v1::ListJobsReply { jobs: jobs.into_iter().map(|job| view.job_info(job)).collect() }
+        })
+        .await
+    }
+
+    /// A job as it is.
+    ///
+    /// # Errors
+    /// When there is no such job, or the request is of another wire version.
+    pub async fn show_job(&self, request: v1::ShowJobRequest) -> Result<v1::JobInfo, Status> {
+        check_version("client", request.wire_version, "")?;
+        self.job_info(JobId(request.job)).await
+    }
+
+    /// A job once it has ended, or as it is when the wait is over.
+    ///
+    /// # Errors
+    /// When there is no such job, too many callers wait, or the request is of another wire version.
+    pub async fn wait_job(&self, request: v1::WaitJobRequest) -> Result<v1::JobInfo, Status> {
+        check_version("client", request.wire_version, "")?;
+        let id = JobId(request.job);
+        let wait = Duration::from_millis(request.max_wait_ms).min(WAIT_MAX);
+        if wait.is_zero() {
+            return self.job_info(id).await;
+        }
+        let (ended, end) = oneshot::channel();
+        self.send(Input::Wait { job: id, ended }).await?;
+        match tokio::time::timeout(wait, end).await {
+            Ok(answer) => answer.map_err(|_| stopping())?,
+            Err(_) => self.job_info(id).await,
+        }
+    }
+
+    /// Cancels a job and answers with it as it is then; one that runs ends a little later.
+    ///
+    /// # Errors
+    /// When there is no such job, or the request is of another wire version.
+    pub async fn cancel_job(&self, request: v1::CancelJobRequest) -> Result<v1::JobInfo, Status> {
+        check_version("client", request.wire_version, "")?;
+        let id = self.request(ClientRequest::Cancel { job: JobId(request.job) }).await?;
+        self.job_info(id).await
+    }
+
+    /// The workers and their executors.
+    ///
+    /// # Errors
+    /// When the request is of another wire version.
+    pub async fn list_nodes(&self, request: v1::ListNodesRequest) -> Result<v1::ListNodesReply, Status> {
+        check_version("client", request.wire_version, "")?;
+        let nodes = self.look(|view| {
+            let nodes = view.machine.nodes().iter();
+            nodes.map(|node| outbound::node_info(view.machine, node, view.now)).collect()
+        });
+        Ok(v1::ListNodesReply {
+            manager_release: version::RELEASE.to_owned(),
+            manager_started_unix_ms: self.started_unix_ms,
+            nodes: nodes.await?,
+        })
+    }
+
+    /// Ends every session, tells it so, and stops.
+    pub async fn stop(&self) {
+        let (stopped, stop) = oneshot::channel();
+        if self.inputs.send(Input::Stop(stopped)).await.is_ok() {
+            // It is gone already when it does not answer.
+            let _ = stop.await;
+        }
+    }
+
+    fn next_session(&self) -> u64 {
+        self.sessions.fetch_add(1, Ordering::Relaxed)
+    }
+
+    async fn request(&self, request: ClientRequest) -> Result<JobId, Status> {
+        let (answer, answered) = oneshot::channel();
+        self.send(Input::Client { request, answer }).await?;
+        answered.await.map_err(|_| stopping())?.map_err(|refusal| outbound::status(&refusal))
+    }
+
+    async fn job_info(&self, id: JobId) -> Result<v1::JobInfo, Status> {
+        self.look(move |view| view.machine.job(id).map(|job| view.job_info(job)))
+            .await?
+            .ok_or_else(|| outbound::status(&Refusal::UnknownJob(id)))
+    }
+
+    async fn look<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&View<'_>) -> T + Send + 'static,
+    ) -> Result<T, Status> {
+        let (answer, answered) = oneshot::channel();
+        let look = move |view: &View<'_>| {
+            // Whoever asked may have gone.
+            let _ = answer.send(look(view));
+        };
+        self.send(Input::Look(Box::new(look))).await?;
+        answered.await.map_err(|_| stopping())
+    }
+
+    async fn send(&self, input: Input) -> Result<(), Status> {
+        self.inputs.send(input).await.map_err(|_| stopping())
+    }
+}
+
+pub(crate) fn stopping() -> Status {
+    Status::unavailable("the manager is shutting down")
+}

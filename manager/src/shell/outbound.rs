@@ -1,0 +1,218 @@
+//! From the machine to the wire's messages.
+
+use std::time::Duration;
+
+use firesteel_base::{Class, Timestamp, UserError, version};
+use firesteel_protocol::v1::{self, manager_to_driver, manager_to_worker};
+use tonic::Status;
+
+use crate::machine::Machine;
+use crate::machine::job::{Job, Phase};
+use crate::machine::message::{
+    Ending, ExecutorRef, ExecutorShape, ExecutorSpec, Grant, Refusal, StageProgress, ToDriver, ToWorker,
+    Usage,
+};
+use crate::machine::node::{Executor, Node, NodeState};
+use crate::machine::show::JobState;
+
+/// What a worker is told.
+pub(super) fn to_worker(message: ToWorker, heartbeat: Duration) -> v1::ManagerToWorker {
+    use manager_to_worker::Message;
+    let message = match message {
+        ToWorker::Registered => Message::Registered(v1::WorkerRegistered {
+            manager_release: version::RELEASE.to_owned(),
+            heartbeat_ms: millis(heartbeat),
+        }),
+        ToWorker::ExecutorEpoch { index, epoch } => {
+            Message::ExecutorEpoch(v1::ExecutorEpoch { index, epoch: epoch.0 })
+        }
+        ToWorker::LaunchDriver { job, name, sql, conf } => Message::LaunchDriver(v1::LaunchDriver {
+            job: job.0,
+            name,
+            sql: sql.to_string(),
+            conf: conf.into_iter().collect(),
+        }),
+        ToWorker::StopDriver(job) => Message::StopDriver(v1::StopDriver { job: job.0 }),
+        ToWorker::FreeResult(job) => Message::FreeResult(v1::FreeResult { job: job.0 }),
+    };
+    v1::ManagerToWorker { message: Some(message) }
+}
+
+/// What a driver is told.
+pub(super) fn to_driver(message: ToDriver, heartbeat: Duration) -> v1::ManagerToDriver {
+    use manager_to_driver::Message;
+    let message = match message {
+        ToDriver::Welcome(executors) => Message::Welcome(v1::DriverWelcome {
+            release: version::RELEASE.to_owned(),
+            heartbeat_ms: millis(heartbeat),
+            cluster: Some(cluster(executors)),
+        }),
+        ToDriver::JobOpened { request, job } => Message::JobOpened(v1::JobOpened { request, job: job.0 }),
+        ToDriver::Grant(lent) => Message::Grant(grant(lent)),
+        ToDriver::Revoke { lease, tasks } => Message::Revoke(v1::Revoke { lease: lease.0, tasks }),
+        ToDriver::ExecutorGone { executor, reason } => {
+            Message::ExecutorGone(v1::ExecutorGone { executor: Some(reference(executor)), reason })
+        }
+        ToDriver::CancelJob { job, reason } => Message::CancelJob(v1::CancelJob { job: job.0, reason }),
+        ToDriver::ClusterChanged(executors) => Message::ClusterChanged(cluster(executors)),
+        ToDriver::DemandRefused { job, stage, reason } => {
+            Message::DemandRefused(v1::DemandRefused { job: job.0, stage: stage.0, reason })
+        }
+    };
+    v1::ManagerToDriver { message: Some(message) }
+}
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn grant(grant: Grant) -> v1::Grant {
+    v1::Grant {
+        lease: grant.lease.0,
+        job: grant.job.0,
+        stage: grant.stage.0,
+        executor: Some(reference(grant.executor)),
+        tasks: grant.tasks,
+        cores_per_task: grant.cores_per_task,
+    }
+}
+
+fn reference(executor: ExecutorRef) -> v1::ExecutorRef {
+    v1::ExecutorRef {
+        id: Some((&executor.id).into()),
+        epoch: executor.epoch.0,
+        control_address: executor.control_address,
+        shuffle_address: executor.shuffle_address,
+    }
+}
+
+fn cluster(executors: Vec<ExecutorShape>) -> v1::ClusterChanged {
+    let shape = |shape: ExecutorShape| v1::ExecutorShape {
+        executor: Some(reference(shape.executor)),
+        slots: shape.slots,
+        memory_bytes: shape.memory_bytes,
+        host: shape.host,
+        numa_node: shape.numa_node,
+    };
+    v1::ClusterChanged { executors: executors.into_iter().map(shape).collect() }
+}
+
+/// Why a request is refused.
+pub(super) fn status(refusal: &Refusal) -> Status {
+    let text = refusal.to_string();
+    match refusal {
+        Refusal::IdInUse { .. } => Status::already_exists(text),
+        Refusal::TooMany { .. } => Status::resource_exhausted(text),
+        Refusal::TooLong { .. } => Status::invalid_argument(text),
+        Refusal::UnknownJob(_) => Status::not_found(text),
+    }
+}
+
+/// A job as clients see it; `unix_ms` is the unix clock at the machine's time 0.
+pub(super) fn job_info(machine: &Machine, job: &Job, unix_ms: u64) -> v1::JobInfo {
+    let at = |time: Option<Timestamp>| time.map_or(0, |time| unix_ms + time.0);
+    let (failure, result_rows) = match &job.phase {
+        Phase::Ended(Ending::Succeeded { rows }) => (None, *rows),
+        Phase::Ended(Ending::Failed(failure)) => {
+            (Some(v1::Failure::of(failure.class, failure.error.clone())), 0)
+        }
+        Phase::Ended(Ending::Cancelled { reason }) => {
+            (Some(v1::Failure::of(Class::Cancelled, UserError::new(reason.clone()))), 0)
+        }
+        Phase::Submitted | Phase::Launching { .. } | Phase::Open { .. } | Phase::Detached { .. } => (None, 0),
+    };
+    v1::JobInfo {
+        job: job.id.0,
+        name: job.name.clone(),
+        sql: job.sql.to_string(),
+        state: job_state(job.state()).into(),
+        user: job.user.clone(),
+        driver_host: job.driver_host.clone(),
+        cluster_mode: job.launch.is_some(),
+        submitted_unix_ms: at(Some(job.submitted)),
+        started_unix_ms: at(job.started),
+        ended_unix_ms: at(job.ended),
+        slots_held: u32::try_from(machine.leases().cores_of(job.id)).unwrap_or(u32::MAX),
+        stages: job.stages.iter().map(stage_progress).collect(),
+        failure,
+        result_rows,
+        result_address: job.launch.as_ref().and_then(|l| l.result_address.clone()).unwrap_or_default(),
+        waiting_for: machine.waiting_for(job).unwrap_or_default(),
+    }
+}
+
+fn job_state(state: JobState) -> v1::JobState {
+    match state {
+        JobState::Queued => v1::JobState::Queued,
+        JobState::Running => v1::JobState::Running,
+        JobState::Succeeded => v1::JobState::Succeeded,
+        JobState::Failed => v1::JobState::Failed,
+        JobState::Cancelled => v1::JobState::Cancelled,
+    }
+}
+
+fn stage_progress(stage: &StageProgress) -> v1::StageProgress {
+    v1::StageProgress {
+        stage: stage.stage.0,
+        tasks: stage.tasks,
+        running: stage.running,
+        done: stage.done,
+        failed_attempts: stage.failed_attempts,
+        rows: stage.rows,
+        bytes: stage.bytes,
+    }
+}
+
+/// A worker as clients see it.
+pub(super) fn node_info(machine: &Machine, node: &Node, now: Timestamp) -> v1::NodeInfo {
+    let state = match node.state {
+        NodeState::Alive => v1::NodeState::Alive,
+        NodeState::Suspect => v1::NodeState::Suspect,
+        NodeState::Lost { .. } => v1::NodeState::Lost,
+        NodeState::Left { .. } => v1::NodeState::Left,
+    };
+    v1::NodeInfo {
+        worker: node.id.to_string(),
+        address: node.address.clone(),
+        host: node.host.clone(),
+        rack: node.rack.clone(),
+        release: node.release.clone(),
+        state: state.into(),
+        topology_json: node.topology_json.to_string(),
+        last_heartbeat_age_ms: millis(now - node.heard),
+        executors: node.executors.values().map(|executor| node_executor(machine, node, executor)).collect(),
+    }
+}
+
+fn node_executor(machine: &Machine, node: &Node, executor: &Executor) -> v1::NodeExecutor {
+    let (cores, _) = machine.leases().lent(&node.executor_id(executor.spec.index));
+    let life = executor.life.as_ref();
+    v1::NodeExecutor {
+        spec: Some(executor_spec(&executor.spec)),
+        up: life.is_some(),
+        epoch: life.map_or(0, |life| life.epoch.0),
+        slots_leased: u32::try_from(cores).unwrap_or(u32::MAX),
+        usage: Some(usage(executor.usage)),
+        control_address: life.map(|life| life.up.control_address.clone()).unwrap_or_default(),
+        shuffle_address: life.map(|life| life.up.shuffle_address.clone()).unwrap_or_default(),
+    }
+}
+
+fn executor_spec(spec: &ExecutorSpec) -> v1::ExecutorSpec {
+    v1::ExecutorSpec {
+        index: spec.index,
+        numa_node: spec.numa_node,
+        cpus: spec.cpus.clone(),
+        slots: spec.slots,
+        memory_bytes: spec.memory_bytes,
+    }
+}
+
+fn usage(usage: Usage) -> v1::ExecutorUsage {
+    v1::ExecutorUsage {
+        index: usage.index,
+        running_attempts: usage.running_attempts,
+        memory_used: usage.memory_used,
+        block_bytes: usage.block_bytes,
+    }
+}

@@ -1,0 +1,279 @@
+//! The task that owns the machine.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use firesteel_base::{Clock, JobId, SystemClock, Timestamp};
+use firesteel_protocol::v1;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::MissedTickBehavior;
+use tonic::Status;
+use tracing::{debug, info, warn};
+
+use super::{outbound, stopping};
+use crate::ManagerConfig;
+use crate::machine::Machine;
+use crate::machine::job::Job;
+use crate::machine::message::{ClientRequest, Effect, Event, Note, Refusal, SessionId, Ticket};
+
+/// What the task is asked to do.
+pub(super) enum Input {
+    Event(Event),
+    Open { id: SessionId, link: Link, greeting: Event, greeted: oneshot::Sender<Result<(), Status>> },
+    Fault { id: SessionId, status: Status },
+    Client { request: ClientRequest, answer: oneshot::Sender<Result<JobId, Refusal>> },
+    Wait { job: JobId, ended: oneshot::Sender<Result<v1::JobInfo, Status>> },
+    Look(Box<dyn FnOnce(&View<'_>) + Send>),
+    Stop(oneshot::Sender<()>),
+}
+
+/// The way to a session. Dropped, it ends the session's queue and its pump.
+pub(super) struct Link {
+    pub(super) queue: Queue,
+    pub(super) why: Arc<OnceLock<Status>>,
+    /// What the machine hears when the session breaks.
+    pub(super) lost: Event,
+    pub(super) _open: oneshot::Sender<()>,
+}
+
+pub(super) enum Queue {
+    Worker(mpsc::Sender<v1::ManagerToWorker>),
+    Driver(mpsc::Sender<v1::ManagerToDriver>),
+}
+
+/// The machine, to be looked at.
+pub(super) struct View<'a> {
+    pub(super) machine: &'a Machine,
+    pub(super) now: Timestamp,
+    started_unix_ms: u64,
+}
+
+impl View<'_> {
+    pub(super) fn job_info(&self, job: &Job) -> v1::JobInfo {
+        outbound::job_info(self.machine, job, self.started_unix_ms)
+    }
+}
+
+pub(super) struct Runner {
+    machine: Machine,
+    clock: SystemClock,
+    started_unix_ms: u64,
+    heartbeat: Duration,
+    tick: Duration,
+    links: BTreeMap<SessionId, Link>,
+    greetings: BTreeMap<SessionId, oneshot::Sender<Result<(), Status>>>,
+    tickets: u64,
+    answers: BTreeMap<Ticket, oneshot::Sender<Result<JobId, Refusal>>>,
+    waiters: BTreeMap<JobId, Vec<oneshot::Sender<Result<v1::JobInfo, Status>>>>,
+    waiters_max: usize,
+}
+
+impl Runner {
+    pub(super) fn new(config: ManagerConfig, started_unix_ms: u64) -> Self {
+        Self {
+            clock: SystemClock::default(),
+            started_unix_ms,
+            heartbeat: config.heartbeat,
+            tick: tick_of(&config),
+            links: BTreeMap::new(),
+            greetings: BTreeMap::new(),
+            tickets: 0,
+            answers: BTreeMap::new(),
+            waiters: BTreeMap::new(),
+            waiters_max: config.limits.waiters,
+            machine: Machine::new(config),
+        }
+    }
+
+    pub(super) async fn run(mut self, mut inputs: mpsc::Receiver<Input>) {
+        let mut ticks = tokio::time::interval(self.tick);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let input = tokio::select! {
+                // A flood of messages must not hold up time-outs.
+                biased;
+                _ = ticks.tick() => Some(Input::Event(Event::Tick)),
+                input = inputs.recv() => input,
+            };
+            match input {
+                None => return self.end_all(),
+                Some(Input::Stop(stopped)) => {
+                    self.end_all();
+                    // Whoever stops the manager may not wait for it.
+                    let _ = stopped.send(());
+                    return;
+                }
+                Some(input) => self.take(input),
+            }
+        }
+    }
+
+    fn take(&mut self, input: Input) {
+        match input {
+            Input::Event(event) => {
+                if event == Event::Tick {
+                    self.forget_waiters();
+                }
+                self.step(event);
+            }
+            Input::Open { id, link, greeting, greeted } => {
+                self.links.insert(id, link);
+                self.greetings.insert(id, greeted);
+                self.step(greeting);
+                if let Some(greeted) = self.greetings.remove(&id) {
+                    // When the caller has gone its pump never starts, and its queue is closed.
+                    let _ = greeted.send(Ok(()));
+                }
+            }
+            Input::Fault { id, status } => {
+                warn!(session = id.0, fault = status.message(), "a session sent what makes no sense");
+                if let Some(event) = self.end(id, status) {
+                    self.step(event);
+                }
+            }
+            Input::Client { request, answer } => {
+                self.tickets += 1;
+                let ticket = Ticket(self.tickets);
+                self.answers.insert(ticket, answer);
+                self.step(Event::Client(ticket, request));
+            }
+            Input::Wait { job, ended } => self.wait(job, ended),
+            Input::Look(look) => look(&self.view()),
+            Input::Stop(_) => unreachable!("the loop takes it"),
+        }
+    }
+
+    fn step(&mut self, event: Event) {
+        let mut events = VecDeque::from([event]);
+        let mut effects = Vec::new();
+        while let Some(event) = events.pop_front() {
+            debug!(?event, "step");
+            self.machine.step(self.clock.now(), event, &mut effects);
+            for effect in effects.drain(..) {
+                events.extend(self.perform(effect));
+            }
+        }
+    }
+
+    /// Runs an effect. Returns what happens of it: a session that cannot be told is lost.
+    fn perform(&mut self, effect: Effect) -> Option<Event> {
+        debug!(?effect, "effect");
+        match effect {
+            Effect::ToWorker(id, message) => {
+                let message = outbound::to_worker(message, self.heartbeat);
+                self.tell(id, |queue| match queue {
+                    Queue::Worker(queue) => queue.try_send(message).map_err(|fault| fault.to_string()),
+                    Queue::Driver(_) => unreachable!("a worker's session is not a driver's"),
+                })
+            }
+            Effect::ToDriver(id, message) => {
+                let message = outbound::to_driver(message, self.heartbeat);
+                self.tell(id, |queue| match queue {
+                    Queue::Driver(queue) => queue.try_send(message).map_err(|fault| fault.to_string()),
+                    Queue::Worker(_) => unreachable!("a driver's session is not a worker's"),
+                })
+            }
+            Effect::Refuse(id, refusal) => {
+                warn!(session = id.0, %refusal, "refused");
+                self.links.remove(&id);
+                if let Some(greeted) = self.greetings.remove(&id) {
+                    // The caller may have gone.
+                    let _ = greeted.send(Err(outbound::status(&refusal)));
+                }
+                None
+            }
+            Effect::EndSession(id, reason) => {
+                self.end(id, Status::aborted(reason));
+                None
+            }
+            Effect::Answer(ticket, answer) => {
+                if let Some(asked) = self.answers.remove(&ticket) {
+                    // The client may have gone.
+                    let _ = asked.send(answer);
+                }
+                None
+            }
+            Effect::JobEnded(id) => {
+                self.wake(id);
+                None
+            }
+            Effect::Note(note) => {
+                record(&note);
+                None
+            }
+        }
+    }
+
+    fn tell(&mut self, id: SessionId, send: impl FnOnce(&Queue) -> Result<(), String>) -> Option<Event> {
+        let sent = send(&self.links.get(&id)?.queue);
+        let fault = sent.err()?;
+        warn!(session = id.0, %fault, "a session does not take its messages: it is dropped");
+        self.end(id, Status::resource_exhausted("the session did not take its messages in time"))
+    }
+
+    /// Ends a session. Returns what the machine is to hear of it.
+    fn end(&mut self, id: SessionId, why: Status) -> Option<Event> {
+        let link = self.links.remove(&id)?;
+        // The first reason stands.
+        let _ = link.why.set(why);
+        Some(link.lost)
+    }
+
+    fn end_all(&mut self) {
+        for link in std::mem::take(&mut self.links).into_values() {
+            // The first reason stands.
+            let _ = link.why.set(stopping());
+        }
+    }
+
+    fn view(&self) -> View<'_> {
+        View { machine: &self.machine, now: self.clock.now(), started_unix_ms: self.started_unix_ms }
+    }
+
+    fn wait(&mut self, id: JobId, ended: oneshot::Sender<Result<v1::JobInfo, Status>>) {
+        let waiting: usize = self.waiters.values().map(Vec::len).sum();
+        let answer = match self.machine.job(id) {
+            None => Err(outbound::status(&Refusal::UnknownJob(id))),
+            Some(job) if job.ended.is_some() => Ok(self.view().job_info(job)),
+            Some(_) if waiting < self.waiters_max => return self.waiters.entry(id).or_default().push(ended),
+            Some(_) => {
+                Err(outbound::status(&Refusal::TooMany { what: "waiting callers", limit: self.waiters_max }))
+            }
+        };
+        // The caller may have gone.
+        let _ = ended.send(answer);
+    }
+
+    fn wake(&mut self, id: JobId) {
+        let Some(job) = self.machine.job(id) else { return };
+        info!(job = %id, state = ?job.state(), "job ended");
+        for waiter in self.waiters.remove(&id).unwrap_or_default() {
+            let info = self.machine.job(id).map(|job| self.view().job_info(job));
+            // The caller may have gone.
+            let _ = waiter.send(info.ok_or_else(|| outbound::status(&Refusal::UnknownJob(id))));
+        }
+    }
+
+    fn forget_waiters(&mut self) {
+        self.waiters.retain(|_, waiters| {
+            waiters.retain(|waiter| !waiter.is_closed());
+            !waiters.is_empty()
+        });
+    }
+}
+
+/// Often enough that no time-out is noticed late by more than a quarter of it.
+fn tick_of(config: &ManagerConfig) -> Duration {
+    let shortest = config.node_suspect_after.min(config.node_timeout).min(config.driver_timeout);
+    (shortest / 4).clamp(Duration::from_millis(5), Duration::from_secs(1))
+}
+
+fn record(note: &Note) {
+    match note {
+        Note::WorkerChanged { worker, state, reason } => info!(%worker, state, reason, "worker"),
+        Note::ExecutorUp { executor, epoch } => info!(%executor, %epoch, "executor up"),
+        Note::ExecutorGone { executor, epoch, reason } => warn!(%executor, %epoch, reason, "executor gone"),
+        Note::JobAdded { job, name } => info!(%job, name, "job added"),
+    }
+}
