@@ -36,6 +36,8 @@ pub enum Kind {
     Filter,
     /// One or more folders, separated by commas.
     Folders,
+    /// CPUs as a list of numbers and ranges.
+    Cpus,
     /// `auto`, or a value of that kind.
     OrAuto(&'static Kind),
 }
@@ -64,6 +66,7 @@ impl Kind {
             Self::Text => Value::Text(text.to_owned()),
             Self::Filter => Value::Text(crate::telemetry::is_filter(text).then(|| text.to_owned())?),
             Self::Folders => Value::Folders(folders(text)?),
+            Self::Cpus => Value::Cpus(cpus(text)?),
             Self::OrAuto(_) if text == "auto" => Value::Auto,
             Self::OrAuto(kind) => return kind.value(text),
         })
@@ -82,6 +85,24 @@ fn reachable(text: &str) -> Option<HostPort> {
 fn folders(text: &str) -> Option<Vec<PathBuf>> {
     let parts: Vec<_> = text.split(',').map(str::trim).map(PathBuf::from).collect();
     parts.iter().all(|part| !part.as_os_str().is_empty()).then_some(parts)
+}
+
+/// No machine has a CPU of a higher number.
+const CPU_MAX: u32 = 65_535;
+
+fn cpus(text: &str) -> Option<Vec<u32>> {
+    let mut cpus = Vec::new();
+    for part in text.split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (first, last): (u32, u32) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
+        if first > last || last > CPU_MAX {
+            return None;
+        }
+        cpus.extend(first..=last);
+    }
+    cpus.sort_unstable();
+    cpus.dedup();
+    Some(cpus)
 }
 
 impl fmt::Display for Kind {
@@ -104,7 +125,33 @@ impl fmt::Display for Kind {
                 "error, warn, info, debug, trace or off, or a list such as info,firesteel_shuffle=debug",
             ),
             Self::Folders => f.write_str("one or more folders, separated by commas"),
+            Self::Cpus => f.write_str("a list of CPUs such as 0-3,8"),
             Self::OrAuto(kind) => write!(f, "auto, or {kind}"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_of_cpus_are_numbers_and_ranges() {
+        let read = |text| Kind::Cpus.parse(text);
+        assert_eq!(read("0-2, 8,1"), Ok(Value::Cpus(vec![0, 1, 2, 8])));
+        for text in ["", "3-1", "0-", "a", "0-99999999"] {
+            assert_eq!(read(text), Err("must be a list of CPUs such as 0-3,8".to_owned()), "{text}");
+        }
+    }
+
+    #[test]
+    fn addresses_have_a_host_and_a_port() {
+        for text in ["0.0.0.0:0", "[::]:7400", "head-1.example.org:7400"] {
+            assert!(Kind::Listen.parse(text).is_ok(), "{text}");
+        }
+        for text in ["", ":7400", "head", "head:", "head:65536", "a b:1", "::1:7400", "[head]:1:2"] {
+            assert!(Kind::Listen.parse(text).is_err(), "{text}");
+        }
+        assert!(Kind::Address.parse("head:0").is_err());
     }
 }

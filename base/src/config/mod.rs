@@ -23,8 +23,8 @@ pub use layer::{Flag, Layer, Source};
 pub use reference::reference_page;
 pub use resolve::{Entry, Inputs, SYSTEM_FILE, load};
 pub use settings::{
-    Auto, ClientSettings, Config, CoreLoop, ExecutorSettings, HostPort, LocalSettings, LogFormat,
-    LogSettings, ManagerSettings, WorkerSettings,
+    Auto, ClientSettings, Config, ExecutorSettings, HostPort, LocalSettings, LogFormat, LogSettings,
+    ManagerSettings, WorkerSettings,
 };
 pub use table::{KEYS, Key, SECTIONS, Section};
 pub use value::Value;

@@ -110,19 +110,24 @@ impl Resolver {
 
     fn finish(mut self) -> Result<Config, ConfigError> {
         let config = self.settings();
-        self.check_heartbeat(&config.manager);
+        self.check_silence(&config.manager);
         if self.faults.is_empty() { Ok(config) } else { Err(ConfigError { faults: self.faults }) }
     }
 
-    fn check_heartbeat(&mut self, manager: &ManagerSettings) {
+    fn check_silence(&mut self, manager: &ManagerSettings) {
         let timeouts = [
-            ("manager.node_timeout", manager.node_timeout),
-            ("manager.driver_timeout", manager.driver_timeout),
+            ("manager.node_suspect_after", manager.node_suspect_after, 2, "half"),
+            ("manager.node_timeout", manager.node_timeout, 3, "a third"),
+            ("manager.driver_timeout", manager.driver_timeout, 3, "a third"),
         ];
-        for (name, timeout) in timeouts {
-            if manager.heartbeat > timeout / HEARTBEATS_PER_TIMEOUT_MIN {
-                self.relation("manager.heartbeat", format!("must be at most a third of {name}"), timeout);
+        for (name, timeout, parts, part) in timeouts {
+            if manager.heartbeat > timeout / parts {
+                self.relation("manager.heartbeat", format!("must be at most {part} of {name}"), timeout);
             }
+        }
+        if manager.node_suspect_after > manager.node_timeout {
+            let reason = "must be at most manager.node_timeout".to_owned();
+            self.relation("manager.node_suspect_after", reason, manager.node_timeout);
         }
     }
 
@@ -146,6 +151,7 @@ impl Resolver {
             manager: ManagerSettings {
                 bind: self.get("manager.bind"),
                 heartbeat: self.get("manager.heartbeat"),
+                node_suspect_after: self.get("manager.node_suspect_after"),
                 node_timeout: self.get("manager.node_timeout"),
                 driver_timeout: self.get("manager.driver_timeout"),
             },
@@ -159,15 +165,17 @@ impl Resolver {
                 cores: self.get("worker.cores"),
                 control_cores: self.get("worker.control_cores"),
                 smt: self.get("worker.smt"),
+                cpus: self.get("worker.cpus"),
+                pin: self.get("worker.pin"),
                 memory: self.get("worker.memory"),
                 scratch: self.get("worker.scratch"),
+                log_folder: self.get("worker.log_folder"),
+                results: self.get("worker.results"),
+                results_size: self.get("worker.results_size"),
                 executor_restarts: self.get("worker.executor_restarts"),
                 executor_restart_window: self.get("worker.executor_restart_window"),
             },
-            executor: ExecutorSettings {
-                core_loop: self.get("executor.core_loop"),
-                block_memory_fraction: self.get("executor.block_memory_fraction"),
-            },
+            executor: ExecutorSettings { block_memory_fraction: self.get("executor.block_memory_fraction") },
             local: LocalSettings {
                 cores: self.get("local.cores"),
                 memory: self.get("local.memory"),
@@ -180,12 +188,9 @@ impl Resolver {
     }
 }
 
-/// How many heartbeats may go missing before their sender is taken for lost, at least.
-const HEARTBEATS_PER_TIMEOUT_MIN: u32 = 3;
-
 #[cfg(test)]
 mod tests {
-    use super::super::{Auto, CoreLoop, LogFormat};
+    use super::super::{Auto, LogFormat};
     use super::*;
     use crate::{ByteSize, UserError};
 
@@ -205,7 +210,7 @@ mod tests {
         assert_eq!(config.entries.len(), KEYS.len());
         assert_eq!(config.manager.bind.to_string(), "0.0.0.0:7400");
         assert_eq!(config.worker.cores, Auto::Auto);
-        assert_eq!((config.executor.core_loop, config.log.format), (CoreLoop::Auto, LogFormat::Text));
+        assert_eq!(config.log.format, LogFormat::Text);
     }
 
     #[test]
@@ -266,6 +271,10 @@ mod tests {
              such as info,firesteel_shuffle=debug (flag --log-level)"
                 .to_owned(),
             format!(
+                "manager.heartbeat = '10s': must be at most half of manager.node_suspect_after, which is 6s \
+                 ({place} line 3)"
+            ),
+            format!(
                 "manager.heartbeat = '10s': must be at most a third of manager.node_timeout, which is 15s \
                  ({place} line 3)"
             ),
@@ -276,7 +285,7 @@ mod tests {
         ];
         assert_eq!(told, expected);
         let user = UserError::from(error);
-        assert_eq!(user.message, "the configuration has 8 faults");
+        assert_eq!(user.message, "the configuration has 9 faults");
     }
 
     #[test]

@@ -34,6 +34,8 @@ pub struct ManagerSettings {
     pub bind: HostPort,
     /// How often workers and drivers report. At most a third of either time-out.
     pub heartbeat: Duration,
+    /// After how long a silent worker gets no new work. Longer than two heartbeats, shorter than `node_timeout`.
+    pub node_suspect_after: Duration,
     /// After how long a silent worker is lost.
     pub node_timeout: Duration,
     /// After how long a silent driver is lost.
@@ -61,11 +63,21 @@ pub struct WorkerSettings {
     pub control_cores: Auto<u32>,
     /// Whether both hardware threads of a core are used.
     pub smt: bool,
-    /// Memory of all executors.
+    /// The CPUs to use, ascending.
+    pub cpus: Auto<Vec<u32>>,
+    /// Whether core threads are bound to their CPUs.
+    pub pin: bool,
+    /// Memory of each executor.
     pub memory: Auto<ByteSize>,
     /// Folders for what does not fit in memory; at least one.
     pub scratch: Vec<PathBuf>,
-    /// Deaths of an executor within the window after which it is left down.
+    /// Folder for the logs of child processes.
+    pub log_folder: Auto<String>,
+    /// Results kept.
+    pub results: u32,
+    /// Bytes of kept results.
+    pub results_size: ByteSize,
+    /// How often an executor is started again within the window.
     pub executor_restarts: u32,
     /// The time over which those are counted.
     pub executor_restart_window: Duration,
@@ -74,8 +86,6 @@ pub struct WorkerSettings {
 /// `[executor]`
 #[derive(Debug, Clone, PartialEq)]
 pub struct ExecutorSettings {
-    /// The loop of its core threads.
-    pub core_loop: CoreLoop,
     /// The part of its memory that blocks may fill.
     pub block_memory_fraction: f64,
 }
@@ -123,28 +133,6 @@ impl<T> Auto<T> {
             Self::Auto => None,
             Self::Set(value) => Some(value),
         }
-    }
-}
-
-/// The loop that a core thread runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CoreLoop {
-    /// The best that the machine allows.
-    Auto,
-    /// tokio's current-thread runtime.
-    Tokio,
-    /// The same with an io_uring in its loop.
-    TokioUring,
-}
-
-impl CoreLoop {
-    pub(super) fn from_word(word: &str) -> Option<Self> {
-        Some(match word {
-            "auto" => Self::Auto,
-            "tokio" => Self::Tokio,
-            "tokio-uring" => Self::TokioUring,
-            _ => return None,
-        })
     }
 }
 

@@ -74,9 +74,16 @@ pub const KEYS: &[Key] = &[
     },
     Key {
         name: "manager.heartbeat",
-        default: "1s",
+        default: "2s",
         kind: Kind::Duration(MILLIS_100, MINUTE),
-        help: "How often workers and drivers report to the manager. At most a third of either time-out below.",
+        help: "How often workers and drivers report to the manager. At most half of `manager.node_suspect_after` and a \
+               third of either time-out.",
+    },
+    Key {
+        name: "manager.node_suspect_after",
+        default: "6s",
+        kind: Kind::Duration(MILLIS_100, HOUR),
+        help: "A worker that has been silent for this long gets no new work until it is heard again.",
     },
     Key {
         name: "manager.node_timeout",
@@ -148,21 +155,54 @@ pub const KEYS: &[Key] = &[
         help: "Whether both hardware threads of a core get a core thread.",
     },
     Key {
+        name: "worker.cpus",
+        default: "auto",
+        kind: Kind::OrAuto(&Kind::Cpus),
+        help: "The CPUs that the worker may use, as the operating system numbers them. auto: all that its process may use.",
+    },
+    Key {
+        name: "worker.pin",
+        default: "true",
+        kind: Kind::Switch,
+        help: "Whether core threads are bound to their CPUs and to the memory beside them. Off only where several \
+               workers share a host for trying things.",
+    },
+    Key {
         name: "worker.memory",
         default: "auto",
         kind: Kind::OrAuto(&MEMORY),
-        help: "Memory of the whole worker, shared out among its executors. auto: most of the host's.",
+        help: "Memory of each executor: all that its operators, blocks and buffers may take together. auto: its share of \
+               three quarters of the host's.",
     },
     Key {
         name: "worker.scratch",
         default: "/var/tmp/firesteel",
         kind: Kind::Folders,
         help: "Folders for blocks and spilled state that do not fit in memory, and for results of cluster-mode jobs. \
-               Give one on each local disk.",
+               Give one on each local disk. The first is locked: no two workers share it.",
+    },
+    Key {
+        name: "worker.log_folder",
+        default: "auto",
+        kind: Kind::OrAuto(&Kind::Text),
+        help: "The folder for the logs of executors and cluster-mode drivers, a file each. auto: they go to the worker's \
+               standard error.",
+    },
+    Key {
+        name: "worker.results",
+        default: "100",
+        kind: Kind::Count(1, 1_000_000),
+        help: "How many results of cluster-mode jobs are kept; the oldest go.",
+    },
+    Key {
+        name: "worker.results_size",
+        default: "10GiB",
+        kind: Kind::Size(ByteSize(1 << 20), ByteSize(1 << 50)),
+        help: "How much the kept results may take in the first scratch folder; the oldest go. The newest stays in any case.",
     },
     Key {
         name: "worker.executor_restarts",
-        default: "5",
+        default: "9",
         kind: Kind::Count(0, 1000),
         help: "How often within `worker.executor_restart_window` an executor that died is started again. One more \
                death in that time leaves it down.",
@@ -172,12 +212,6 @@ pub const KEYS: &[Key] = &[
         default: "5m",
         kind: Kind::Duration(SECOND, HOUR),
         help: "The time over which deaths of an executor are counted.",
-    },
-    Key {
-        name: "executor.core_loop",
-        default: "auto",
-        kind: Kind::Choice(&["auto", "tokio", "tokio-uring"]),
-        help: "The loop that a core thread runs. auto: tokio-uring where the kernel allows io_uring, else tokio.",
     },
     Key {
         name: "executor.block_memory_fraction",

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::settings::{Auto, CoreLoop, HostPort, LogFormat};
+use super::settings::{Auto, HostPort, LogFormat};
 use crate::ByteSize;
 
 /// A value of some [`Kind`](super::Kind).
@@ -29,6 +29,8 @@ pub enum Value {
     Text(String),
     /// Folders.
     Folders(Vec<PathBuf>),
+    /// CPUs, ascending.
+    Cpus(Vec<u32>),
 }
 
 /// A type of the resolved form. The table gives each key a kind, and the resolved form gives it a type; `None` means
@@ -59,7 +61,7 @@ from_value! {
     bool: Value::Switch(on) => Some(on);
     String: Value::Text(text) => Some(text);
     Vec<PathBuf>: Value::Folders(folders) => Some(folders);
-    CoreLoop: Value::Word(word) => CoreLoop::from_word(word);
+    Vec<u32>: Value::Cpus(cpus) => Some(cpus);
     LogFormat: Value::Word(word) => LogFormat::from_word(word);
 }
 
