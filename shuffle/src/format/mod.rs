@@ -1,64 +1,34 @@
 //! The block format: what a frame is, byte by byte. `FORMAT.md` is its text.
+//!
+//! A frame is `prefix | header | padding | buffers`: a fixed prefix with magic, version, checksum and lengths, an
+//! rkyv-archived header, and Arrow's buffers, each at a multiple of 64 bytes. It is not Arrow IPC: nothing in it is
+//! parsed on reading, and a frame is checked and wrapped as arrays where it lies.
 
-/// Bytes that are no frame, or not the frame that was expected; or a batch that no frame can hold.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum FormatError {
-    /// The bytes end before the frame does, or go on after it.
-    #[error("a frame of {expected} bytes was expected, but there are {found}")]
-    Length {
-        /// Bytes that the frame should have.
-        expected: u64,
-        /// Bytes there are.
-        found: u64,
-    },
-    /// The first bytes are not a frame's.
-    #[error("this is no frame: it starts with {found:#010x}")]
-    Magic {
-        /// The first four bytes, little endian.
-        found: u32,
-    },
-    /// The frame was written by another version of the format.
-    #[error("the frame has format version {found}, this build reads version {}", VERSION)]
-    Version {
-        /// The frame's version.
-        found: u16,
-    },
-    /// The bytes are not those that were written.
-    #[error("the checksum says {expected:#018x}, the bytes give {found:#018x}")]
-    Checksum {
-        /// What the prefix says.
-        expected: u64,
-        /// What the bytes give.
-        found: u64,
-    },
-    /// The frame holds columns of other types than expected.
-    #[error("the frame's columns have fingerprint {found:#018x}, expected was {expected:#018x}")]
-    Schema {
-        /// Fingerprint of the expected schema.
-        expected: u64,
-        /// The frame's fingerprint.
-        found: u64,
-    },
-    /// The header does not fit itself, the schema or the buffers.
-    #[error("the frame is malformed: {0}")]
-    Malformed(String),
-    /// A limit of the format is passed.
-    #[error("{what} is {found}, the limit is {limit}")]
-    Limit {
-        /// What is too large.
-        what: &'static str,
-        /// How large it is.
-        found: u64,
-        /// How large it may be.
-        limit: u64,
-    },
-    /// A type that no frame can hold.
-    #[error("a column of type {0} cannot be shuffled")]
-    Unsupported(String),
-    /// Arrow could not gather or check the rows.
-    #[error("the rows could not be encoded: {0}")]
-    Arrow(String),
-}
+mod buffer;
+mod decode;
+mod error;
+mod fingerprint;
+mod flat;
+mod gather;
+mod header;
+mod nested;
+mod plan;
+mod views;
+
+pub(crate) use buffer::FrameBuffer;
+pub use decode::{Decoder, Trust};
+pub use error::FormatError;
+pub use fingerprint::fingerprint;
+pub(crate) use fingerprint::same_layout;
+pub use gather::{Piece, Rows};
+pub use header::PREFIX_BYTES;
+pub use plan::{FramePlan, encode};
 
 /// The version of the format that this build writes and reads.
 pub const VERSION: u16 = 1;
+/// Every buffer of a frame starts at a multiple of this many bytes, and so does the frame in memory.
+pub const ALIGNMENT: usize = 64;
+/// The largest frame, in bytes.
+pub const FRAME_BYTES_MAX: u64 = 256 << 20;
+/// The most rows of a frame.
+pub const FRAME_ROWS_MAX: u64 = 1 << 24;

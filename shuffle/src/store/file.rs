@@ -1,0 +1,148 @@
+//! Files of frames: one a lane and scratch folder, appended to, removed with the last frame that lies in it.
+//!
+//! A file is opened for each frame that is written or read, so that the number of open files is bounded by the number
+//! of threads and not by the number of attempts; next to a frame's megabyte the cost is nothing.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use firesteel_base::AttemptKey;
+use parking_lot::Mutex;
+
+use super::StoreError;
+use super::scratch::Scratch;
+use crate::format::FrameBuffer;
+
+/// A file of frames; removed when dropped.
+#[derive(Debug)]
+pub(crate) struct FrameFile {
+    path: PathBuf,
+    end: AtomicU64,
+}
+
+impl FrameFile {
+    fn append(self: &Arc<Self>, frame: &[u8]) -> io::Result<FileRange> {
+        let start = self.end.fetch_add(frame.len() as u64, Ordering::Relaxed);
+        let file = OpenOptions::new().write(true).create(true).truncate(false).open(&self.path)?;
+        file.write_all_at(frame, start)?;
+        Ok(FileRange { file: Arc::clone(self), start, bytes: frame.len() })
+    }
+}
+
+impl Drop for FrameFile {
+    fn drop(&mut self) {
+        // It may never have been made, or its folder may be gone already: there is nothing left to do then.
+        if let Err(error) = std::fs::remove_file(&self.path)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::warn!(path = %self.path.display(), %error, "a shuffle file could not be removed");
+        }
+    }
+}
+
+/// A frame in a file.
+#[derive(Debug, Clone)]
+pub(crate) struct FileRange {
+    file: Arc<FrameFile>,
+    start: u64,
+    bytes: usize,
+}
+
+impl FileRange {
+    /// Bytes of the frame.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Opens the file, which stays readable until closed even if it is removed meanwhile.
+    pub fn open(&self) -> Result<OpenRange, StoreError> {
+        match File::open(&self.file.path) {
+            Ok(file) => Ok(OpenRange { file, range: self.clone() }),
+            Err(error) => Err(self.fault(&error)),
+        }
+    }
+
+    /// The whole frame. Blocks the thread.
+    pub fn read(&self) -> Result<Bytes, StoreError> {
+        let file = self.open()?;
+        let mut buffer = FrameBuffer::new(self.bytes);
+        let mut chunk = vec![0; READ_BYTES.min(self.bytes)];
+        while buffer.missing() > 0 {
+            let count = chunk.len().min(buffer.missing());
+            file.read_at(&mut chunk[..count], buffer.len())?;
+            buffer.put(&chunk[..count]);
+        }
+        Ok(buffer.freeze(None))
+    }
+
+    fn fault(&self, error: &io::Error) -> StoreError {
+        StoreError::Read { path: self.file.path.clone(), reason: error.to_string() }
+    }
+}
+
+/// Bytes read at a time.
+const READ_BYTES: usize = 256 << 10;
+
+/// A frame in a file that was opened.
+#[derive(Debug)]
+pub(crate) struct OpenRange {
+    file: File,
+    range: FileRange,
+}
+
+impl OpenRange {
+    /// Fills `bytes` from byte `offset` of the frame on. Blocks the thread.
+    pub fn read_at(&self, bytes: &mut [u8], offset: usize) -> Result<(), StoreError> {
+        let start = self.range.start + offset as u64;
+        self.file.read_exact_at(bytes, start).map_err(|error| self.range.fault(&error))
+    }
+}
+
+/// The files of one lane.
+#[derive(Debug)]
+pub(crate) struct LaneFiles {
+    stem: String,
+    /// One a scratch folder that was written to; weak, so that the last frame removes its file.
+    files: Mutex<Vec<(usize, std::sync::Weak<FrameFile>)>>,
+}
+
+impl LaneFiles {
+    pub fn new(attempt: AttemptKey, lane: u32) -> Self {
+        Self { stem: format!("{attempt}/l{lane}").replace('/', "-"), files: Mutex::default() }
+    }
+
+    /// Writes a frame to the lane's file, in the folder it has one in, else in the next one that takes it.
+    pub fn append(&self, scratch: &Scratch, frame: &[u8]) -> Result<FileRange, StoreError> {
+        let first = self.files.lock().last().map_or_else(|| scratch.next(), |(folder, _)| *folder);
+        let mut reasons = Vec::new();
+        for folder in (0..scratch.len()).map(|i| (first + i) % scratch.len()) {
+            match self.file_in(scratch, folder).append(frame) {
+                Ok(range) => return Ok(range),
+                Err(error) => reasons.push(format!("{}: {error}", scratch.path(folder).display())),
+            }
+        }
+        Err(StoreError::DiskFull { bytes: frame.len() as u64, reasons })
+    }
+
+    fn file_in(&self, scratch: &Scratch, folder: usize) -> Arc<FrameFile> {
+        let mut files = self.files.lock();
+        if let Some(at) = files.iter().position(|(known, _)| *known == folder) {
+            // The folder that was tried last is tried first the next time.
+            let entry = files.remove(at);
+            let file = entry.1.upgrade();
+            if let Some(file) = file {
+                files.push(entry);
+                return file;
+            }
+        }
+        let path = scratch.path(folder).join(format!("{}-{}", self.stem, scratch.unique()));
+        let file = Arc::new(FrameFile { path, end: AtomicU64::new(0) });
+        files.push((folder, Arc::downgrade(&file)));
+        file
+    }
+}
