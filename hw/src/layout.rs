@@ -10,7 +10,8 @@ use crate::topology::{Core, Topology, TopologyError};
 
 /// Of the memory of a machine executors get this share by default; the rest is for the system, the page cache and the
 /// daemons.
-const MEMORY_SHARE_PERCENT: u64 = 75;
+const MEMORY_SHARE_PERCENT: u128 = 75;
+const MIB: u64 = 1 << 20;
 
 /// With so many cores or fewer none is kept free: the control plane shares.
 const CORES_TO_SHARE_MAX: usize = 2;
@@ -23,8 +24,8 @@ pub struct LayoutRequest {
     /// How many core threads on this host, over all executors. Default: all cores that the control plane leaves, or
     /// as many as the cgroup's CPU limit.
     pub cores: Option<u32>,
-    /// How many cores are kept free for the control plane. Default: 1 where there are more than 2 and `cores` does
-    /// not ask for all, else 0.
+    /// How many cores are kept free for the control plane. Default: 1 where there are more than 2 and neither `cores`
+    /// nor `executors` asks for all, else 0.
     pub control_cores: Option<u32>,
     /// Whether each hardware thread counts as a core. Default: one core thread per core.
     pub smt: bool,
@@ -145,7 +146,7 @@ impl From<LayoutError> for UserError {
             }
             LayoutError::Zero { what } => error.hint(format!("set {what} to at least 1, or leave it unset")),
             LayoutError::TooMuchMemory { has, executors, .. } => {
-                let most = ByteSize(has / u64::from(executors.max(1)) / 100 * MEMORY_SHARE_PERCENT);
+                let most = ByteSize(default_part(has / u64::from(executors.max(1))));
                 error
                     .hint(format!("memory is per executor; up to about {most} each leaves the system enough"))
             }
@@ -168,8 +169,12 @@ pub fn plan_executors(
     let topology = restricted.as_ref().unwrap_or(topology);
     let (control, units) = divide_cores(topology, request)?;
     let threads = thread_count(topology, request, units.len());
-    let nodes = by_node(topology, units);
+    let mut nodes = by_node(topology, units);
     let executors = executor_count(request, nodes.len(), threads)?;
+    if request.executors.is_none() {
+        // With fewer core threads than nodes the first nodes are used, and no executor spans two.
+        nodes.truncate(executors);
+    }
     let rooms = rooms(&nodes, executors);
     let cores = fill(&rooms, threads);
     let memory = memory_shares(topology, request, &rooms)?;
@@ -204,7 +209,6 @@ struct Unit {
 fn divide_cores(topology: &Topology, request: &LayoutRequest) -> Result<(Vec<u32>, Vec<Unit>), LayoutError> {
     let all = places(&topology.cores, request.smt);
     let cores = topology.cores.len();
-    let asked = request.cores.map(|cores| cores as usize);
     let wanted =
         request.control_cores.map_or(usize::from(cores > CORES_TO_SHARE_MAX), |cores| cores as usize);
     if wanted > 0 && wanted >= cores {
@@ -212,12 +216,13 @@ fn divide_cores(topology: &Topology, request: &LayoutRequest) -> Result<(Vec<u32
     }
     let (control, rest) = topology.cores.split_at(wanted);
     let left = places(rest, request.smt);
-    match asked {
-        Some(asked) if asked > left.len() && request.control_cores.is_none() && asked <= all.len() => {
-            Ok((Vec::new(), all))
-        }
-        Some(asked) if asked > left.len() => Err(LayoutError::TooManyCores {
-            asked: small(asked),
+    let needed = request.cores.max(request.executors).map_or(0, |needed| needed as usize);
+    if needed > left.len() && needed <= all.len() && request.control_cores.is_none() {
+        return Ok((Vec::new(), all));
+    }
+    match request.cores {
+        Some(asked) if asked as usize > left.len() => Err(LayoutError::TooManyCores {
+            asked,
             has: small(all.len()),
             control: request.control_cores.unwrap_or(0),
             smt: request.smt,
@@ -343,7 +348,13 @@ fn default_shares(topology: &Topology, rooms: &[Room]) -> Vec<u64> {
     let parts: Vec<u64> = rooms.iter().map(|room| part_of_nodes(topology, rooms, room)).collect();
     let even = parts.contains(&0);
     let bytes = |part: u64| if even { usable / rooms.len() as u64 } else { (part as f64 * scale) as u64 };
-    parts.into_iter().map(|part| bytes(part) / 100 * MEMORY_SHARE_PERCENT).collect()
+    parts.into_iter().map(|part| default_part(bytes(part))).collect()
+}
+
+/// The default share of so many bytes, in whole MiB where it is at least one.
+fn default_part(bytes: u64) -> u64 {
+    let part = u64::try_from(u128::from(bytes) * MEMORY_SHARE_PERCENT / 100).expect("a part is no larger");
+    if part < MIB { part } else { part / MIB * MIB }
 }
 
 fn part_of_nodes(topology: &Topology, rooms: &[Room], room: &Room) -> u64 {

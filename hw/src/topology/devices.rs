@@ -8,7 +8,7 @@ use hwlocality::object::TopologyObject;
 use hwlocality::object::attributes::ObjectAttributes;
 use hwlocality::object::types::{OSDeviceType, ObjectType};
 
-use super::{Device, DeviceKind};
+use super::{Core, Device, DeviceKind};
 
 /// The kernel counts disks in sectors of this size, whatever the device's own is.
 const SECTOR_BYTES: u64 = 512;
@@ -92,11 +92,13 @@ fn number(path: &Path) -> Option<u64> {
 }
 
 /// The devices of an imported tree: names, kinds and places, for speed is not in it.
-pub(super) fn from_hwloc(tree: &Tree) -> Vec<Device> {
-    sorted(tree.objects_with_type(ObjectType::OSDevice).filter_map(os_device).collect())
+pub(super) fn from_hwloc(tree: &Tree, cores: &[Core]) -> Vec<Device> {
+    sorted(
+        tree.objects_with_type(ObjectType::OSDevice).filter_map(|object| os_device(object, cores)).collect(),
+    )
 }
 
-fn os_device(object: &TopologyObject) -> Option<Device> {
+fn os_device(object: &TopologyObject, cores: &[Core]) -> Option<Device> {
     let name = object.name()?.to_string_lossy().into_owned();
     let kind = match object.attributes()? {
         ObjectAttributes::OSDevice(device) => match device.device_type() {
@@ -110,7 +112,7 @@ fn os_device(object: &TopologyObject) -> Option<Device> {
     Some(Device {
         kind,
         name,
-        numa_node: node_of(object),
+        numa_node: node_of(object, cores),
         speed_mbit: None,
         size_bytes: size(object),
         link_up: None,
@@ -123,13 +125,13 @@ fn size(object: &TopologyObject) -> Option<u64> {
     Some(kib << 10)
 }
 
-fn node_of(object: &TopologyObject) -> Option<u32> {
-    let place = object.first_non_io_ancestor()?;
-    let nodes = place.nodeset()?;
-    match nodes.weight() {
-        Some(1) => u32::try_from(usize::from(nodes.first_set()?)).ok(),
-        _ => None,
-    }
+/// The node of the cores near the device, when they are all of one.
+fn node_of(object: &TopologyObject, cores: &[Core]) -> Option<u32> {
+    let near = object.first_non_io_ancestor()?.cpuset()?;
+    let is_near = |core: &&Core| core.cpus.iter().any(|&cpu| near.is_set(cpu as usize));
+    let mut nodes = cores.iter().filter(is_near).map(|core| core.numa_node);
+    let first = nodes.next()?;
+    nodes.all(|node| node == first).then_some(first)
 }
 
 #[cfg(test)]

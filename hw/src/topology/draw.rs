@@ -39,10 +39,11 @@ impl fmt::Display for Topology {
 }
 
 fn machine(topology: &Topology) -> Branch {
+    let packages = topology.packages.len();
     let text = format!(
-        "{}: {}, {}, {}, {}, {}{}",
+        "{}: {}{}, {}, {}, {}{}",
         topology.machine,
-        count(topology.packages.len(), "package"),
+        if packages == 0 { String::new() } else { count(packages, "package") + ", " },
         count(topology.numa_nodes.len(), "NUMA node"),
         count(topology.cores.len(), "core"),
         count(topology.cpus().len(), "CPU"),

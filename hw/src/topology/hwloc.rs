@@ -42,7 +42,7 @@ pub(super) fn from_xml(path: &Path) -> Result<Topology, TopologyError> {
     let tree = builder.build().map_err(|_| no_xml())?;
     let name = root_info(&tree, "HostName").unwrap_or_else(|| file_stem(path));
     let mut topology = convert(&tree, name, Origin::XmlFile(path.display().to_string()))?;
-    topology.devices = devices::from_hwloc(&tree);
+    topology.devices = devices::from_hwloc(&tree, &topology.cores);
     Ok(topology)
 }
 
