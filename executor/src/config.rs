@@ -1,0 +1,98 @@
+//! What an executor is started with.
+
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use firesteel_base::{ByteSize, ExecutorId, UserError};
+use firesteel_hw::core_loop::LoopKind;
+
+/// An executor's place and share of the machine.
+#[derive(Debug)]
+pub struct ExecutorConfig {
+    /// Who it is.
+    pub id: ExecutorId,
+    /// One entry a core thread: the CPU it is pinned to, or `None` to let it move.
+    pub cores: Vec<Option<u32>>,
+    /// The NUMA node that core threads take their memory from.
+    pub numa_node: Option<u32>,
+    /// All the memory it may use: operators, shuffle blocks, fetch buffers.
+    pub memory: ByteSize,
+    /// Folders for spilled state and shuffle blocks; it makes a folder of its own in each and removes it at its end.
+    pub scratch: Vec<PathBuf>,
+    /// What drives a core thread.
+    pub loop_kind: LoopKind,
+    /// Where other executors and drivers fetch blocks; `None` when all of them are in this process.
+    pub block_listener: Option<TcpListener>,
+    /// The host that others reach the listeners under.
+    pub advertise_host: String,
+    /// `host:port` of its gRPC service, empty when it has none.
+    pub control_address: String,
+    /// The part of `memory` that shuffle blocks may fill before the coldest go to files, above 0 and at most 1.
+    pub block_memory_fraction: f64,
+    /// Bounds of queues and waits.
+    pub limits: Limits,
+}
+
+/// Bounds of an executor's queues and waits.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Attempts that may wait for free cores; more are refused.
+    pub attempts_waiting_max: usize,
+    /// Reports to a driver that may be under way before its stream is no longer read ahead.
+    pub reports_buffered: usize,
+    /// How often a running attempt reports its progress.
+    pub progress_interval: Duration,
+    /// How long a driver may take to say who it is.
+    pub greeting_timeout: Duration,
+    /// How long an attaching driver waits for this executor to learn an epoch that the driver knows already.
+    pub epoch_wait: Duration,
+    /// How long a driver whose stream was cut may take to come back before its jobs are cancelled and freed.
+    pub session_grace: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            attempts_waiting_max: 1024,
+            reports_buffered: 256,
+            progress_interval: Duration::from_secs(1),
+            greeting_timeout: Duration::from_secs(10),
+            epoch_wait: Duration::from_secs(5),
+            session_grace: Duration::from_secs(3),
+        }
+    }
+}
+
+impl ExecutorConfig {
+    /// Finds all that is wrong with it.
+    ///
+    /// # Errors
+    /// When it could not work; the detail lists every fault.
+    pub fn check(&self) -> Result<(), UserError> {
+        let fraction = self.block_memory_fraction;
+        let faults: Vec<String> = [
+            (self.cores.is_empty(), "it has no cores".to_owned()),
+            (self.memory.0 < MEMORY_MIN.0, format!("{} of memory is less than {MEMORY_MIN}", self.memory)),
+            (
+                !(fraction > 0.0 && fraction <= 1.0),
+                format!("the block memory fraction {fraction} is not above 0 and at most 1"),
+            ),
+            (self.scratch.is_empty(), "it has no scratch folder".to_owned()),
+            (
+                self.block_listener.is_some() && self.advertise_host.is_empty(),
+                "it has no host to be reached under".to_owned(),
+            ),
+        ]
+        .into_iter()
+        .filter_map(|(wrong, fault)| wrong.then_some(fault))
+        .collect();
+        if faults.is_empty() {
+            return Ok(());
+        }
+        Err(UserError::new(format!("executor {} cannot be started", self.id)).detail(faults.join("; ")))
+    }
+}
+
+/// Less than this holds not even the buffers of one attempt.
+const MEMORY_MIN: ByteSize = ByteSize(16 << 20);

@@ -1,0 +1,248 @@
+//! What an executor knows of jobs: whose they are, their stages' plans, and their attempts.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use firesteel_base::{AttemptKey, Class, JobId, StageId, StageKey};
+use firesteel_engine::Settings;
+use firesteel_engine::run::StageSource;
+use firesteel_protocol::v1::executor_to_driver::Message;
+use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
+
+use crate::reports::Reports;
+
+/// One driver's stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SessionId(u64);
+
+/// xxh3-128 of a stage's plan.
+pub(crate) type Digest = [u8; 16];
+
+/// A stage's plan as it was put here.
+#[derive(Debug, Clone)]
+pub(crate) struct StageEntry {
+    pub(crate) digest: Digest,
+    pub(crate) source: StageSource,
+    pub(crate) settings: Arc<Settings>,
+}
+
+/// The wish that an attempt ends early.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Cancel {
+    requested: CancellationToken,
+    why: Arc<OnceLock<Cancelled>>,
+}
+
+/// Why an attempt ends early.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Cancelled {
+    pub(crate) class: Class,
+    pub(crate) reason: String,
+}
+
+/// All jobs. A job belongs to the driver stream that spoke of it last: a driver whose stream was cut takes its jobs
+/// along by speaking of them on its next one.
+#[derive(Debug, Default)]
+pub(crate) struct Registry {
+    jobs: Mutex<BTreeMap<JobId, Job>>,
+    sessions: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Job {
+    owner: Option<(SessionId, Reports)>,
+    stages: BTreeMap<StageId, StageEntry>,
+    attempts: BTreeMap<AttemptKey, State>,
+}
+
+#[derive(Debug)]
+enum State {
+    Running(Cancel),
+    Ended(Message),
+}
+
+/// How a launch begins.
+#[derive(Debug)]
+pub(crate) enum Begun {
+    /// The attempt is new; its stage's plan, if it was put here.
+    New(Cancel, Option<StageEntry>),
+    /// It runs already.
+    Running,
+    /// It has ended already, with this report.
+    Ended(Message),
+}
+
+impl Cancel {
+    /// Waits for the wish.
+    pub(crate) async fn requested(&self) {
+        self.requested.cancelled().await;
+    }
+
+    fn request(&self, class: Class, reason: &str) {
+        // The first reason stands.
+        let _ = self.why.set(Cancelled { class, reason: reason.to_owned() });
+        self.requested.cancel();
+    }
+}
+
+impl Job {
+    fn cancel(&self, class: Class, reason: &str) {
+        for state in self.attempts.values() {
+            if let State::Running(cancel) = state {
+                cancel.request(class, reason);
+            }
+        }
+    }
+}
+
+impl Registry {
+    /// A name for a driver stream.
+    pub(crate) fn open_session(&self) -> SessionId {
+        SessionId(self.sessions.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Keeps a stage's plan. The same plan again changes nothing; another plan replaces it for later attempts.
+    pub(crate) fn put_stage(&self, owner: Option<(SessionId, &Reports)>, key: StageKey, entry: StageEntry) {
+        let mut jobs = self.jobs.lock();
+        let job = claim(&mut jobs, key.job, owner);
+        let same = job.stages.get(&key.stage).is_some_and(|known| known.digest == entry.digest);
+        if !same {
+            job.stages.insert(key.stage, entry);
+        }
+    }
+
+    /// Notes an attempt as running, unless it is known.
+    pub(crate) fn begin(&self, owner: (SessionId, &Reports), key: AttemptKey) -> Begun {
+        let mut jobs = self.jobs.lock();
+        let job = claim(&mut jobs, key.job(), Some(owner));
+        match job.attempts.get(&key) {
+            Some(State::Running(_)) => Begun::Running,
+            Some(State::Ended(report)) => Begun::Ended(report.clone()),
+            None => {
+                let cancel = Cancel::default();
+                job.attempts.insert(key, State::Running(cancel.clone()));
+                Begun::New(cancel, job.stages.get(&key.stage()).cloned())
+            }
+        }
+    }
+
+    /// Reports about an attempt to whoever owns its job now.
+    pub(crate) fn report(&self, key: &AttemptKey, message: Message) {
+        if let Some(reports) = self.reports(key) {
+            reports.send(message);
+        }
+    }
+
+    /// Reports something that may be lost.
+    pub(crate) fn report_progress(&self, key: &AttemptKey, message: Message) {
+        if let Some(reports) = self.reports(key) {
+            reports.send_if_idle(message);
+        }
+    }
+
+    fn reports(&self, key: &AttemptKey) -> Option<Reports> {
+        let jobs = self.jobs.lock();
+        jobs.get(&key.job())?.owner.as_ref().map(|(_, reports)| reports.clone())
+    }
+
+    /// Ends an attempt with the report that `settle` makes of it. `settle` runs under the registry's lock and is told
+    /// whether the attempt was cancelled or freed, so that neither can come between a commit and its report.
+    pub(crate) fn end(&self, key: &AttemptKey, settle: impl FnOnce(Option<Cancelled>) -> Message) {
+        let mut jobs = self.jobs.lock();
+        let job = jobs.get_mut(&key.job());
+        let Some(job) = job.filter(|job| job.attempts.contains_key(key)) else {
+            settle(Some(Cancelled { class: Class::Cancelled, reason: "it was freed".to_owned() }));
+            return;
+        };
+        let cancelled = match &job.attempts[key] {
+            State::Running(cancel) => cancel.why.get().cloned(),
+            State::Ended(_) => return,
+        };
+        let report = settle(cancelled);
+        job.attempts.insert(*key, State::Ended(report.clone()));
+        if let Some((_, reports)) = &job.owner {
+            reports.send(report);
+        }
+    }
+
+    /// Asks an attempt to end early.
+    pub(crate) fn cancel(&self, key: &AttemptKey, class: Class, reason: &str) {
+        let jobs = self.jobs.lock();
+        if let Some(State::Running(cancel)) = jobs.get(&key.job()).and_then(|job| job.attempts.get(key)) {
+            cancel.request(class, reason);
+        }
+    }
+
+    /// Asks all attempts to end early.
+    pub(crate) fn cancel_all(&self, class: Class, reason: &str) {
+        self.jobs.lock().values().for_each(|job| job.cancel(class, reason));
+    }
+
+    /// Forgets an attempt and tells whether it had ended. One that had not is cancelled, and discards what it wrote
+    /// when it ends.
+    pub(crate) fn free_attempt(&self, key: &AttemptKey) -> bool {
+        let mut jobs = self.jobs.lock();
+        match jobs.get_mut(&key.job()).and_then(|job| job.attempts.remove(key)) {
+            Some(State::Running(cancel)) => {
+                cancel.request(Class::Cancelled, "it was freed");
+                false
+            }
+            Some(State::Ended(_)) | None => true,
+        }
+    }
+
+    /// Forgets the attempts of a stage. Its plan stays until the job is freed: the stage may have to be run again.
+    pub(crate) fn free_stage(&self, key: StageKey) {
+        let mut jobs = self.jobs.lock();
+        let Some(job) = jobs.get_mut(&key.job) else { return };
+        job.attempts.retain(|attempt, state| {
+            let freed = attempt.stage() == key.stage;
+            if let (true, State::Running(cancel)) = (freed, &*state) {
+                cancel.request(Class::Cancelled, "its stage was freed");
+            }
+            !freed
+        });
+    }
+
+    /// Forgets a job.
+    pub(crate) fn free_job(&self, job: JobId) {
+        if let Some(job) = self.jobs.lock().remove(&job) {
+            job.cancel(Class::Cancelled, "its job was freed");
+        }
+    }
+
+    /// Jobs that belong to a driver stream.
+    pub(crate) fn owned_by(&self, session: SessionId) -> Vec<JobId> {
+        let jobs = self.jobs.lock();
+        let owned = jobs.iter().filter(|(_, job)| job.owner.as_ref().is_some_and(|(owner, _)| *owner == session));
+        owned.map(|(&id, _)| id).collect()
+    }
+
+    /// All jobs.
+    pub(crate) fn jobs(&self) -> Vec<JobId> {
+        self.jobs.lock().keys().copied().collect()
+    }
+
+    /// Attempts that wait for cores or run.
+    pub(crate) fn running(&self) -> usize {
+        let jobs = self.jobs.lock();
+        jobs.values().flat_map(|job| job.attempts.values()).filter(|state| matches!(state, State::Running(_))).count()
+    }
+}
+
+fn claim<'a>(
+    jobs: &'a mut BTreeMap<JobId, Job>,
+    job: JobId,
+    owner: Option<(SessionId, &Reports)>,
+) -> &'a mut Job {
+    let job = jobs.entry(job).or_default();
+    if let Some((session, reports)) = owner {
+        let changed = job.owner.as_ref().is_none_or(|(owner, _)| *owner != session);
+        if changed {
+            job.owner = Some((session, reports.clone()));
+        }
+    }
+    job
+}

@@ -1,0 +1,133 @@
+//! A worker's session with the manager: made, kept, and made again when it is lost.
+
+use std::time::Duration;
+
+use firesteel_base::UserError;
+use firesteel_protocol::channel::{MESSAGE_BYTES_MAX, connect, user_error};
+use firesteel_protocol::v1;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Code, Status, Streaming};
+use v1::manager_client::ManagerClient;
+use v1::manager_to_worker::Message as FromManager;
+use v1::worker_to_manager::Message as ToManager;
+
+use crate::worker::Event;
+
+/// What happens to the session.
+#[derive(Debug)]
+pub(crate) enum LinkEvent {
+    /// The manager took this worker; what it must hear goes into `outgoing`, and dropping that ends the session.
+    Registered { outgoing: mpsc::Sender<v1::WorkerToManager>, heartbeat: Duration, release: String },
+    /// The manager wants something.
+    Command(FromManager),
+    /// There is no session. It is made again without being asked. Told once for each time it is lost.
+    Lost(UserError),
+    /// The manager does not take this worker. The end.
+    Refused(UserError),
+}
+
+/// Messages under way to the manager before it counts as stuck.
+const OUTGOING_MAX: usize = 1024;
+const REGISTER_TIMEOUT: Duration = Duration::from_secs(10);
+const RETRY_FIRST: Duration = Duration::from_millis(200);
+const RETRY_MAX: Duration = Duration::from_secs(5);
+
+/// Keeps a session with the manager at `manager` for as long as anybody listens.
+pub(crate) async fn keep(manager: String, registration: v1::RegisterWorker, events: mpsc::Sender<Event>) {
+    let mut retry = RETRY_FIRST;
+    let mut told_lost = false;
+    while !events.is_closed() {
+        let mut registered = false;
+        let end = session(&manager, &registration, &events, &mut registered).await;
+        if registered {
+            (retry, told_lost) = (RETRY_FIRST, false);
+        }
+        let event = match end {
+            End::Refused(fault) => LinkEvent::Refused(fault),
+            End::Lost(fault) => LinkEvent::Lost(fault),
+        };
+        let refused = matches!(event, LinkEvent::Refused(_));
+        if !told_lost || refused {
+            tell(&events, event).await;
+            told_lost = true;
+        }
+        if refused {
+            return;
+        }
+        tokio::time::sleep(retry).await;
+        retry = (retry * 2).min(RETRY_MAX);
+    }
+}
+
+async fn tell(events: &mpsc::Sender<Event>, event: LinkEvent) {
+    // Nobody listens any more when the worker ends.
+    let _ = events.send(Event::Link(event)).await;
+}
+
+enum End {
+    Lost(UserError),
+    Refused(UserError),
+}
+
+async fn session(
+    manager: &str,
+    registration: &v1::RegisterWorker,
+    events: &mpsc::Sender<Event>,
+    registered: &mut bool,
+) -> End {
+    let ended = |status: Status| end(manager, &status);
+    let (outgoing, mut commands) = match open(manager, registration).await {
+        Ok(open) => open,
+        Err(end) => return end,
+    };
+    let first = tokio::time::timeout(REGISTER_TIMEOUT, commands.message()).await;
+    match first.unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer to the registration"))) {
+        Ok(Some(v1::ManagerToWorker { message: Some(FromManager::Registered(answer)) })) => {
+            *registered = true;
+            let heartbeat = Duration::from_millis(answer.heartbeat_ms.max(1));
+            tell(events, LinkEvent::Registered { outgoing, heartbeat, release: answer.manager_release }).await;
+        }
+        Ok(_) => return End::Lost(UserError::new(format!("the manager at {manager} did not register this worker"))),
+        Err(status) => return ended(status),
+    }
+    loop {
+        match commands.message().await {
+            Ok(Some(v1::ManagerToWorker { message: Some(command) })) => tell(events, LinkEvent::Command(command)).await,
+            Ok(Some(_)) => tracing::warn!("ignored a command of the manager of a kind unknown to this release"),
+            Ok(None) => return End::Lost(UserError::new(format!("the manager at {manager} ended the session"))),
+            Err(status) => return ended(status),
+        }
+    }
+}
+
+type Open = (mpsc::Sender<v1::WorkerToManager>, Streaming<v1::ManagerToWorker>);
+
+async fn open(manager: &str, registration: &v1::RegisterWorker) -> Result<Open, End> {
+    let channel = connect("manager", manager).await.map_err(End::Lost)?;
+    let (outgoing, messages) = mpsc::channel(OUTGOING_MAX);
+    let register = v1::WorkerToManager { message: Some(ToManager::Register(registration.clone())) };
+    outgoing.try_send(register).expect("a new channel has room");
+    let mut client = ManagerClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
+    let session = client.worker_session(ReceiverStream::new(messages));
+    let answer = tokio::time::timeout(REGISTER_TIMEOUT, session)
+        .await
+        .unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer to the registration")));
+    match answer {
+        Ok(commands) => Ok((outgoing, commands.into_inner())),
+        Err(status) => Err(end(manager, &status)),
+    }
+}
+
+/// A worker that is refused for what it is will be refused again; everything else may pass.
+fn end(manager: &str, status: &Status) -> End {
+    let fault = user_error("manager", manager, status);
+    match status.code() {
+        Code::AlreadyExists
+        | Code::FailedPrecondition
+        | Code::InvalidArgument
+        | Code::PermissionDenied
+        | Code::Unimplemented => End::Refused(fault),
+        _ => End::Lost(fault),
+    }
+}

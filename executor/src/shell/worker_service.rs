@@ -1,0 +1,71 @@
+//! The worker over gRPC: it hands out the results of cluster-mode jobs.
+
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use firesteel_base::{JobId, UserError};
+use firesteel_protocol::channel::{check_version, server};
+use firesteel_protocol::v1;
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use tokio::fs::File;
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::{Request, Response, Status};
+use v1::worker_server::WorkerServer;
+
+use crate::worker::ResultStore;
+
+/// Bytes of a chunk.
+const CHUNK_BYTES: usize = 1 << 20;
+
+struct Service(Arc<ResultStore>);
+
+#[tonic::async_trait]
+impl v1::worker_server::Worker for Service {
+    type FetchResultStream = BoxStream<'static, Result<v1::ResultChunk, Status>>;
+
+    async fn fetch_result(
+        &self,
+        request: Request<v1::FetchResultRequest>,
+    ) -> Result<Response<Self::FetchResultStream>, Status> {
+        let request = request.into_inner();
+        check_version("client", request.wire_version, "")?;
+        let job = JobId(request.job);
+        let missing = || Status::not_found(format!("the result of {job} is not kept here any more"));
+        let path = self.0.find(job).ok_or_else(missing)?;
+        let file = File::open(path).await.map_err(|_| missing())?;
+        Ok(Response::new(chunks(file).boxed()))
+    }
+}
+
+fn chunks(file: File) -> impl futures::Stream<Item = Result<v1::ResultChunk, Status>> + Send {
+    futures::stream::try_unfold(file, |mut file| async move {
+        let mut data = BytesMut::with_capacity(CHUNK_BYTES);
+        while data.len() < CHUNK_BYTES {
+            let read = file.read_buf(&mut data).await.map_err(|fault| Status::data_loss(fault.to_string()))?;
+            if read == 0 {
+                break;
+            }
+        }
+        let chunk = (!data.is_empty()).then(|| v1::ResultChunk { data: data.freeze() });
+        Ok(chunk.map(|chunk| (chunk, file)))
+    })
+}
+
+/// Serves the results in `store` on `listener` until `shutdown`.
+///
+/// # Errors
+/// When the listener fails.
+pub(crate) async fn serve(
+    store: Arc<ResultStore>,
+    listener: TcpListener,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), UserError> {
+    server()
+        .add_service(WorkerServer::new(Service(store)))
+        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), shutdown)
+        .await
+        .map_err(|fault| UserError::new("the worker's gRPC service failed").detail(fault.to_string()))
+}

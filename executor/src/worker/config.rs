@@ -1,0 +1,106 @@
+//! What a worker is started with.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use firesteel_base::{UserError, WorkerId};
+use firesteel_hw::layout::LayoutRequest;
+
+use super::restart::RestartPolicy;
+use super::results::ResultLimits;
+
+/// A worker's name, place and share of the host.
+#[derive(Debug, Clone)]
+pub struct WorkerConfig {
+    /// Its name.
+    pub id: WorkerId,
+    /// `host:port` of the manager.
+    pub manager: String,
+    /// Where its gRPC service listens; executors listen on the same address with ports of their own.
+    pub listen: SocketAddr,
+    /// The host that others reach it and its executors under.
+    pub advertise_host: String,
+    /// The rack it stands in, empty when unknown.
+    pub rack: String,
+    /// Folders for shuffle blocks, spilled state and results. The first is locked: no two workers share it.
+    pub scratch: Vec<PathBuf>,
+    /// An hwloc XML file to read the topology from instead of the machine.
+    pub topology: Option<PathBuf>,
+    /// How many executors, and what each gets.
+    pub layout: LayoutRequest,
+    /// Whether core threads are pinned to their CPUs. Off where several workers share a host for trying things.
+    pub pin: bool,
+    /// The part of an executor's memory that shuffle blocks may fill before the coldest go to files.
+    pub block_memory_fraction: f64,
+    /// What starts an executor: [`crate::process::run_from_stdin`] must be what it runs.
+    pub executor_command: ChildCommand,
+    /// What starts a cluster-mode driver. It gets `--job N --manager HOST:PORT --result FILE`, and a
+    /// [`DriverRequest`](super::DriverRequest) as one line of JSON on standard input, which stays open for as long as
+    /// the worker lives. It succeeded when it exits with 0; otherwise the last line of its standard error says why,
+    /// as a [`UserError`] in JSON or as plain text.
+    pub driver_command: ChildCommand,
+    /// Where children's logs go, one file each; `None`: to the worker's own standard error.
+    pub log_folder: Option<PathBuf>,
+    /// How often an executor that died is started again.
+    pub restart: RestartPolicy,
+    /// How many results of cluster-mode jobs are kept.
+    pub results: ResultLimits,
+    /// Bounds of waits and counts.
+    pub limits: WorkerLimits,
+}
+
+/// A program and its first arguments.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChildCommand {
+    /// The program.
+    pub program: PathBuf,
+    /// Its first arguments.
+    pub args: Vec<String>,
+}
+
+impl ChildCommand {
+    /// This very program with these arguments.
+    ///
+    /// # Errors
+    /// When the system does not tell what this program is.
+    pub fn this_program(args: &[&str]) -> Result<Self, UserError> {
+        let program = std::env::current_exe().map_err(|fault| {
+            UserError::new("cannot find out where this program lies").detail(fault.to_string())
+        })?;
+        Ok(Self { program, args: args.iter().map(|&arg| arg.to_owned()).collect() })
+    }
+
+    pub(crate) fn to_command(&self) -> tokio::process::Command {
+        let mut command = tokio::process::Command::new(&self.program);
+        command.args(&self.args);
+        command
+    }
+}
+
+/// Bounds of a worker's waits and counts.
+#[derive(Debug, Clone)]
+pub struct WorkerLimits {
+    /// How long an executor may take from its start until it is ready.
+    pub ready_timeout: Duration,
+    /// How often executors are asked how they are.
+    pub status_interval: Duration,
+    /// Silence after which an executor is killed and started again.
+    pub silence_max: Duration,
+    /// How long a child may take to end after SIGTERM before it is killed.
+    pub stop_timeout: Duration,
+    /// Cluster-mode drivers that may run at a time; more are refused.
+    pub drivers_max: usize,
+}
+
+impl Default for WorkerLimits {
+    fn default() -> Self {
+        Self {
+            ready_timeout: Duration::from_secs(60),
+            status_interval: Duration::from_secs(1),
+            silence_max: Duration::from_secs(20),
+            stop_timeout: Duration::from_secs(10),
+            drivers_max: 16,
+        }
+    }
+}

@@ -1,0 +1,310 @@
+//! The worker daemon: everything that happens to it, one thing at a time.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use firesteel_base::{Epoch, JobId, UserError};
+use firesteel_protocol::v1;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use v1::manager_to_worker::Message as FromManager;
+use v1::worker_to_manager::Message as ToManager;
+
+use super::config::WorkerConfig;
+use super::driver_child::{DriverChild, DriverEnd, DriverRequest};
+use super::executor_child::{EpochOfLife, ExecutorChild, ExecutorEvent};
+use super::plan::{Plan, process_config};
+use super::results::ResultStore;
+use super::state::State;
+use crate::executor::host_port;
+use crate::scratch::FolderLock;
+use crate::shell::manager_link::{self, LinkEvent};
+use crate::shell::worker_service;
+
+/// Something that happened.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// To the session with the manager.
+    Link(LinkEvent),
+    /// To an executor.
+    Executor {
+        /// Which.
+        index: u32,
+        /// What.
+        event: ExecutorEvent,
+    },
+    /// To a cluster-mode driver: it ended.
+    Driver {
+        /// The job it was for.
+        job: JobId,
+        /// How.
+        end: DriverEnd,
+    },
+}
+
+/// Events that wait to be looked at; who makes more waits.
+const EVENTS_MAX: usize = 1024;
+
+/// How long the manager is given to hear that this worker leaves.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// Runs a worker until `shutdown`: finds out what the machine has, registers with the manager, runs executors and
+/// cluster-mode drivers as child processes. It ends by itself only when it cannot work at all.
+///
+/// # Errors
+/// When the scratch folder is another worker's, the port is taken, the machine does not have what the layout asks for,
+/// or the manager refuses this worker (its name is in use, or it is of another release).
+pub async fn run(config: WorkerConfig, shutdown: impl Future<Output = ()>) -> Result<(), UserError> {
+    let _lock = lock_scratch(&config)?;
+    let listener = listen(&config).await?;
+    let address = host_port(&config.advertise_host, port(&listener)?);
+    let plan = Plan::make(&config)?;
+    let results = config.scratch[0].join("results");
+    let results = Arc::new(ResultStore::create(results, config.results)?);
+    let end = CancellationToken::new();
+    let served = tokio::spawn(worker_service::serve(Arc::clone(&results), listener, end.clone().cancelled_owned()));
+    let (events, inbox) = mpsc::channel(EVENTS_MAX);
+    let registration = registration(&config, &plan, address);
+    let link = tokio::spawn(manager_link::keep(config.manager.clone(), registration, events.clone()));
+    let mut daemon = Daemon::new(config, plan, results, events);
+    let ended = daemon.run(inbox, shutdown).await;
+    daemon.end(link).await;
+    end.cancel();
+    // A client that still reads a result loses it: whoever stops a worker means it.
+    let _ = tokio::time::timeout(FAREWELL, served).await;
+    ended
+}
+
+fn lock_scratch(config: &WorkerConfig) -> Result<FolderLock, UserError> {
+    let first = config.scratch.first().ok_or_else(|| {
+        UserError::new(format!("worker {} has no scratch folder", config.id)).hint("name at least one")
+    })?;
+    FolderLock::acquire("worker", first)
+}
+
+async fn listen(config: &WorkerConfig) -> Result<TcpListener, UserError> {
+    TcpListener::bind(config.listen).await.map_err(|fault| {
+        UserError::new(format!("worker {} cannot listen on {}", config.id, config.listen))
+            .detail(fault.to_string())
+            .hint("is another worker running on this host? Give each a port of its own")
+    })
+}
+
+fn port(listener: &TcpListener) -> Result<u16, UserError> {
+    let address = listener.local_addr().map_err(|fault| UserError::new(fault.to_string()))?;
+    Ok(address.port())
+}
+
+fn registration(config: &WorkerConfig, plan: &Plan, address: String) -> v1::RegisterWorker {
+    v1::RegisterWorker {
+        wire_version: firesteel_base::version::WIRE,
+        release: firesteel_base::version::RELEASE.to_owned(),
+        worker: config.id.to_string(),
+        incarnation: uuid::Uuid::new_v4().to_string(),
+        address,
+        host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        topology_json: plan.topology.to_json(),
+        executors: plan.specs(),
+        rack: config.rack.clone(),
+    }
+}
+
+struct Daemon {
+    config: WorkerConfig,
+    plan: Plan,
+    results: Arc<ResultStore>,
+    state: State,
+    events: mpsc::Sender<Event>,
+    outgoing: Option<mpsc::Sender<v1::WorkerToManager>>,
+    heartbeat: Duration,
+    epochs: BTreeMap<u32, watch::Sender<EpochOfLife>>,
+    drivers: BTreeMap<JobId, CancellationToken>,
+    children: TaskTracker,
+    stop: CancellationToken,
+}
+
+/// How often to beat before the manager has said it.
+const HEARTBEAT_DEFAULT: Duration = Duration::from_secs(1);
+
+impl Daemon {
+    fn new(config: WorkerConfig, plan: Plan, results: Arc<ResultStore>, events: mpsc::Sender<Event>) -> Self {
+        Self {
+            config,
+            plan,
+            results,
+            state: State::default(),
+            events,
+            outgoing: None,
+            heartbeat: HEARTBEAT_DEFAULT,
+            epochs: BTreeMap::new(),
+            drivers: BTreeMap::new(),
+            children: TaskTracker::new(),
+            stop: CancellationToken::new(),
+        }
+    }
+
+    async fn run(
+        &mut self,
+        mut inbox: mpsc::Receiver<Event>,
+        shutdown: impl Future<Output = ()>,
+    ) -> Result<(), UserError> {
+        let mut shutdown = std::pin::pin!(shutdown);
+        let mut beat = tokio::time::interval(self.heartbeat);
+        loop {
+            tokio::select! {
+                biased;
+                () = &mut shutdown => return Ok(()),
+                _ = beat.tick() => self.say(self.state.heartbeat()),
+                Some(event) = inbox.recv() => self.take(event)?,
+            }
+            if beat.period() != self.heartbeat {
+                beat = tokio::time::interval(self.heartbeat);
+            }
+        }
+    }
+
+    fn take(&mut self, event: Event) -> Result<(), UserError> {
+        match event {
+            Event::Link(event) => self.link(event),
+            Event::Executor { index, event } => {
+                if let ExecutorEvent::GivenUp { reason } = &event {
+                    tracing::error!(worker = %self.config.id, index, reason, "gave an executor up");
+                }
+                if let Some(message) = self.state.executor(index, event) {
+                    self.say(message);
+                }
+                Ok(())
+            }
+            Event::Driver { job, end } => {
+                self.driver_ended(job, end);
+                Ok(())
+            }
+        }
+    }
+
+    fn link(&mut self, event: LinkEvent) -> Result<(), UserError> {
+        match event {
+            LinkEvent::Registered { outgoing, heartbeat, release } => {
+                tracing::info!(worker = %self.config.id, manager = self.config.manager, release, "registered");
+                self.heartbeat = heartbeat;
+                self.outgoing = Some(outgoing);
+                self.state.all().into_iter().for_each(|message| self.say(message));
+                self.start_executors();
+            }
+            LinkEvent::Command(command) => self.obey(command),
+            LinkEvent::Lost(fault) => {
+                self.outgoing = None;
+                let running = if self.epochs.is_empty() { "" } else { "; executors keep running" };
+                tracing::warn!(worker = %self.config.id, %fault, "no manager, trying until there is one{running}");
+            }
+            LinkEvent::Refused(fault) => return Err(fault),
+        }
+        Ok(())
+    }
+
+    /// Tells the manager, when there is one. What it misses it hears when it comes back.
+    fn say(&mut self, message: ToManager) {
+        let Some(outgoing) = &self.outgoing else { return };
+        if outgoing.try_send(v1::WorkerToManager { message: Some(message) }).is_err() {
+            tracing::warn!(worker = %self.config.id, "the manager does not read; the session is made anew");
+            self.outgoing = None;
+        }
+    }
+
+    fn obey(&mut self, command: FromManager) {
+        match command {
+            FromManager::ExecutorEpoch(given) => {
+                let life = self.state.epoch(given.index, Epoch(given.epoch));
+                if let (Some(life), Some(epoch)) = (life, self.epochs.get(&given.index)) {
+                    epoch.send_replace(Some((life, Epoch(given.epoch))));
+                }
+            }
+            FromManager::LaunchDriver(launch) => self.launch_driver(launch),
+            FromManager::StopDriver(stop) => {
+                if let Some(driver) = self.drivers.get(&JobId(stop.job)) {
+                    driver.cancel();
+                }
+            }
+            FromManager::FreeResult(free) => {
+                self.results.free(JobId(free.job));
+                self.state.forget_job(JobId(free.job));
+            }
+            FromManager::Registered(_) => tracing::warn!("the manager registered this worker twice"),
+        }
+    }
+
+    /// Starts the executors, once.
+    fn start_executors(&mut self) {
+        if !self.epochs.is_empty() {
+            return;
+        }
+        for layout in &self.plan.layouts {
+            let (sender, epoch) = watch::channel(None);
+            self.epochs.insert(layout.index, sender);
+            let child = ExecutorChild {
+                index: layout.index,
+                config: process_config(&self.config, layout),
+                command: self.config.executor_command.clone(),
+                log_folder: self.config.log_folder.clone(),
+                restart: self.config.restart,
+                limits: self.config.limits.clone(),
+                epoch,
+                events: self.events.clone(),
+                stop: self.stop.child_token(),
+            };
+            self.children.spawn(child.supervise());
+        }
+    }
+
+    fn launch_driver(&mut self, launch: v1::LaunchDriver) {
+        let job = JobId(launch.job);
+        if self.drivers.contains_key(&job) {
+            return;
+        }
+        if self.drivers.len() >= self.config.limits.drivers_max {
+            let running = self.drivers.len();
+            self.driver_ended(job, Err(format!("worker {} runs {running} drivers already", self.config.id)));
+            return;
+        }
+        let stop = self.stop.child_token();
+        self.drivers.insert(job, stop.clone());
+        let child = DriverChild {
+            job,
+            request: DriverRequest { name: launch.name, sql: launch.sql, conf: launch.conf.into_iter().collect() },
+            manager: self.config.manager.clone(),
+            command: self.config.driver_command.clone(),
+            log_folder: self.config.log_folder.clone(),
+            limits: self.config.limits.clone(),
+            results: Arc::clone(&self.results),
+            events: self.events.clone(),
+            stop,
+        };
+        tracing::info!(%job, "starting a driver");
+        self.children.spawn(child.supervise());
+    }
+
+    fn driver_ended(&mut self, job: JobId, end: DriverEnd) {
+        tracing::info!(%job, ?end, "a driver ended");
+        self.drivers.remove(&job);
+        let message = self.state.driver_ended(job, end);
+        self.say(message);
+    }
+
+    /// Leaves the cluster and ends all children.
+    async fn end(mut self, link: tokio::task::JoinHandle<()>) {
+        let reason = "the worker was told to stop".to_owned();
+        self.say(ToManager::Leaving(v1::WorkerLeaving { reason }));
+        self.outgoing = None;
+        self.stop.cancel();
+        self.children.close();
+        self.children.wait().await;
+        drop(self.events);
+        // The link ends by itself once the manager has closed the session.
+        if tokio::time::timeout(FAREWELL, link).await.is_err() {
+            tracing::info!("the manager did not say goodbye in time");
+        }
+    }
+}

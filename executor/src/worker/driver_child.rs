@@ -1,0 +1,152 @@
+//! One cluster-mode driver process.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
+
+use firesteel_base::{JobId, UserError};
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, ChildStderr, ChildStdin};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::child;
+use super::config::{ChildCommand, WorkerLimits};
+use super::daemon::Event;
+use super::results::ResultStore;
+
+/// What a cluster-mode driver is to run: one line of JSON on its standard input.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DriverRequest {
+    /// The job's name, for people.
+    pub name: String,
+    /// The statements to run; the rows of the last one are the result.
+    pub sql: String,
+    /// Session settings.
+    pub conf: BTreeMap<String, String>,
+}
+
+/// How a driver process ended: well, or why not.
+pub(crate) type DriverEnd = Result<(), String>;
+
+/// A driver process and what it is for.
+pub(crate) struct DriverChild {
+    pub(crate) job: JobId,
+    pub(crate) request: DriverRequest,
+    pub(crate) manager: String,
+    pub(crate) command: ChildCommand,
+    pub(crate) log_folder: Option<PathBuf>,
+    pub(crate) limits: WorkerLimits,
+    pub(crate) results: Arc<ResultStore>,
+    pub(crate) events: mpsc::Sender<Event>,
+    pub(crate) stop: CancellationToken,
+}
+
+impl DriverChild {
+    /// Runs the driver to its end, keeps its result, and tells how it ended.
+    pub(crate) async fn supervise(self) {
+        let end = self.run().await;
+        match &end {
+            Ok(()) => self.results.keep(self.job),
+            Err(_) => self.results.free(self.job),
+        }
+        // Nobody listens any more when the worker ends.
+        let _ = self.events.send(Event::Driver { job: self.job, end }).await;
+    }
+
+    async fn run(&self) -> DriverEnd {
+        let (mut child, _stdin) = self.start().await.map_err(|fault| fault.to_string())?;
+        let stderr = child.stderr.take().expect("standard error was piped");
+        // A task of its own: the pipe is read while the child is waited for.
+        let last_line = tokio::spawn(copy_log(stderr, self.job, self.log_folder.clone()));
+        let status = tokio::select! {
+            biased;
+            () = self.stop.cancelled() => {
+                child::end(&mut child, self.limits.stop_timeout).await;
+                None
+            }
+            status = child.wait() => Some(status),
+        };
+        let last_line = last_line.await.unwrap_or_default();
+        match status {
+            None => Err("stopped on request".to_owned()),
+            Some(Ok(status)) if status.success() => Ok(()),
+            Some(status) => Err(reason(status, &last_line)),
+        }
+    }
+
+    async fn start(&self) -> Result<(Child, ChildStdin), UserError> {
+        let mut command = self.command.to_command();
+        command.arg("--job").arg(self.job.0.to_string());
+        command.arg("--manager").arg(&self.manager);
+        command.arg("--result").arg(self.results.path(self.job));
+        command.stdout(Stdio::null()).stderr(Stdio::piped());
+        let request = serde_json::to_string(&self.request).expect("plain data becomes JSON");
+        child::start(command, &format!("the driver of {}", self.job), &request).await
+    }
+}
+
+/// Why a driver failed: what its last line says, or how it ended.
+fn reason(status: std::io::Result<ExitStatus>, last_line: &str) -> String {
+    let how = child::describe(status);
+    match serde_json::from_str::<UserError>(last_line) {
+        Ok(fault) => fault.to_string(),
+        Err(_) if last_line.is_empty() => format!("the driver ended with {how}"),
+        Err(_) => format!("the driver ended with {how}: {last_line}"),
+    }
+}
+
+/// The longest line of a driver's log that is kept as its reason.
+const LAST_LINE_MAX: usize = 64 << 10;
+
+/// Copies a driver's log to its file, or to the worker's own, and returns its last line.
+async fn copy_log(stderr: ChildStderr, job: JobId, folder: Option<PathBuf>) -> String {
+    let mut log: Box<dyn Write + Send> = match folder.map(|folder| child::open_log(&folder, &format!("driver-{job}"))) {
+        Some(Ok(file)) => Box::new(file),
+        Some(Err(fault)) => {
+            tracing::warn!(%job, %fault, "a driver's log goes to the worker's");
+            Box::new(std::io::stderr())
+        }
+        None => Box::new(std::io::stderr()),
+    };
+    let mut stderr = BufReader::new(stderr);
+    let (mut line, mut last) = (Vec::new(), Vec::new());
+    while let Ok(1..) = stderr.read_until(b'\n', &mut line).await {
+        // A log that cannot be written must not stop the job.
+        let _ = log.write_all(&line);
+        line.truncate(LAST_LINE_MAX);
+        if !line.trim_ascii().is_empty() {
+            std::mem::swap(&mut line, &mut last);
+        }
+        line.clear();
+    }
+    String::from_utf8_lossy(last.trim_ascii()).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
+
+    use super::*;
+
+    fn failed() -> std::io::Result<ExitStatus> {
+        Ok(ExitStatus::from_raw(1 << 8))
+    }
+
+    #[test]
+    fn a_driver_says_itself_why_it_failed() {
+        let line = r#"{"message":"table 'orders' does not exist","detail":null,"hint":"create it"}"#;
+        assert_eq!(reason(failed(), line), "table 'orders' does not exist\n  hint: create it");
+    }
+
+    #[test]
+    fn a_driver_that_died_is_described() {
+        assert_eq!(reason(failed(), "oh no"), "the driver ended with exit status: 1: oh no");
+        let killed = Ok(ExitStatus::from_raw(9));
+        assert_eq!(reason(killed, ""), "the driver ended with signal: 9 (SIGKILL)");
+    }
+}

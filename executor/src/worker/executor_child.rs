@@ -1,0 +1,208 @@
+//! One executor process: started, watched, and started again when it dies.
+
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use firesteel_base::{Clock, Epoch, SystemClock, UserError};
+use firesteel_protocol::v1;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, ChildStdin, ChildStdout};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::child;
+use super::config::{ChildCommand, WorkerLimits};
+use super::daemon::Event;
+use super::restart::{Restart, RestartHistory, RestartPolicy};
+use crate::process::{ExecutorProcessConfig, Ready};
+use crate::shell::executor_client::StatusProbe;
+
+/// What happens to an executor process.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum ExecutorEvent {
+    /// A life of it is ready.
+    Up { life: u64, ready: Ready },
+    /// A life of it ended, or did not come to be.
+    Down { life: u64, reason: String },
+    /// It answered.
+    Usage { reply: v1::StatusReply },
+    /// It ended too often and is not started again.
+    GivenUp { reason: String },
+}
+
+/// The epoch that the manager gave to a life of an executor.
+pub(crate) type EpochOfLife = Option<(u64, Epoch)>;
+
+/// An executor process and all that is needed to start it again.
+pub(crate) struct ExecutorChild {
+    pub(crate) index: u32,
+    pub(crate) config: ExecutorProcessConfig,
+    pub(crate) command: ChildCommand,
+    pub(crate) log_folder: Option<PathBuf>,
+    pub(crate) restart: RestartPolicy,
+    pub(crate) limits: WorkerLimits,
+    pub(crate) epoch: watch::Receiver<EpochOfLife>,
+    pub(crate) events: mpsc::Sender<Event>,
+    pub(crate) stop: CancellationToken,
+}
+
+impl ExecutorChild {
+    /// Keeps the executor alive until told to stop, or until it died too often.
+    pub(crate) async fn supervise(self) {
+        let clock = SystemClock::default();
+        let mut history = RestartHistory::new(self.restart);
+        for life in 1.. {
+            let reason = self.live(life).await;
+            if self.stop.is_cancelled() {
+                return;
+            }
+            self.tell(ExecutorEvent::Down { life, reason: reason.clone() }).await;
+            match history.ended(clock.now()) {
+                Restart::After(delay) => {
+                    tracing::warn!(executor = %self.config.id, reason, ?delay, "executor down, starting it again");
+                    self.pause(delay).await;
+                }
+                Restart::GiveUp { ends } => {
+                    let window = self.restart.window;
+                    let reason = format!("ended {ends} times within {window:?}, the last time: {reason}");
+                    self.tell(ExecutorEvent::GivenUp { reason }).await;
+                    return;
+                }
+            }
+        }
+    }
+
+    async fn pause(&self, delay: Duration) {
+        tokio::select! {
+            () = self.stop.cancelled() => {}
+            () = tokio::time::sleep(delay) => {}
+        }
+    }
+
+    async fn tell(&self, event: ExecutorEvent) {
+        // Nobody listens any more when the worker ends.
+        let _ = self.events.send(Event::Executor { index: self.index, event }).await;
+    }
+
+    /// One life, from start to end; tells why it ended.
+    async fn live(&self, life: u64) -> String {
+        let (mut child, _stdin) = match self.start().await {
+            Ok(started) => started,
+            Err(fault) => return fault.to_string(),
+        };
+        let mut stdout = BufReader::new(child.stdout.take().expect("standard output was piped"));
+        let lived = tokio::select! {
+            biased;
+            () = self.stop.cancelled() => None,
+            lived = self.live_with(life, &mut child, &mut stdout) => Some(lived),
+        };
+        match lived {
+            Some(Ended::ByItself(reason)) => reason,
+            Some(Ended::Unfit(reason)) => {
+                child::kill(&mut child).await;
+                reason
+            }
+            None => {
+                child::end(&mut child, self.limits.stop_timeout).await;
+                "stopped".to_owned()
+            }
+        }
+    }
+
+    async fn start(&self) -> Result<(Child, ChildStdin), UserError> {
+        let mut command = self.command.to_command();
+        command.stdout(Stdio::piped());
+        command.stderr(child::log_to(self.log_folder.as_deref(), &format!("executor-{}", self.index))?);
+        let config = serde_json::to_string(&self.config).expect("plain data becomes JSON");
+        child::start(command, &format!("executor {}", self.config.id), &config).await
+    }
+
+    async fn live_with(&self, life: u64, child: &mut Child, stdout: &mut BufReader<ChildStdout>) -> Ended {
+        let ready = tokio::select! {
+            ready = tokio::time::timeout(self.limits.ready_timeout, read_ready(stdout)) => ready,
+            status = child.wait() => {
+                return Ended::ByItself(format!("{} before it was ready", child::describe(status)));
+            }
+        };
+        let ready = match ready {
+            Ok(Some(ready)) => ready,
+            Ok(None) => return self.unready(child).await,
+            Err(_) => return Ended::Unfit(format!("not ready within {:?}", self.limits.ready_timeout)),
+        };
+        let probe = StatusProbe::new(ready.control.clone());
+        tracing::info!(executor = %self.config.id, pid = ready.pid, control = ready.control, "executor ready");
+        self.tell(ExecutorEvent::Up { life, ready }).await;
+        tokio::select! {
+            status = child.wait() => Ended::ByItself(child::describe(status)),
+            reason = self.watch_health(life, probe) => Ended::Unfit(reason),
+            () = discard_output(stdout) => unreachable!("it never completes"),
+        }
+    }
+
+    /// The executor closed its output without being ready: it is about to end, or will never be of use.
+    async fn unready(&self, child: &mut Child) -> Ended {
+        match tokio::time::timeout(self.limits.stop_timeout, child.wait()).await {
+            Ok(status) => Ended::ByItself(format!("{} before it was ready", child::describe(status))),
+            Err(_) => Ended::Unfit("it did not say that it is ready".to_owned()),
+        }
+    }
+
+    /// Asks the executor how it is, and hands it its epoch, until it has been silent for too long.
+    async fn watch_health(&self, life: u64, mut probe: StatusProbe) -> String {
+        let mut epoch = self.epoch.clone();
+        let mut tick = tokio::time::interval(self.limits.status_interval);
+        let mut answered = Instant::now();
+        loop {
+            tokio::select! {
+                _ = tick.tick() => {}
+                Ok(()) = epoch.changed() => {}
+            }
+            let known = epoch.borrow_and_update().and_then(|(of, epoch)| (of == life).then_some(epoch));
+            match probe.ask(known, self.limits.silence_max).await {
+                Ok(reply) => {
+                    answered = Instant::now();
+                    self.tell(ExecutorEvent::Usage { reply }).await;
+                }
+                Err(fault) if answered.elapsed() >= self.limits.silence_max => {
+                    return format!("silent for {:?}: {}", answered.elapsed(), fault.message);
+                }
+                Err(fault) => tracing::warn!(executor = %self.config.id, %fault, "an executor did not answer"),
+            }
+        }
+    }
+}
+
+/// How a life ended.
+enum Ended {
+    /// The process is gone.
+    ByItself(String),
+    /// The process is of no use and must be killed.
+    Unfit(String),
+}
+
+/// Output lines that may come before the ready line.
+const LINES_BEFORE_READY_MAX: usize = 100;
+
+/// The ready line; `None` when the output ends without one.
+async fn read_ready(stdout: &mut BufReader<ChildStdout>) -> Option<Ready> {
+    let mut line = String::new();
+    for _ in 0..LINES_BEFORE_READY_MAX {
+        line.clear();
+        if stdout.read_line(&mut line).await.ok()? == 0 {
+            return None;
+        }
+        if let Ok(ready) = serde_json::from_str(&line) {
+            return Some(ready);
+        }
+    }
+    None
+}
+
+/// Reads on so that the executor never blocks on a full pipe. Never completes.
+async fn discard_output(stdout: &mut BufReader<ChildStdout>) {
+    if let Err(fault) = tokio::io::copy(stdout, &mut tokio::io::sink()).await {
+        tracing::debug!(%fault, "reading an executor's output failed");
+    }
+    std::future::pending().await
+}

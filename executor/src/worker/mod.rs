@@ -1,0 +1,22 @@
+//! The worker daemon of a host: it starts executors and cluster-mode drivers as child processes, restarts executors
+//! that die, keeps the results of cluster-mode jobs, and reports to the manager.
+//!
+//! It computes nothing and knows no plan. Losing its manager costs nothing that runs: it registers again as the same
+//! incarnation and tells what happened meanwhile.
+
+mod child;
+mod config;
+mod daemon;
+mod driver_child;
+mod executor_child;
+mod plan;
+pub mod restart;
+mod results;
+mod state;
+
+pub use config::{ChildCommand, WorkerConfig, WorkerLimits};
+pub(crate) use daemon::Event;
+pub use daemon::run;
+pub use driver_child::DriverRequest;
+pub use restart::RestartPolicy;
+pub use results::{ResultLimits, ResultStore};

@@ -1,0 +1,181 @@
+//! What a worker knows of its executors and drivers, and what the manager must hear of it.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use firesteel_base::{Epoch, JobId};
+use firesteel_protocol::v1;
+use v1::worker_to_manager::Message;
+
+use super::driver_child::DriverEnd;
+use super::executor_child::ExecutorEvent;
+use crate::process::Ready;
+
+/// The worker's memory: pure bookkeeping, so that what a manager hears after a lost connection can be tested.
+#[derive(Debug, Default)]
+pub(crate) struct State {
+    executors: BTreeMap<u32, ExecutorState>,
+    drivers_ended: VecDeque<(JobId, DriverEnd)>,
+}
+
+/// Ends of drivers that a manager hears of again when it comes back.
+const DRIVERS_ENDED_MAX: usize = 256;
+
+#[derive(Debug, Default)]
+struct ExecutorState {
+    life: u64,
+    up: Option<Ready>,
+    epoch: Option<Epoch>,
+    down: Option<(Epoch, String)>,
+    usage: Option<v1::StatusReply>,
+}
+
+impl State {
+    /// Notes what happened to an executor and returns what the manager must hear at once.
+    pub(crate) fn executor(&mut self, index: u32, event: ExecutorEvent) -> Option<Message> {
+        let state = self.executors.entry(index).or_default();
+        match event {
+            ExecutorEvent::Up { life, ready } => {
+                *state = ExecutorState { life, up: Some(ready.clone()), ..ExecutorState::default() };
+                Some(up(index, &ready))
+            }
+            ExecutorEvent::Down { life, reason } => {
+                let was_up = state.up.take().is_some();
+                let epoch = state.epoch.take().unwrap_or_default();
+                *state = ExecutorState { life, down: Some((epoch, reason.clone())), ..ExecutorState::default() };
+                was_up.then(|| down(index, epoch, &reason))
+            }
+            ExecutorEvent::Usage { reply } => {
+                state.usage = state.up.is_some().then_some(reply);
+                None
+            }
+            ExecutorEvent::GivenUp { reason } => {
+                let epoch = state.down.take().map(|(epoch, _)| epoch).unwrap_or_default();
+                state.down = Some((epoch, reason.clone()));
+                Some(down(index, epoch, &reason))
+            }
+        }
+    }
+
+    /// Notes the epoch that the manager gave, and returns the life it is for; `None` when that executor is not up.
+    pub(crate) fn epoch(&mut self, index: u32, epoch: Epoch) -> Option<u64> {
+        let state = self.executors.get_mut(&index).filter(|state| state.up.is_some())?;
+        state.epoch = Some(epoch);
+        Some(state.life)
+    }
+
+    /// Notes how a driver ended and returns what the manager must hear.
+    pub(crate) fn driver_ended(&mut self, job: JobId, end: DriverEnd) -> Message {
+        let message = ended(job, &end);
+        self.drivers_ended.push_back((job, end));
+        if self.drivers_ended.len() > DRIVERS_ENDED_MAX {
+            self.drivers_ended.pop_front();
+        }
+        message
+    }
+
+    /// Forgets a job whose result was freed.
+    pub(crate) fn forget_job(&mut self, job: JobId) {
+        self.drivers_ended.retain(|(ended, _)| *ended != job);
+    }
+
+    /// All that a manager must hear after a connection was made anew.
+    pub(crate) fn all(&self) -> Vec<Message> {
+        let executors = self.executors.iter().filter_map(|(&index, state)| match (&state.up, &state.down) {
+            (Some(ready), _) => Some(up(index, ready)),
+            (None, Some((epoch, reason))) => Some(down(index, *epoch, reason)),
+            (None, None) => None,
+        });
+        let drivers = self.drivers_ended.iter().map(|(job, end)| ended(*job, end));
+        executors.chain(drivers).collect()
+    }
+
+    /// The heartbeat.
+    pub(crate) fn heartbeat(&self) -> Message {
+        let usage = |(&index, state): (&u32, &ExecutorState)| {
+            let usage = state.usage.as_ref()?;
+            Some(v1::ExecutorUsage {
+                index,
+                running_attempts: usage.running_attempts,
+                memory_used: usage.memory_used,
+                block_bytes: usage.block_bytes,
+            })
+        };
+        Message::Heartbeat(v1::WorkerHeartbeat { executors: self.executors.iter().filter_map(usage).collect() })
+    }
+}
+
+fn up(index: u32, ready: &Ready) -> Message {
+    Message::ExecutorUp(v1::ExecutorUp {
+        index,
+        control_address: ready.control.clone(),
+        shuffle_address: ready.shuffle.clone(),
+        pid: ready.pid,
+    })
+}
+
+fn down(index: u32, epoch: Epoch, reason: &str) -> Message {
+    Message::ExecutorDown(v1::ExecutorDown { index, epoch: epoch.0, reason: reason.to_owned() })
+}
+
+fn ended(job: JobId, end: &DriverEnd) -> Message {
+    let reason = end.as_ref().err().cloned().unwrap_or_default();
+    Message::DriverEnded(v1::DriverEnded { job: job.0, succeeded: end.is_ok(), reason })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ready(pid: u32) -> Ready {
+        Ready { control: format!("h:{pid}"), shuffle: format!("h:{}", pid + 1), pid }
+    }
+
+    fn state_with_executor_up() -> State {
+        let mut state = State::default();
+        let told = state.executor(0, ExecutorEvent::Up { life: 1, ready: ready(10) });
+        assert_eq!(told, Some(up(0, &ready(10))));
+        state
+    }
+
+    #[test]
+    fn a_manager_that_comes_back_hears_who_is_up_and_who_ended() {
+        let mut state = state_with_executor_up();
+        state.executor(1, ExecutorEvent::Up { life: 1, ready: ready(20) });
+        assert_eq!(state.epoch(1, Epoch(5)), Some(1));
+        state.executor(1, ExecutorEvent::Down { life: 1, reason: "signal: 9".to_owned() });
+        state.driver_ended(JobId(3), Err("no".to_owned()));
+        let all = [up(0, &ready(10)), down(1, Epoch(5), "signal: 9"), ended(JobId(3), &Err("no".to_owned()))];
+        assert_eq!(state.all(), all);
+        state.forget_job(JobId(3));
+        assert_eq!(state.all(), all[..2]);
+    }
+
+    #[test]
+    fn a_life_that_never_was_up_is_not_reported_down() {
+        let mut state = State::default();
+        assert_eq!(state.executor(0, ExecutorEvent::Down { life: 1, reason: "exit".to_owned() }), None);
+        let told = state.executor(0, ExecutorEvent::GivenUp { reason: "too often".to_owned() });
+        assert_eq!(told, Some(down(0, Epoch(0), "too often")));
+    }
+
+    #[test]
+    fn an_epoch_is_for_the_life_that_is_up() {
+        let mut state = state_with_executor_up();
+        state.executor(0, ExecutorEvent::Down { life: 1, reason: "exit".to_owned() });
+        assert_eq!(state.epoch(0, Epoch(7)), None);
+        state.executor(0, ExecutorEvent::Up { life: 2, ready: ready(11) });
+        assert_eq!(state.epoch(0, Epoch(8)), Some(2));
+    }
+
+    #[test]
+    fn the_heartbeat_tells_of_those_that_answered_and_are_up() {
+        let mut state = state_with_executor_up();
+        let reply = v1::StatusReply { running_attempts: 2, memory_used: 3, ..v1::StatusReply::default() };
+        state.executor(0, ExecutorEvent::Usage { reply: reply.clone() });
+        let Message::Heartbeat(beat) = state.heartbeat() else { panic!("no heartbeat") };
+        assert_eq!((beat.executors.len(), beat.executors[0].running_attempts), (1, 2));
+        state.executor(0, ExecutorEvent::Down { life: 1, reason: "exit".to_owned() });
+        state.executor(0, ExecutorEvent::Usage { reply });
+        assert_eq!(state.heartbeat(), Message::Heartbeat(v1::WorkerHeartbeat::default()));
+    }
+}
