@@ -52,6 +52,10 @@ impl Drivers {
         self.all.keys().copied().collect()
     }
 
+    pub(super) fn iter(&self) -> impl Iterator<Item = (SessionId, &Driver)> {
+        self.all.iter().map(|(session, driver)| (*session, driver))
+    }
+
     /// How many are connected.
     #[must_use]
     pub fn count(&self) -> usize {

@@ -4,6 +4,7 @@
 //! `launch` runs drivers in cluster deploy mode, [`queue`] says whose turn it is, `schedule` lends slots and `revoke`
 //! asks them back, [`show`] is what clients see.
 
+mod check;
 pub mod driver;
 pub mod job;
 mod launch;
@@ -14,6 +15,8 @@ pub mod queue;
 mod revoke;
 mod schedule;
 pub mod show;
+#[cfg(test)]
+mod tests;
 
 use firesteel_base::{Epoch, JobId, Timestamp};
 

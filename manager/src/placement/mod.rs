@@ -10,6 +10,8 @@
 
 mod apportion;
 mod cluster;
+#[cfg(test)]
+mod tests;
 
 use std::ops::Range;
 

@@ -15,12 +15,14 @@ use super::{outbound, stopping};
 use crate::ManagerConfig;
 use crate::machine::Machine;
 use crate::machine::job::Job;
-use crate::machine::message::{ClientRequest, Effect, Event, Note, Refusal, SessionId, Ticket};
+use crate::machine::message::{
+    ClientRequest, DriverEvent, Effect, Event, Note, Refusal, SessionId, Ticket, WorkerEvent,
+};
 
 /// What the task is asked to do.
 pub(super) enum Input {
     Event(Event),
-    Open { id: SessionId, link: Link, greeting: Event, greeted: oneshot::Sender<Result<(), Status>> },
+    Open { id: SessionId, link: Link, greeting: Box<Event>, greeted: oneshot::Sender<Result<(), Status>> },
     Fault { id: SessionId, status: Status },
     Client { request: ClientRequest, answer: oneshot::Sender<Result<JobId, Refusal>> },
     Wait { job: JobId, ended: oneshot::Sender<Result<v1::JobInfo, Status>> },
@@ -32,14 +34,22 @@ pub(super) enum Input {
 pub(super) struct Link {
     pub(super) queue: Queue,
     pub(super) why: Arc<OnceLock<Status>>,
-    /// What the machine hears when the session breaks.
-    pub(super) lost: Event,
     pub(super) _open: oneshot::Sender<()>,
 }
 
 pub(super) enum Queue {
     Worker(mpsc::Sender<v1::ManagerToWorker>),
     Driver(mpsc::Sender<v1::ManagerToDriver>),
+}
+
+impl Queue {
+    /// What the machine hears when the session breaks.
+    pub(super) fn lost(&self, id: SessionId) -> Event {
+        match self {
+            Self::Worker(_) => Event::Worker(id, WorkerEvent::StreamLost),
+            Self::Driver(_) => Event::Driver(id, DriverEvent::StreamLost),
+        }
+    }
 }
 
 /// The machine, to be looked at.
@@ -120,7 +130,7 @@ impl Runner {
             Input::Open { id, link, greeting, greeted } => {
                 self.links.insert(id, link);
                 self.greetings.insert(id, greeted);
-                self.step(greeting);
+                self.step(*greeting);
                 if let Some(greeted) = self.greetings.remove(&id) {
                     // When the caller has gone its pump never starts, and its queue is closed.
                     let _ = greeted.send(Ok(()));
@@ -217,7 +227,7 @@ impl Runner {
         let link = self.links.remove(&id)?;
         // The first reason stands.
         let _ = link.why.set(why);
-        Some(link.lost)
+        Some(link.queue.lost(id))
     }
 
     fn end_all(&mut self) {

@@ -11,7 +11,7 @@ use tonic::Status;
 
 use super::run::{Input, Link, Queue};
 use super::{BoxStream, Manager, inbound, stopping};
-use crate::machine::message::{DriverEvent, Event, SessionId, WorkerEvent};
+use crate::machine::message::{Event, SessionId, WorkerEvent};
 
 /// How long a session may take for its greeting.
 const GREETING_TIMEOUT: Duration = Duration::from_secs(10);
@@ -40,8 +40,7 @@ impl Manager {
         let id = SessionId(self.next_session());
         let event = Event::Worker(id, WorkerEvent::Register(registration));
         let convert = move |message| Ok(Event::Worker(id, inbound::worker_event(message)?));
-        let lost = Event::Worker(id, WorkerEvent::StreamLost);
-        self.open(id, event, Queue::Worker, inbound, convert, lost).await
+        self.open(id, event, Queue::Worker, inbound, convert).await
     }
 
     pub(crate) async fn open_driver(
@@ -55,8 +54,7 @@ impl Manager {
         let id = SessionId(self.next_session());
         let event = Event::Driver(id, inbound::driver_event(first)?);
         let convert = move |message| Ok(Event::Driver(id, inbound::driver_event(message)?));
-        let lost = Event::Driver(id, DriverEvent::StreamLost);
-        self.open(id, event, Queue::Driver, inbound, convert, lost).await
+        self.open(id, event, Queue::Driver, inbound, convert).await
     }
 
     async fn open<In: Send + 'static, Out>(
@@ -66,14 +64,15 @@ impl Manager {
         queue: impl FnOnce(mpsc::Sender<Out>) -> Queue,
         inbound: BoxStream<In>,
         convert: impl Fn(In) -> Result<Event, MalformedMessage> + Send + 'static,
-        lost: Event,
     ) -> Result<Outgoing<Out>, Status> {
         let (sender, messages) = mpsc::channel(self.session_queue);
         let (open, ended) = oneshot::channel();
         let (greeted, answer) = oneshot::channel();
         let why = Arc::new(OnceLock::new());
-        let link = Link { queue: queue(sender), why: Arc::clone(&why), lost: lost.clone(), _open: open };
-        self.send(Input::Open { id, link, greeting, greeted }).await?;
+        let queue = queue(sender);
+        let lost = queue.lost(id);
+        let link = Link { queue, why: Arc::clone(&why), _open: open };
+        self.send(Input::Open { id, link, greeting: Box::new(greeting), greeted }).await?;
         answer.await.map_err(|_| stopping())??;
         tokio::spawn(pump(id, inbound, convert, lost, self.inputs.downgrade(), ended));
         Ok(Outgoing { messages, why })

@@ -1,0 +1,242 @@
+//! Cluster deploy mode.
+
+use super::*;
+use crate::Limits;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn adopt(world: &mut World, job: JobId) -> (SessionId, Vec<String>) {
+    let driver = world.driver();
+    let open = OpenJob { submitted_job: Some(job), ..open_job() };
+    (driver, world.from_driver(driver, DriverEvent::OpenJob(open)))
+}
+
+fn ended(job: JobId, succeeded: bool, reason: &str) -> WorkerEvent {
+    WorkerEvent::DriverEnded { job, succeeded, reason: reason.to_owned() }
+}
+
+#[test]
+fn a_submitted_job_runs_on_the_worker_with_the_fewest_drivers() {
+    let mut world = World::new();
+    let a = world.worker("a", &[2]);
+    world.worker("b", &[2]);
+    let (first, told) = world.submit("first");
+    assert_eq!(told, ["answer job1", "w1 launch job1"]);
+    assert_eq!(world.submit("second").1, ["answer job2", "w2 launch job2"]);
+    assert_eq!(world.submit("third").1, ["answer job3", "w1 launch job3"]);
+    assert_eq!(world.state(first), JobState::Queued);
+
+    let (d, told) = adopt(&mut world, first);
+    assert_eq!(told, ["d3 opened job1"]);
+    assert_eq!(world.demand(d, first, 1), ["d3 grant lease1 job1/s0 a/e0 x1"]);
+    assert_eq!(world.state(first), JobState::Running);
+    world.from_driver(d, DriverEvent::CloseJob { job: first, ending: Ending::Succeeded { rows: 1 } });
+    assert_eq!(world.from_worker(a, ended(first, true, "")), [""; 0]);
+    let job = world.machine.job(first).unwrap();
+    assert_eq!(job.state(), JobState::Succeeded);
+    assert_eq!(job.launch.as_ref().unwrap().result_address.as_deref(), Some("a:7410"));
+    assert_eq!(job.driver_host, "laptop", "as its driver says");
+}
+
+#[test]
+fn without_a_worker_it_stays_queued_and_says_why() {
+    let mut world = World::new();
+    let (job, told) = world.submit("early");
+    assert_eq!(told, ["answer job1"]);
+    let waiting = |world: &World| world.machine.waiting_for(world.machine.job(job).unwrap()).unwrap();
+    assert_eq!(waiting(&world), "a worker to run its driver: none is registered");
+    let a = world.next_session();
+    assert_eq!(
+        world.from_worker(a, WorkerEvent::Register(registration("a", "first", &[2]))),
+        ["w1 registered", "w1 launch job1"]
+    );
+    assert_eq!(waiting(&world), "its driver to start on worker 'a'");
+    world.from_worker(a, WorkerEvent::StreamLost);
+    let (late, _) = world.submit("late");
+    let reason = world.machine.waiting_for(world.machine.job(late).unwrap()).unwrap();
+    assert_eq!(reason, "a worker to run its driver: none is alive");
+}
+
+#[test]
+fn a_worker_runs_so_many_drivers_and_no_more() {
+    let limits = Limits { drivers_per_node: 1, ..Limits::default() };
+    let mut world = World::with(ManagerConfig { limits, ..ManagerConfig::default() });
+    world.worker("a", &[2]);
+    let (first, _) = world.submit("first");
+    let (second, told) = world.submit("second");
+    assert_eq!(told, ["answer job2"]);
+    let reason = world.machine.waiting_for(world.machine.job(second).unwrap()).unwrap();
+    assert_eq!(reason, "a worker to run its driver: each runs as many drivers as it may");
+    assert_eq!(world.cancel(first), ["w1 stop job1", "job1 ended", "answer job1", "w1 launch job2"]);
+}
+
+#[test]
+fn a_driver_that_ends_without_a_word_fails_its_job() {
+    let mut world = World::new();
+    let a = world.worker("a", &[2]);
+    let (job, _) = world.submit("job");
+    world.from_worker(a, ended(job, false, "exit code 101"));
+    assert_eq!(world.state(job), JobState::Queued, "its last words may be on their way");
+    assert_eq!(world.pass(2 * SECOND), ["w1 stop job1", "job1 ended"]);
+    assert_eq!(world.failure(job), "the driver ended before it opened its job detail: exit code 101");
+}
+
+#[test]
+fn last_words_that_come_after_the_end_count() {
+    let mut world = World::new();
+    let a = world.worker("a", &[2]);
+    let (job, _) = world.submit("job");
+    world.from_worker(a, ended(job, false, "exit code 1"));
+    let (d, _) = adopt(&mut world, job);
+    world.from_driver(d, DriverEvent::CloseJob { job, ending: failed("table 'x' does not exist") });
+    assert_eq!(world.failure(job), "table 'x' does not exist");
+    assert_eq!(world.pass(2 * SECOND), [""; 0]);
+}
+
+#[test]
+fn a_driver_process_that_ends_early_fails_the_job_when_its_stream_ends() {
+    for stream_first in [false, true] {
+        let mut world = World::new();
+        let a = world.worker("a", &[2]);
+        let (job, _) = world.submit("job");
+        let (d, _) = adopt(&mut world, job);
+        world.demand(d, job, 2);
+        if stream_first {
+            world.from_driver(d, DriverEvent::StreamLost);
+            assert_eq!((world.state(job), world.held(job)), (JobState::Running, 0), "its worker knows more");
+            world.from_worker(a, ended(job, false, "killed by signal 9"));
+        } else {
+            world.from_worker(a, ended(job, false, "killed by signal 9"));
+            assert_eq!(world.state(job), JobState::Running);
+            world.from_driver(d, DriverEvent::StreamLost);
+        }
+        assert_eq!(world.failure(job), "the driver ended early detail: killed by signal 9");
+    }
+}
+
+#[test]
+fn a_driver_that_loses_the_manager_for_good_fails_its_job() {
+    let mut world = World::new();
+    let a = world.worker("a", &[2]);
+    let (job, _) = world.submit("job");
+    let (d, _) = adopt(&mut world, job);
+    world.from_driver(d, DriverEvent::StreamLost);
+    for _ in 0..2 {
+        world.pass(5 * SECOND);
+        world.from_worker(a, WorkerEvent::Heartbeat(Vec::new()));
+    }
+    assert_eq!(world.pass(5 * SECOND), ["w1 stop job1", "job1 ended"]);
+    assert_eq!(world.failure(job), "the driver went away detail: its connection ended");
+}
+
+#[test]
+fn a_driver_lost_with_its_worker_is_launched_once_more() {
+    let mut world = World::new();
+    world.worker("a", &[2]);
+    let (job, _) = world.submit("job");
+    let (d, _) = adopt(&mut world, job);
+    world.demand(d, job, 2);
+    world.from_driver(d, DriverEvent::StreamLost);
+    world.now = world.now + 10 * SECOND;
+    let b = world.worker("b", &[2]);
+    assert_eq!(
+        world.pass(5 * SECOND),
+        ["end 1: worker 'a' is lost: nothing was heard of it for 15.0s", "w3 launch job1"]
+    );
+    let (again, told) = adopt(&mut world, job);
+    assert_eq!(told, ["d4 opened job1"]);
+    assert_eq!(world.demand(again, job, 1), ["d4 grant lease2 job1/s0 b/e0 x1"]);
+    let told = world.from_worker(b, WorkerEvent::Leaving { reason: "bye".to_owned() });
+    assert_eq!(
+        told,
+        [
+            "d4 gone b/e0 e102: worker 'b' left: bye",
+            "end 3: worker 'b' left: bye",
+            "d4 cancel job1: worker 'b' left: bye",
+            "job1 ended",
+            "d4 cluster []",
+        ]
+    );
+    assert_eq!(world.failure(job), "the driver was lost 2 times detail: worker 'b' left: bye");
+}
+
+#[test]
+fn a_driver_that_does_not_start_in_time_fails_its_job() {
+    let mut world = World::new();
+    let a = world.worker("a", &[2]);
+    let (job, _) = world.submit("job");
+    for _ in 0..11 {
+        world.pass(5 * SECOND);
+        world.from_worker(a, WorkerEvent::Heartbeat(Vec::new()));
+    }
+    assert_eq!(world.pass(5 * SECOND), ["w1 stop job1", "job1 ended"]);
+    assert_eq!(world.failure(job), "the driver did not start in time detail: worker 'a' was asked 1m ago");
+    let (_, told) = adopt(&mut world, job);
+    assert_eq!(told, ["d2 opened job1", "d2 cancel job1: the job has ended, or there never was one"]);
+}
+
+#[test]
+fn cancelling_stops_the_driver_wherever_the_job_stands() {
+    let mut world = World::new();
+    let (queued, _) = world.submit("queued");
+    assert_eq!(world.cancel(queued), ["job1 ended", "answer job1"]);
+
+    let a = world.worker("a", &[2]);
+    let (launching, _) = world.submit("launching");
+    assert_eq!(world.cancel(launching), ["w1 stop job2", "job2 ended", "answer job2"]);
+
+    let (running, _) = world.submit("running");
+    let (d, _) = adopt(&mut world, running);
+    assert_eq!(world.cancel(running), ["d2 cancel job3: cancelled on request", "w1 stop job3", "answer job3"]);
+    assert_eq!(world.from_driver(d, DriverEvent::StreamLost), ["end 2: its connection ended", "job3 ended"]);
+    assert_eq!(world.from_worker(a, ended(running, false, "stopped")), [""; 0]);
+
+    let (detached, _) = world.submit("detached");
+    let (d, _) = adopt(&mut world, detached);
+    world.from_driver(d, DriverEvent::StreamLost);
+    assert_eq!(world.cancel(detached), ["w1 stop job4", "job4 ended", "answer job4"]);
+    for job in [queued, launching, running, detached] {
+        assert_eq!(world.state(job), JobState::Cancelled);
+    }
+}
+
+#[test]
+fn a_driver_cannot_take_a_job_it_was_not_launched_for() {
+    let mut world = World::new();
+    world.worker("a", &[2]);
+    let (job, _) = world.submit("job");
+    adopt(&mut world, job);
+    let (_, told) = adopt(&mut world, job);
+    assert_eq!(
+        told,
+        ["d3 opened job1", "d3 cancel job1: this driver was not launched for it, or its time to start is over"]
+    );
+    assert_eq!(world.machine.job(job).unwrap().driver(), Some(SessionId(2)));
+}
+
+#[test]
+fn a_forgotten_jobs_result_is_freed() {
+    let limits = Limits { ended_jobs: 1, ..Limits::default() };
+    let mut world = World::with(ManagerConfig { limits, ..ManagerConfig::default() });
+    world.worker("a", &[2]);
+    let mut told = Vec::new();
+    for name in ["first", "second"] {
+        let (job, _) = world.submit(name);
+        let (d, _) = adopt(&mut world, job);
+        told = world.from_driver(d, DriverEvent::CloseJob { job, ending: Ending::Succeeded { rows: 1 } });
+    }
+    assert_eq!(told, ["job2 ended", "w1 free result of job1"]);
+}
+
+#[test]
+fn submissions_are_bounded() {
+    let limits = Limits { live_jobs: 1, sql_bytes: 20, ..Limits::default() };
+    let mut world = World::with(ManagerConfig { limits, ..ManagerConfig::default() });
+    assert_eq!(world.submit("one").1, ["answer job1"]);
+    assert_eq!(world.submit("two").1, ["answer: the manager takes no more than 1 jobs at a time"]);
+    world.cancel(JobId(1));
+    let sql = "select 'long long long'".to_owned();
+    let request = ClientRequest::Submit { name: String::new(), sql, conf: BTreeMap::new(), user: String::new() };
+    let told = world.step(Event::Client(Ticket(1), request));
+    assert_eq!(told, ["answer: the job's SQL text is longer than 20 bytes"]);
+}

@@ -1,0 +1,241 @@
+//! Scripts: events go in, and what comes out is compared as text. Every step checks every invariant.
+
+mod drivers;
+mod launches;
+mod model;
+mod nodes;
+mod sharing;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use firesteel_base::{Class, Epoch, ExecutorId, JobId, LeaseId, StageId, Timestamp, UserError};
+
+use super::Machine;
+use super::message::*;
+use super::show::JobState;
+use crate::ManagerConfig;
+
+const GIB: u64 = 1 << 30;
+
+/// A machine, its clock, and a counter for sessions.
+struct World {
+    machine: Machine,
+    now: Timestamp,
+    sessions: u64,
+}
+
+impl World {
+    fn new() -> Self {
+        Self::with(ManagerConfig { epoch_seed: 100, ..ManagerConfig::default() })
+    }
+
+    fn with(config: ManagerConfig) -> Self {
+        Self { machine: Machine::new(config), now: Timestamp(0), sessions: 0 }
+    }
+
+    fn step(&mut self, event: Event) -> Vec<String> {
+        let mut effects = Vec::new();
+        self.machine.step(self.now, event, &mut effects);
+        self.machine.check();
+        effects.iter().filter_map(tell).collect()
+    }
+
+    fn next_session(&mut self) -> SessionId {
+        self.sessions += 1;
+        SessionId(self.sessions)
+    }
+
+    /// Lets time pass without anybody saying anything.
+    fn pass(&mut self, span: Duration) -> Vec<String> {
+        self.now = self.now + span;
+        self.step(Event::Tick)
+    }
+
+    fn from_worker(&mut self, session: SessionId, event: WorkerEvent) -> Vec<String> {
+        self.step(Event::Worker(session, event))
+    }
+
+    fn from_driver(&mut self, session: SessionId, event: DriverEvent) -> Vec<String> {
+        self.step(Event::Driver(session, event))
+    }
+
+    /// Registers a worker whose executors, given by their slots, are up. Each has 1 GiB a slot.
+    fn worker(&mut self, name: &str, slots: &[u32]) -> SessionId {
+        let session = self.next_session();
+        self.from_worker(session, WorkerEvent::Register(registration(name, "first", slots)));
+        for index in 0..slots.len() {
+            self.from_worker(session, WorkerEvent::ExecutorUp(up(name, u32::try_from(index).unwrap(), 1)));
+        }
+        session
+    }
+
+    fn driver(&mut self) -> SessionId {
+        let session = self.next_session();
+        self.from_driver(session, hello());
+        session
+    }
+
+    fn open(&mut self, driver: SessionId, weight: u32) -> JobId {
+        let told = self.from_driver(driver, DriverEvent::OpenJob(OpenJob { weight, ..open_job() }));
+        opened(&told)
+    }
+
+    /// A driver with one job.
+    fn job(&mut self) -> (SessionId, JobId) {
+        let driver = self.driver();
+        (driver, self.open(driver, 1))
+    }
+
+    fn demand(&mut self, driver: SessionId, job: JobId, tasks: u32) -> Vec<String> {
+        self.from_driver(driver, DriverEvent::Demand(Demand { tasks, ..demand(job) }))
+    }
+
+    fn submit(&mut self, name: &str) -> (JobId, Vec<String>) {
+        let request = ClientRequest::Submit {
+            name: name.to_owned(),
+            sql: format!("select '{name}'"),
+            conf: BTreeMap::new(),
+            user: "ana".to_owned(),
+        };
+        let told = self.step(Event::Client(Ticket(1), request));
+        (JobId(self.machine.jobs.iter_live().map(|job| job.id.0).max().unwrap()), told)
+    }
+
+    fn cancel(&mut self, job: JobId) -> Vec<String> {
+        self.step(Event::Client(Ticket(2), ClientRequest::Cancel { job }))
+    }
+
+    fn state(&self, job: JobId) -> JobState {
+        self.machine.job(job).unwrap().state()
+    }
+
+    fn failure(&self, job: JobId) -> String {
+        match &self.machine.job(job).unwrap().phase {
+            super::job::Phase::Ended(Ending::Failed(failure)) => failure.error.to_string().replace("\n  ", " "),
+            other => panic!("{job} has not failed: {other:?}"),
+        }
+    }
+
+    fn held(&self, job: JobId) -> u64 {
+        self.machine.leases.cores_of(job)
+    }
+}
+
+fn registration(name: &str, incarnation: &str, slots: &[u32]) -> Registration {
+    let spec = |(index, &slots): (usize, &u32)| ExecutorSpec {
+        index: u32::try_from(index).unwrap(),
+        numa_node: None,
+        cpus: Vec::new(),
+        slots,
+        memory_bytes: u64::from(slots) * GIB,
+    };
+    Registration {
+        worker: name.parse().unwrap(),
+        incarnation: incarnation.to_owned(),
+        release: "0.1.0".to_owned(),
+        address: format!("{name}:7410"),
+        host: name.to_owned(),
+        rack: String::new(),
+        topology_json: "".into(),
+        nics: Vec::new(),
+        executors: slots.iter().enumerate().map(spec).collect(),
+    }
+}
+
+fn up(name: &str, index: u32, pid: u32) -> ExecutorUp {
+    ExecutorUp {
+        index,
+        control_address: format!("{name}:{}", 8000 + pid),
+        shuffle_address: format!("{name}:{}", 9000 + pid),
+        pid,
+    }
+}
+
+fn hello() -> DriverEvent {
+    DriverEvent::Hello { release: "0.1.0".to_owned(), host: "laptop".to_owned(), user: "ana".to_owned() }
+}
+
+fn open_job() -> OpenJob {
+    OpenJob {
+        request: 7,
+        name: "q1".to_owned(),
+        sql: "select 1".to_owned(),
+        queue: String::new(),
+        weight: 1,
+        submitted_job: None,
+    }
+}
+
+fn demand(job: JobId) -> Demand {
+    Demand {
+        job,
+        stage: StageId(0),
+        tasks: 1,
+        cores_per_task: 1,
+        memory_per_task: 0,
+        inputs: Vec::new(),
+        excluded: Vec::new(),
+        gang: false,
+    }
+}
+
+fn executor(name: &str) -> ExecutorId {
+    name.parse().unwrap()
+}
+
+fn failed(message: &str) -> Ending {
+    Ending::Failed(Failure { class: Class::User, error: UserError::new(message) })
+}
+
+fn opened(told: &[String]) -> JobId {
+    let line = told.iter().find_map(|line| line.split_once(" opened ")).expect("the job is opened");
+    line.1.parse().unwrap()
+}
+
+/// The leases granted, in order.
+fn grants(told: &[String]) -> Vec<LeaseId> {
+    let lease = |line: &String| line.split_once(" grant ")?.1.split(' ').next()?.parse().ok();
+    told.iter().filter_map(lease).collect()
+}
+
+/// An effect as one line; notes are left out.
+fn tell(effect: &Effect) -> Option<String> {
+    Some(match effect {
+        Effect::ToWorker(session, message) => format!("w{} {}", session.0, tell_worker(message)),
+        Effect::ToDriver(session, message) => format!("d{} {}", session.0, tell_driver(message)),
+        Effect::Refuse(session, refusal) => format!("refuse {}: {refusal}", session.0),
+        Effect::EndSession(session, reason) => format!("end {}: {reason}", session.0),
+        Effect::Answer(_, Ok(job)) => format!("answer {job}"),
+        Effect::Answer(_, Err(refusal)) => format!("answer: {refusal}"),
+        Effect::JobEnded(job) => format!("{job} ended"),
+        Effect::Note(_) => return None,
+    })
+}
+
+fn tell_worker(message: &ToWorker) -> String {
+    match message {
+        ToWorker::Registered => "registered".to_owned(),
+        ToWorker::ExecutorEpoch { index, epoch } => format!("executor {index} is in {epoch}"),
+        ToWorker::LaunchDriver { job, .. } => format!("launch {job}"),
+        ToWorker::StopDriver(job) => format!("stop {job}"),
+        ToWorker::FreeResult(job) => format!("free result of {job}"),
+    }
+}
+
+fn tell_driver(message: &ToDriver) -> String {
+    let list = |shapes: &[ExecutorShape]| {
+        let names: Vec<String> = shapes.iter().map(|shape| format!("{}x{}", shape.executor.id, shape.slots)).collect();
+        names.join(" ")
+    };
+    match message {
+        ToDriver::Welcome(shapes) => format!("welcome [{}]", list(shapes)),
+        ToDriver::JobOpened { job, .. } => format!("opened {job}"),
+        ToDriver::Grant(g) => format!("grant {} {}/{} {} x{}", g.lease, g.job, g.stage, g.executor.id, g.tasks),
+        ToDriver::Revoke { lease, tasks } => format!("revoke {lease} x{tasks}"),
+        ToDriver::ExecutorGone { executor, reason } => format!("gone {} {}: {reason}", executor.id, executor.epoch),
+        ToDriver::CancelJob { job, reason } => format!("cancel {job}: {reason}"),
+        ToDriver::ClusterChanged(shapes) => format!("cluster [{}]", list(shapes)),
+        ToDriver::DemandRefused { job, stage, reason } => format!("refused {job}/{stage}: {reason}"),
+    }
+}

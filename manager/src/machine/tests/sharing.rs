@@ -1,0 +1,168 @@
+//! Fair sharing: who gets free slots, and who is asked to give some back.
+
+use super::*;
+
+fn release(world: &mut World, driver: SessionId, lease: u64, tasks: u32) -> Vec<String> {
+    world.from_driver(driver, DriverEvent::Release { lease: LeaseId(lease), tasks })
+}
+
+#[test]
+fn free_slots_go_to_whoever_holds_least_and_then_to_the_oldest() {
+    let mut world = World::new();
+    let (d1, first) = world.job();
+    let (d2, second) = world.job();
+    world.demand(d1, first, 10);
+    world.demand(d2, second, 10);
+    world.worker("a", &[5]);
+    assert_eq!((world.held(first), world.held(second)), (3, 2));
+}
+
+#[test]
+fn weights_divide_the_slots() {
+    let mut world = World::new();
+    let d = world.driver();
+    let (light, heavy) = (world.open(d, 1), world.open(d, 3));
+    world.demand(d, light, 100);
+    world.demand(d, heavy, 100);
+    world.worker("a", &[8]);
+    assert_eq!((world.held(light), world.held(heavy)), (2, 6));
+}
+
+#[test]
+fn a_job_that_waits_below_its_share_gets_slots_back_each_asked_for_once() {
+    let mut world = World::new();
+    world.worker("a", &[4]);
+    let (d1, first) = world.job();
+    world.demand(d1, first, 10);
+    assert_eq!(world.held(first), 4);
+    let (d2, second) = world.job();
+    assert_eq!(world.demand(d2, second, 10), ["d2 revoke lease1 x2"]);
+    assert_eq!(world.demand(d2, second, 10), [""; 0], "they were asked for");
+    assert_eq!(release(&mut world, d1, 1, 1), ["d3 grant lease2 job2/s0 a/e0 x1"]);
+    assert_eq!(release(&mut world, d1, 1, 1), ["d3 grant lease3 job2/s0 a/e0 x1"]);
+    assert_eq!((world.held(first), world.held(second)), (2, 2));
+    assert_eq!(world.demand(d1, first, 10), [""; 0], "both have their share");
+}
+
+#[test]
+fn a_job_that_wants_less_than_its_share_gets_no_more_than_it_wants() {
+    let mut world = World::new();
+    world.worker("a", &[8]);
+    let (d1, first) = world.job();
+    world.demand(d1, first, 100);
+    let (d2, second) = world.job();
+    assert_eq!(world.demand(d2, second, 1), ["d2 revoke lease1 x1"]);
+    world.demand(d2, second, 0);
+    assert_eq!(release(&mut world, d1, 1, 1), ["d2 grant lease2 job1/s0 a/e0 x1"], "it is wanted no more");
+}
+
+#[test]
+fn those_most_above_their_share_give_first() {
+    let mut world = World::new();
+    world.worker("a", &[6]);
+    let (d1, small) = world.job();
+    world.demand(d1, small, 2);
+    let (d2, large) = world.job();
+    world.demand(d2, large, 100);
+    assert_eq!((world.held(small), world.held(large)), (2, 4));
+    let (d3, third) = world.job();
+    assert_eq!(world.demand(d3, third, 2), ["d3 revoke lease2 x2"]);
+}
+
+#[test]
+fn queues_share_before_jobs_do() {
+    let mut world = World::new();
+    let d = world.driver();
+    let mut open = |queue: &str| {
+        let told = world.from_driver(d, DriverEvent::OpenJob(OpenJob { queue: queue.to_owned(), ..open_job() }));
+        opened(&told)
+    };
+    let jobs = [open("night"), open("night"), open("night"), open("day")];
+    for job in jobs {
+        world.demand(d, job, 100);
+    }
+    world.worker("a", &[12]);
+    assert_eq!(jobs.map(|job| world.held(job)), [2, 2, 2, 6]);
+}
+
+#[test]
+fn a_wide_task_gathers_its_slots_on_one_executor() {
+    let mut world = World::new();
+    world.worker("a", &[4]);
+    world.worker("b", &[4]);
+    let (narrow, first) = world.job();
+    world.demand(narrow, first, 100);
+    assert_eq!(world.held(first), 8);
+    let (wide, second) = world.job();
+    let told = world.from_driver(wide, DriverEvent::Demand(Demand { cores_per_task: 4, ..demand(second) }));
+    assert_eq!(told, ["d3 revoke lease2 x4"], "all on one executor");
+    assert_eq!(release(&mut world, narrow, 2, 3), [""; 0], "what comes back is kept for the wide task");
+    assert_eq!(release(&mut world, narrow, 2, 1), ["d4 grant lease3 job2/s0 b/e0 x1"]);
+}
+
+#[test]
+fn a_gang_gets_all_or_nothing() {
+    let mut world = World::new();
+    world.worker("a", &[2]);
+    world.worker("b", &[2]);
+    let (d1, first) = world.job();
+    world.demand(d1, first, 1);
+    let (d2, gang) = world.job();
+    let wanted = Demand { tasks: 4, gang: true, ..demand(gang) };
+    assert_eq!(world.from_driver(d2, DriverEvent::Demand(wanted)), [""; 0], "3 of 4 are none");
+    assert_eq!(
+        release(&mut world, d1, 1, 1),
+        ["d4 grant lease2 job2/s0 a/e0 x2", "d4 grant lease3 job2/s0 b/e0 x2"]
+    );
+}
+
+#[test]
+fn memory_is_a_limit_like_cores() {
+    let mut world = World::new();
+    world.worker("a", &[8]);
+    let (d, job) = world.job();
+    let wanted = Demand { tasks: 8, memory_per_task: 3 * GIB, ..demand(job) };
+    assert_eq!(world.from_driver(d, DriverEvent::Demand(wanted)), ["d2 grant lease1 job1/s0 a/e0 x2"]);
+    let rest = Demand { stage: StageId(1), tasks: 8, ..demand(job) };
+    assert_eq!(world.from_driver(d, DriverEvent::Demand(rest)), ["d2 grant lease2 job1/s1 a/e0 x6"]);
+}
+
+#[test]
+fn tasks_follow_their_input_and_shun_excluded_executors() {
+    let mut world = World::new();
+    for name in ["a", "b", "c"] {
+        world.worker(name, &[4]);
+    }
+    let (d, job) = world.job();
+    let inputs = vec![(executor("b/e0"), 300), (executor("c/e0"), 100), (executor("gone/e0"), 999)];
+    let at_input = Demand { tasks: 4, inputs: inputs.clone(), ..demand(job) };
+    assert_eq!(
+        world.from_driver(d, DriverEvent::Demand(at_input)),
+        ["d4 grant lease1 job1/s0 b/e0 x3", "d4 grant lease2 job1/s0 c/e0 x1"]
+    );
+    let elsewhere = Demand { tasks: 1, inputs, excluded: vec![executor("b/e0"), executor("c/e0")], ..demand(job) };
+    assert_eq!(
+        world.from_driver(d, DriverEvent::Demand(elsewhere)),
+        ["d4 grant lease3 job1/s0 a/e0 x1"]
+    );
+}
+
+#[test]
+fn a_step_over_a_thousand_nodes_is_quick() {
+    let mut world = World::new();
+    let (d, job) = world.job();
+    for node in 0..1000 {
+        let session = world.next_session();
+        let name = format!("n{node}");
+        let mut effects = Vec::new();
+        let machine = &mut world.machine;
+        let register = WorkerEvent::Register(registration(&name, "first", &[16]));
+        machine.step(world.now, Event::Worker(session, register), &mut effects);
+        let up = WorkerEvent::ExecutorUp(up(&name, 0, 1));
+        machine.step(world.now, Event::Worker(session, up), &mut effects);
+    }
+    let began = std::time::Instant::now();
+    let told = world.demand(d, job, 10_000);
+    assert_eq!((told.len(), world.held(job)), (1000, 10_000));
+    assert!(began.elapsed() < Duration::from_secs(2), "it took {:?}", began.elapsed());
+}
