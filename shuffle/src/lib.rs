@@ -20,6 +20,7 @@ pub mod key;
 pub mod partition;
 pub mod serve;
 pub mod store;
+mod wire;
 pub mod write;
 
 pub use fetch::{FetchCause, FetchConfig, FetchCounters, FetchError, Fetcher};

@@ -4,7 +4,7 @@ use rkyv::util::AlignedVec;
 use rkyv::{Archive, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{ALIGNMENT, FRAME_BYTES_MAX, FormatError, VERSION};
+use super::{ALIGNMENT, FRAME_BYTES_MAX, FormatError, HEADER_BYTES_MAX, VERSION};
 
 /// Bytes of the prefix; the header follows.
 pub const PREFIX_BYTES: usize = 32;
@@ -12,8 +12,6 @@ pub const PREFIX_BYTES: usize = 32;
 const MAGIC: u32 = u32::from_le_bytes(*b"FSF1");
 /// Where the checksummed bytes start: the lengths, the header and the buffers.
 const CHECKED_FROM: usize = 16;
-/// The largest header, in bytes.
-const HEADER_BYTES_MAX: u32 = 16 << 20;
 
 /// The codec id of buffers that are not compressed.
 pub(super) const CODEC_NONE: u64 = 0;

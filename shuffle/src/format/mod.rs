@@ -28,7 +28,11 @@ pub use plan::{FramePlan, encode};
 pub const VERSION: u16 = 1;
 /// Every buffer of a frame starts at a multiple of this many bytes, and so does the frame in memory.
 pub const ALIGNMENT: usize = 64;
-/// The largest frame, in bytes.
+/// The most bytes of a frame's buffers.
 pub const FRAME_BYTES_MAX: u64 = 256 << 20;
+/// The most bytes of a frame's header.
+pub const HEADER_BYTES_MAX: u32 = 16 << 20;
+/// The most bytes of a frame as a whole.
+pub const FRAME_TOTAL_MAX: u64 = FRAME_BYTES_MAX + HEADER_BYTES_MAX as u64 + 2 * ALIGNMENT as u64;
 /// The most rows of a frame.
 pub const FRAME_ROWS_MAX: u64 = 1 << 24;

@@ -54,30 +54,32 @@ pub(crate) struct FileRange {
 }
 
 impl FileRange {
-    /// Bytes of the frame.
-    pub fn bytes(&self) -> usize {
-        self.bytes
+    /// Opens the file, which stays readable until closed even if it is removed meanwhile. Blocks the thread.
+    fn open(&self) -> Result<File, StoreError> {
+        File::open(&self.file.path).map_err(|error| self.fault(&error))
     }
 
-    /// Opens the file, which stays readable until closed even if it is removed meanwhile.
-    pub fn open(&self) -> Result<OpenRange, StoreError> {
-        match File::open(&self.file.path) {
-            Ok(file) => Ok(OpenRange { file, range: self.clone() }),
-            Err(error) => Err(self.fault(&error)),
-        }
+    /// The whole frame, in an aligned buffer.
+    pub async fn read(&self) -> Result<Bytes, StoreError> {
+        let range = self.clone();
+        blocking(self, move || range.read_now()).await
     }
 
-    /// The whole frame. Blocks the thread.
-    pub fn read(&self) -> Result<Bytes, StoreError> {
+    fn read_now(&self) -> Result<Bytes, StoreError> {
         let file = self.open()?;
         let mut buffer = FrameBuffer::new(self.bytes);
         let mut chunk = vec![0; READ_BYTES.min(self.bytes)];
         while buffer.missing() > 0 {
             let count = chunk.len().min(buffer.missing());
-            file.read_at(&mut chunk[..count], buffer.len())?;
+            self.read_at(&file, &mut chunk[..count], buffer.len())?;
             buffer.put(&chunk[..count]);
         }
         Ok(buffer.freeze(None))
+    }
+
+    /// Fills `bytes` from byte `offset` of the frame on. Blocks the thread.
+    fn read_at(&self, file: &File, bytes: &mut [u8], offset: usize) -> Result<(), StoreError> {
+        file.read_exact_at(bytes, self.start + offset as u64).map_err(|error| self.fault(&error))
     }
 
     fn fault(&self, error: &io::Error) -> StoreError {
@@ -88,19 +90,40 @@ impl FileRange {
 /// Bytes read at a time.
 const READ_BYTES: usize = 256 << 10;
 
-/// A frame in a file that was opened.
+/// Reads a frame piece by piece, on threads that may block.
 #[derive(Debug)]
-pub(crate) struct OpenRange {
-    file: File,
+pub(crate) struct FrameReader {
     range: FileRange,
+    file: Option<Arc<File>>,
 }
 
-impl OpenRange {
-    /// Fills `bytes` from byte `offset` of the frame on. Blocks the thread.
-    pub fn read_at(&self, bytes: &mut [u8], offset: usize) -> Result<(), StoreError> {
-        let start = self.range.start + offset as u64;
-        self.file.read_exact_at(bytes, start).map_err(|error| self.range.fault(&error))
+impl FrameReader {
+    pub fn new(range: FileRange) -> Self {
+        Self { range, file: None }
     }
+
+    /// The `len` bytes from byte `offset` of the frame on.
+    pub async fn read(&mut self, offset: usize, len: usize) -> Result<Bytes, StoreError> {
+        let (range, file) = (self.range.clone(), self.file.take());
+        let (file, piece) = blocking(&self.range, move || {
+            let file = file.map_or_else(|| range.open().map(Arc::new), Ok)?;
+            let mut piece = vec![0; len];
+            range.read_at(&file, &mut piece, offset)?;
+            Ok((file, piece.into()))
+        })
+        .await?;
+        self.file = Some(file);
+        Ok(piece)
+    }
+}
+
+/// Reads on a thread that may block.
+async fn blocking<T: Send + 'static>(
+    range: &FileRange,
+    read: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, StoreError> {
+    let done = tokio::task::spawn_blocking(read).await;
+    done.unwrap_or_else(|error| Err(range.fault(&io::Error::other(error))))
 }
 
 /// The files of one lane.

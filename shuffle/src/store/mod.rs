@@ -22,6 +22,7 @@ use parking_lot::Mutex;
 
 pub(crate) use cell::{Cell, Lane, Loaded};
 pub use error::StoreError;
+pub(crate) use file::FrameReader;
 
 use crate::format::FramePlan;
 use crate::key::BlockKey;

@@ -49,11 +49,6 @@ impl Held {
         Ok(Self { batch: batch.clone(), placed, bytes: batch_bytes(batch) })
     }
 
-    /// Bytes that its rows take in frames, about.
-    pub fn bytes(&self) -> usize {
-        self.bytes
-    }
-
     /// Bytes that it takes while it is held, about.
     pub fn held_bytes(&self) -> usize {
         let index = match &self.placed {
