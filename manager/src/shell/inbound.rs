@@ -180,3 +180,33 @@ fn progress(progress: v1::JobProgress) -> (JobId, Vec<StageProgress>) {
 fn filled(text: String, field: &'static str) -> Converted<String> {
     if text.is_empty() { Err(MalformedMessage::new(field, "empty")) } else { Ok(text) }
 }
+
+#[cfg(test)]
+mod tests {
+    use firesteel_hw::topology::Device;
+
+    use super::*;
+
+    #[test]
+    fn network_cards_with_a_link_are_found_in_the_topology() {
+        let mut topology = Topology::from_synthetic("pack:2 [numa(memory=1073741824)] core:2 pu:1").unwrap();
+        let device = |kind, numa_node, link_up| Device {
+            kind,
+            name: "eth".to_owned(),
+            numa_node,
+            speed_mbit: None,
+            size_bytes: None,
+            link_up,
+        };
+        topology.devices = vec![
+            device(DeviceKind::Nic, Some(0), Some(true)),
+            device(DeviceKind::Nic, Some(1), Some(false)),
+            device(DeviceKind::Nic, Some(1), None),
+            device(DeviceKind::Nvme, Some(1), Some(true)),
+        ];
+        let json = serde_json::to_string(&topology).unwrap();
+        assert_eq!(nics(&json), Ok(vec![Some(0), Some(1)]));
+        assert_eq!(nics(""), Ok(Vec::new()));
+        assert!(nics("{").is_err());
+    }
+}

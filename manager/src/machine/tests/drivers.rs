@@ -18,7 +18,8 @@ fn a_driver_is_welcomed_with_the_cluster_and_gets_what_it_demands() {
         ["d2 grant lease1 job1/s0 a/e0 x2", "d2 grant lease2 job1/s0 a/e1 x1"]
     );
     assert_eq!(world.state(JobId(1)), JobState::Running);
-    let told = world.from_driver(d, DriverEvent::CloseJob { job: JobId(1), ending: Ending::Succeeded { rows: 3 } });
+    let told =
+        world.from_driver(d, DriverEvent::CloseJob { job: JobId(1), ending: Ending::Succeeded { rows: 3 } });
     assert_eq!(told, ["job1 ended"]);
     assert_eq!((world.state(JobId(1)), world.held(JobId(1))), (JobState::Succeeded, 0));
 }
@@ -35,7 +36,11 @@ fn the_latest_demand_of_a_stage_replaces_the_one_before() {
     assert_eq!(told[2..], ["d1 grant lease1 job1/s0 a/e0 x3"]);
     world.demand(d, job, 9);
     world.demand(d, job, 0);
-    assert_eq!(world.from_driver(d, DriverEvent::Release { lease: LeaseId(1), tasks: 3 }), [""; 0], "it is withdrawn");
+    assert_eq!(
+        world.from_driver(d, DriverEvent::Release { lease: LeaseId(1), tasks: 3 }),
+        [""; 0],
+        "it is withdrawn"
+    );
 }
 
 #[test]
@@ -47,7 +52,11 @@ fn released_slots_go_to_whoever_waits() {
     assert_eq!(world.held(job), 4);
     let release = |lease, tasks| DriverEvent::Release { lease: LeaseId(lease), tasks };
     assert_eq!(world.from_driver(d, release(1, 1)), ["d2 grant lease2 job1/s0 a/e0 x1"]);
-    assert_eq!(world.from_driver(d, release(1, 99)), ["d2 grant lease3 job1/s0 a/e0 x1"], "no more than it had");
+    assert_eq!(
+        world.from_driver(d, release(1, 99)),
+        ["d2 grant lease3 job1/s0 a/e0 x1"],
+        "no more than it had"
+    );
     assert_eq!(world.held(job), 2);
     assert_eq!(world.from_driver(d, release(1, 1)), [""; 0], "that lease has ended");
     assert_eq!(world.from_driver(d, release(77, 1)), [""; 0]);
@@ -123,7 +132,11 @@ fn a_cancelled_job_is_its_drivers_to_end() {
     assert_eq!(world.cancel(job), ["d2 cancel job1: cancelled on request", "answer job1"]);
     assert_eq!(world.cancel(job), ["answer job1"], "once is enough");
     assert_eq!((world.state(job), world.held(job)), (JobState::Running, 4));
-    assert_eq!(world.from_driver(d, DriverEvent::Release { lease: LeaseId(1), tasks: 1 }), [""; 0], "it gets no more");
+    assert_eq!(
+        world.from_driver(d, DriverEvent::Release { lease: LeaseId(1), tasks: 1 }),
+        [""; 0],
+        "it gets no more"
+    );
     world.from_driver(d, DriverEvent::CloseJob { job, ending: failed("an attempt was stopped") });
     assert_eq!((world.state(job), world.held(job)), (JobState::Cancelled, 0));
     assert_eq!(world.cancel(job), ["answer job1"]);
@@ -174,19 +187,27 @@ fn what_no_executor_can_ever_hold_is_refused_with_the_reason() {
     let mut refuse = |wanted: Demand| world.from_driver(d, DriverEvent::Demand(wanted));
     assert_eq!(
         refuse(Demand { cores_per_task: 9, ..demand(job) }),
-        ["d3 refused job1/s0: a task takes 9 cores and 0B of memory, but no executor has both: the largest ones have 8 cores, 8GiB"]
+        [
+            "d3 refused job1/s0: a task takes 9 cores and 0B of memory, but no executor has both: the largest ones have 8 cores, 8GiB"
+        ]
     );
     assert_eq!(
         refuse(Demand { memory_per_task: 9 * GIB, ..demand(job) }),
-        ["d3 refused job1/s0: a task takes 1 cores and 9GiB of memory, but no executor has both: the largest ones have 8 cores, 8GiB"]
+        [
+            "d3 refused job1/s0: a task takes 1 cores and 9GiB of memory, but no executor has both: the largest ones have 8 cores, 8GiB"
+        ]
     );
     assert_eq!(
         refuse(Demand { cores_per_task: 5, excluded: vec![executor("b/e1")], ..demand(job) }),
-        ["d3 refused job1/s0: every executor that could hold a task of 5 cores and 0B of memory is excluded for this stage"]
+        [
+            "d3 refused job1/s0: every executor that could hold a task of 5 cores and 0B of memory is excluded for this stage"
+        ]
     );
     assert_eq!(
         refuse(Demand { cores_per_task: 4, tasks: 4, gang: true, ..demand(job) }),
-        ["d3 refused job1/s0: 4 tasks of 4 cores and 0B of memory each must run at once, but the cluster has room for 3"]
+        [
+            "d3 refused job1/s0: 4 tasks of 4 cores and 0B of memory each must run at once, but the cluster has room for 3"
+        ]
     );
     assert_eq!(refuse(Demand { cores_per_task: 8, ..demand(job) }), ["d3 grant lease1 job1/s0 b/e1 x1"]);
 }
@@ -199,7 +220,10 @@ fn a_demand_is_judged_by_executors_that_are_restarting_too() {
     let (d, job) = world.job();
     let reason = "it was killed".to_owned();
     world.from_worker(b, WorkerEvent::ExecutorDown { index: 0, epoch: Epoch(102), reason });
-    assert_eq!(world.from_driver(d, DriverEvent::Demand(Demand { cores_per_task: 8, ..demand(job) })), [""; 0]);
+    assert_eq!(
+        world.from_driver(d, DriverEvent::Demand(Demand { cores_per_task: 8, ..demand(job) })),
+        [""; 0]
+    );
     let told = world.from_worker(b, WorkerEvent::ExecutorUp(up("b", 0, 2)));
     assert_eq!(told[2..], ["d3 grant lease1 job1/s0 b/e0 x1"]);
 }
@@ -218,7 +242,10 @@ fn drivers_and_jobs_are_bounded() {
     let mut world = World::with(ManagerConfig { limits, ..ManagerConfig::default() });
     let d = world.driver();
     let other = world.next_session();
-    assert_eq!(world.from_driver(other, hello()), ["refuse 2: the manager takes no more than 1 connected drivers"]);
+    assert_eq!(
+        world.from_driver(other, hello()),
+        ["refuse 2: the manager takes no more than 1 connected drivers"]
+    );
     let job = world.open(d, 1);
     world.demand(d, job, 1);
     let second = Demand { stage: StageId(1), ..demand(job) };

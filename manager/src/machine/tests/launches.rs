@@ -187,7 +187,10 @@ fn cancelling_stops_the_driver_wherever_the_job_stands() {
 
     let (running, _) = world.submit("running");
     let (d, _) = adopt(&mut world, running);
-    assert_eq!(world.cancel(running), ["d2 cancel job3: cancelled on request", "w1 stop job3", "answer job3"]);
+    assert_eq!(
+        world.cancel(running),
+        ["d2 cancel job3: cancelled on request", "w1 stop job3", "answer job3"]
+    );
     assert_eq!(world.from_driver(d, DriverEvent::StreamLost), ["end 2: its connection ended", "job3 ended"]);
     assert_eq!(world.from_worker(a, ended(running, false, "stopped")), [""; 0]);
 
@@ -209,7 +212,10 @@ fn a_driver_cannot_take_a_job_it_was_not_launched_for() {
     let (_, told) = adopt(&mut world, job);
     assert_eq!(
         told,
-        ["d3 opened job1", "d3 cancel job1: this driver was not launched for it, or its time to start is over"]
+        [
+            "d3 opened job1",
+            "d3 cancel job1: this driver was not launched for it, or its time to start is over"
+        ]
     );
     assert_eq!(world.machine.job(job).unwrap().driver(), Some(SessionId(2)));
 }
@@ -236,7 +242,8 @@ fn submissions_are_bounded() {
     assert_eq!(world.submit("two").1, ["answer: the manager takes no more than 1 jobs at a time"]);
     world.cancel(JobId(1));
     let sql = "select 'long long long'".to_owned();
-    let request = ClientRequest::Submit { name: String::new(), sql, conf: BTreeMap::new(), user: String::new() };
+    let request =
+        ClientRequest::Submit { name: String::new(), sql, conf: BTreeMap::new(), user: String::new() };
     let told = world.step(Event::Client(Ticket(1), request));
     assert_eq!(told, ["answer: the job's SQL text is longer than 20 bytes"]);
 }

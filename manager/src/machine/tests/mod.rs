@@ -112,7 +112,9 @@ impl World {
 
     fn failure(&self, job: JobId) -> String {
         match &self.machine.job(job).unwrap().phase {
-            super::job::Phase::Ended(Ending::Failed(failure)) => failure.error.to_string().replace("\n  ", " "),
+            super::job::Phase::Ended(Ending::Failed(failure)) => {
+                failure.error.to_string().replace("\n  ", " ")
+            }
             other => panic!("{job} has not failed: {other:?}"),
         }
     }
@@ -193,12 +195,6 @@ fn opened(told: &[String]) -> JobId {
     line.1.parse().unwrap()
 }
 
-/// The leases granted, in order.
-fn grants(told: &[String]) -> Vec<LeaseId> {
-    let lease = |line: &String| line.split_once(" grant ")?.1.split(' ').next()?.parse().ok();
-    told.iter().filter_map(lease).collect()
-}
-
 /// An effect as one line; notes are left out.
 fn tell(effect: &Effect) -> Option<String> {
     Some(match effect {
@@ -225,15 +221,20 @@ fn tell_worker(message: &ToWorker) -> String {
 
 fn tell_driver(message: &ToDriver) -> String {
     let list = |shapes: &[ExecutorShape]| {
-        let names: Vec<String> = shapes.iter().map(|shape| format!("{}x{}", shape.executor.id, shape.slots)).collect();
+        let names: Vec<String> =
+            shapes.iter().map(|shape| format!("{}x{}", shape.executor.id, shape.slots)).collect();
         names.join(" ")
     };
     match message {
         ToDriver::Welcome(shapes) => format!("welcome [{}]", list(shapes)),
         ToDriver::JobOpened { job, .. } => format!("opened {job}"),
-        ToDriver::Grant(g) => format!("grant {} {}/{} {} x{}", g.lease, g.job, g.stage, g.executor.id, g.tasks),
+        ToDriver::Grant(g) => {
+            format!("grant {} {}/{} {} x{}", g.lease, g.job, g.stage, g.executor.id, g.tasks)
+        }
         ToDriver::Revoke { lease, tasks } => format!("revoke {lease} x{tasks}"),
-        ToDriver::ExecutorGone { executor, reason } => format!("gone {} {}: {reason}", executor.id, executor.epoch),
+        ToDriver::ExecutorGone { executor, reason } => {
+            format!("gone {} {}: {reason}", executor.id, executor.epoch)
+        }
         ToDriver::CancelJob { job, reason } => format!("cancel {job}: {reason}"),
         ToDriver::ClusterChanged(shapes) => format!("cluster [{}]", list(shapes)),
         ToDriver::DemandRefused { job, stage, reason } => format!("refused {job}/{stage}: {reason}"),

@@ -1,1 +1,424 @@
+//! Random histories: duplicates, stale epochs, messages of dead sessions, cuts and restarts, in any order. After every
+//! step all invariants hold; when all is quiet and free again, all demand is met.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use proptest::test_runner::Config;
+
 use super::*;
+use crate::Limits;
+
+const WORKERS: [&str; 4] = ["a", "b", "c", "d"];
+
+/// Something that happens. Numbers choose among what there is, dead sessions and ended jobs included.
+#[derive(Debug, Clone)]
+enum Action {
+    Register { worker: usize, incarnation: u8 },
+    Up { session: u64, index: u32, pid: u32 },
+    Down { session: u64, index: u32, stale: bool },
+    WorkerBeat { session: u64 },
+    Leave { session: u64 },
+    CutWorker { session: u64 },
+    DriverEnded { session: u64, job: u64, succeeded: bool },
+    EverybodyBeats,
+    Hello,
+    Open { session: u64, weight: u32, submitted: Option<u64> },
+    Demand { session: u64, job: u64, wanted: Wanted },
+    Release { session: u64, lease: u64, tasks: u32 },
+    Close { session: u64, job: u64, succeeded: bool },
+    DriverBeat { session: u64 },
+    CutDriver { session: u64 },
+    Submit,
+    Cancel { job: u64 },
+    Pass { millis: u64 },
+}
+
+#[derive(Debug, Clone)]
+struct Wanted {
+    stage: u32,
+    tasks: u32,
+    cores: u32,
+    gib: u64,
+    gang: bool,
+    input: Option<usize>,
+    excluded: Option<usize>,
+}
+
+fn wanted(narrow: bool) -> BoxedStrategy<Wanted> {
+    let worker = || proptest::option::weighted(0.3, 0..WORKERS.len());
+    if narrow {
+        return (0..3u32, 0..9u32, worker(), worker())
+            .prop_map(|(stage, tasks, input, excluded)| Wanted {
+                stage,
+                tasks,
+                cores: 1,
+                gib: 0,
+                gang: false,
+                input,
+                excluded,
+            })
+            .boxed();
+    }
+    (0..3u32, 0..9u32, 1..5u32, 0..4u64, proptest::bool::weighted(0.2), worker(), worker())
+        .prop_map(|(stage, tasks, cores, gib, gang, input, excluded)| Wanted {
+            stage,
+            tasks,
+            cores,
+            gib,
+            gang,
+            input,
+            excluded,
+        })
+        .boxed()
+}
+
+fn action(narrow: bool) -> BoxedStrategy<Action> {
+    let number = || any::<u64>();
+    prop_oneof![
+        4 => (0..WORKERS.len(), 0..2u8).prop_map(|(worker, incarnation)| Action::Register { worker, incarnation }),
+        6 => (number(), 0..3u32, 0..2u32).prop_map(|(session, index, pid)| Action::Up { session, index, pid }),
+        2 => (number(), 0..2u32, any::<bool>())
+            .prop_map(|(session, index, stale)| Action::Down { session, index, stale }),
+        6 => number().prop_map(|session| Action::WorkerBeat { session }),
+        1 => number().prop_map(|session| Action::Leave { session }),
+        1 => number().prop_map(|session| Action::CutWorker { session }),
+        2 => (number(), number(), any::<bool>())
+            .prop_map(|(session, job, succeeded)| Action::DriverEnded { session, job, succeeded }),
+        6 => Just(Action::EverybodyBeats),
+        2 => Just(Action::Hello),
+        3 => (number(), 0..4u32, proptest::option::weighted(0.4, any::<u64>()))
+            .prop_map(|(session, weight, submitted)| Action::Open { session, weight, submitted }),
+        12 => (number(), number(), wanted(narrow)).prop_map(|(session, job, wanted)| Action::Demand { session, job, wanted }),
+        10 => (number(), number(), 0..4u32).prop_map(|(session, lease, tasks)| Action::Release { session, lease, tasks }),
+        2 => (number(), number(), any::<bool>())
+            .prop_map(|(session, job, succeeded)| Action::Close { session, job, succeeded }),
+        6 => number().prop_map(|session| Action::DriverBeat { session }),
+        1 => number().prop_map(|session| Action::CutDriver { session }),
+        1 => Just(Action::Submit),
+        1 => number().prop_map(|job| Action::Cancel { job }),
+        4 => (0..4_000u64).prop_map(|millis| Action::Pass { millis }),
+    ]
+    .boxed()
+}
+
+/// A machine, and what everybody was told.
+struct Model {
+    machine: Machine,
+    now: Timestamp,
+    narrow: bool,
+    sessions: Vec<SessionId>,
+    epochs: BTreeMap<ExecutorId, Epoch>,
+    granted: BTreeMap<LeaseId, u32>,
+    revoked: BTreeMap<LeaseId, u32>,
+}
+
+fn pick(number: u64, count: usize) -> Option<usize> {
+    (count > 0).then(|| usize::try_from(number % u64::try_from(count).unwrap()).unwrap())
+}
+
+impl Model {
+    fn new(narrow: bool) -> Self {
+        let limits = Limits { live_jobs: 12, ended_jobs: 5, gone_nodes: 2, drivers: 6, ..Limits::default() };
+        let config = ManagerConfig { epoch_seed: 1000, limits, ..ManagerConfig::default() };
+        Self {
+            machine: Machine::new(config),
+            now: Timestamp(0),
+            narrow,
+            sessions: Vec::new(),
+            epochs: BTreeMap::new(),
+            granted: BTreeMap::new(),
+            revoked: BTreeMap::new(),
+        }
+    }
+
+    fn greet(&mut self) -> SessionId {
+        let session = SessionId(u64::try_from(self.sessions.len()).unwrap());
+        self.sessions.push(session);
+        session
+    }
+
+    fn session(&self, number: u64) -> SessionId {
+        pick(number, self.sessions.len()).map_or(SessionId(u64::MAX), |at| self.sessions[at])
+    }
+
+    /// One in four is any that ever was, or never; the others are live.
+    fn job(&self, number: u64) -> JobId {
+        let live: Vec<JobId> = self.machine.jobs.iter_live().map(|job| job.id).collect();
+        match pick(number / 4, live.len()) {
+            Some(at) if number % 4 != 0 => live[at],
+            _ => JobId(number % (self.machine.jobs(true).last().map_or(0, |job| job.id.0) + 2)),
+        }
+    }
+
+    fn lease(&self, number: u64) -> LeaseId {
+        let held: Vec<LeaseId> = self.machine.leases.iter().map(|lease| lease.id).collect();
+        match pick(number / 4, held.len()) {
+            Some(at) if number % 4 != 0 => held[at],
+            _ => LeaseId(number % (self.granted.keys().last().map_or(0, |lease| lease.0) + 2)),
+        }
+    }
+
+    /// The driver of a job three times out of four, else any session.
+    fn driver_of(&self, job: JobId, number: u64) -> SessionId {
+        let own = self.machine.job(job).and_then(|job| job.driver()).filter(|_| number % 4 != 0);
+        own.unwrap_or_else(|| self.session(number))
+    }
+
+    /// A connected worker three times out of four, else any session.
+    fn worker_session(&self, number: u64) -> SessionId {
+        let connected: Vec<SessionId> = self.machine.nodes.iter().filter_map(|node| node.session).collect();
+        match pick(number / 4, connected.len()) {
+            Some(at) if number % 4 != 0 => connected[at],
+            _ => self.session(number),
+        }
+    }
+
+    /// A connected driver three times out of four, else any session.
+    fn driver_session(&self, number: u64) -> SessionId {
+        let connected = self.machine.drivers.sessions();
+        match pick(number / 4, connected.len()) {
+            Some(at) if number % 4 != 0 => connected[at],
+            _ => self.session(number),
+        }
+    }
+
+    fn everybody_beats(&mut self) {
+        let workers: Vec<SessionId> = self.machine.nodes.iter().filter_map(|node| node.session).collect();
+        for session in workers {
+            self.step(Event::Worker(session, WorkerEvent::Heartbeat(Vec::new())));
+        }
+        for session in self.machine.drivers.sessions() {
+            self.step(Event::Driver(session, DriverEvent::Heartbeat(Vec::new())));
+        }
+    }
+
+    fn step(&mut self, event: Event) {
+        let mut effects = Vec::new();
+        self.machine.step(self.now, event, &mut effects);
+        self.machine.check();
+        for effect in effects {
+            self.hear(effect);
+        }
+        if self.narrow {
+            self.check_nothing_idles();
+        }
+    }
+
+    fn hear(&mut self, effect: Effect) {
+        match effect {
+            Effect::Note(Note::ExecutorUp { executor, epoch }) => {
+                let before = self.epochs.insert(executor, epoch);
+                assert!(before.is_none_or(|before| before < epoch), "epochs grow");
+            }
+            Effect::ToDriver(session, ToDriver::Grant(grant)) => {
+                assert!(self.machine.drivers.get(session).is_some(), "only a connected driver gets slots");
+                assert_eq!(
+                    self.epochs[&grant.executor.id], grant.executor.epoch,
+                    "the grant is of the present life"
+                );
+                assert!(self.granted.insert(grant.lease, grant.tasks).is_none(), "a lease is granted once");
+            }
+            Effect::ToDriver(_, ToDriver::Revoke { lease, tasks }) => {
+                let revoked = self.revoked.entry(lease).or_default();
+                *revoked += tasks;
+                assert!(*revoked <= self.granted[&lease], "a slot is asked back once");
+            }
+            _ => {}
+        }
+    }
+
+    /// With tasks of one core only, nothing is free that anybody waiting may use.
+    fn check_nothing_idles(&self) {
+        for job in self.machine.jobs.iter_live() {
+            for demand in job.demands.values() {
+                for node in self.machine.nodes.present().filter(|node| node.is_alive()) {
+                    for executor in node.executors.values().filter(|executor| executor.life.is_some()) {
+                        let id = node.executor_id(executor.spec.index);
+                        let (lent, _) = self.machine.leases.lent(&id);
+                        let idle = lent < u64::from(executor.spec.slots) && !demand.excluded.contains(&id);
+                        assert!(!idle, "{id} idles although {demand:?} waits");
+                    }
+                }
+            }
+        }
+    }
+
+    fn act(&mut self, action: Action) {
+        let event = match action {
+            Action::Register { worker, incarnation } => {
+                let register = registration(WORKERS[worker], &incarnation.to_string(), &[4, 2]);
+                Event::Worker(self.greet(), WorkerEvent::Register(register))
+            }
+            Action::Up { session, index, pid } => {
+                Event::Worker(self.worker_session(session), WorkerEvent::ExecutorUp(up("x", index, pid)))
+            }
+            Action::Down { session, index, stale } => {
+                let newest = self.epochs.values().copied().max().unwrap_or_default();
+                let epoch = if stale { Epoch(newest.0.saturating_sub(1)) } else { newest };
+                let reason = "it ended".to_owned();
+                Event::Worker(
+                    self.worker_session(session),
+                    WorkerEvent::ExecutorDown { index, epoch, reason },
+                )
+            }
+            Action::WorkerBeat { session } => {
+                Event::Worker(self.worker_session(session), WorkerEvent::Heartbeat(Vec::new()))
+            }
+            Action::Leave { session } => {
+                Event::Worker(self.worker_session(session), WorkerEvent::Leaving { reason: String::new() })
+            }
+            Action::CutWorker { session } => {
+                Event::Worker(self.worker_session(session), WorkerEvent::StreamLost)
+            }
+            Action::DriverEnded { session, job, succeeded } => {
+                let (job, reason) = (self.job(job), String::new());
+                Event::Worker(
+                    self.worker_session(session),
+                    WorkerEvent::DriverEnded { job, succeeded, reason },
+                )
+            }
+            Action::EverybodyBeats => return self.everybody_beats(),
+            Action::Hello => Event::Driver(self.greet(), hello()),
+            Action::Open { session, weight, submitted } => {
+                let open =
+                    OpenJob { weight, submitted_job: submitted.map(|job| self.job(job)), ..open_job() };
+                Event::Driver(self.driver_session(session), DriverEvent::OpenJob(open))
+            }
+            Action::Demand { session, job, wanted } => {
+                let demand = self.demand(job, &wanted);
+                Event::Driver(self.driver_of(demand.job, session), DriverEvent::Demand(demand))
+            }
+            Action::Release { session, lease, tasks } => {
+                let lease = self.lease(lease);
+                let job = self.machine.leases.get(lease).map_or(JobId(0), |lease| lease.job);
+                Event::Driver(self.driver_of(job, session), DriverEvent::Release { lease, tasks })
+            }
+            Action::Close { session, job, succeeded } => {
+                let ending = if succeeded { Ending::Succeeded { rows: 1 } } else { failed("no") };
+                let job = self.job(job);
+                Event::Driver(self.driver_of(job, session), DriverEvent::CloseJob { job, ending })
+            }
+            Action::DriverBeat { session } => {
+                Event::Driver(self.driver_session(session), DriverEvent::Heartbeat(Vec::new()))
+            }
+            Action::CutDriver { session } => {
+                Event::Driver(self.driver_session(session), DriverEvent::StreamLost)
+            }
+            Action::Submit => {
+                let (name, sql, user) = ("s".to_owned(), "select 1".to_owned(), "ana".to_owned());
+                let request = ClientRequest::Submit { name, sql, conf: BTreeMap::new(), user };
+                Event::Client(Ticket(0), request)
+            }
+            Action::Cancel { job } => Event::Client(Ticket(0), ClientRequest::Cancel { job: self.job(job) }),
+            Action::Pass { millis } => {
+                self.now = self.now + Duration::from_millis(millis);
+                Event::Tick
+            }
+        };
+        self.step(event);
+    }
+
+    fn demand(&self, job: u64, wanted: &Wanted) -> Demand {
+        let named = |at: Option<usize>| at.map(|at| executor(&format!("{}/e0", WORKERS[at])));
+        Demand {
+            stage: StageId(wanted.stage),
+            tasks: wanted.tasks,
+            cores_per_task: wanted.cores,
+            memory_per_task: wanted.gib * GIB,
+            inputs: named(wanted.input).map(|id| (id, 1000)).into_iter().collect(),
+            excluded: named(wanted.excluded).into_iter().collect(),
+            gang: wanted.gang,
+            ..demand(self.job(job))
+        }
+    }
+
+    /// Every worker is up again, drivers give back whatever they get, and in the end nobody waits.
+    fn settle(&mut self) {
+        for name in WORKERS {
+            let session = self.greet();
+            if self.machine.nodes.get(&name.parse().unwrap()).is_some_and(|node| node.is_present()) {
+                let old = self.machine.nodes.get(&name.parse().unwrap()).unwrap().session;
+                if let Some(old) = old {
+                    self.step(Event::Worker(old, WorkerEvent::Leaving { reason: String::new() }));
+                }
+            }
+            self.step(Event::Worker(session, WorkerEvent::Register(registration(name, "settled", &[4, 2]))));
+            for index in 0..2 {
+                self.step(Event::Worker(session, WorkerEvent::ExecutorUp(up(name, index, 9))));
+            }
+        }
+        for _ in 0..1_000 {
+            let Some(lease) = self.machine.leases.iter().next().cloned() else { break };
+            let driver = self.machine.job(lease.job).unwrap().driver().unwrap();
+            self.step(Event::Driver(driver, DriverEvent::Release { lease: lease.id, tasks: lease.tasks }));
+        }
+        let waiting: Vec<_> = self.machine.jobs.iter_live().filter(|job| !job.demands.is_empty()).collect();
+        assert!(waiting.is_empty(), "all is free, and still they wait: {waiting:?}");
+    }
+}
+
+/// It begins with two workers and two jobs, so that there is something to lend from the start.
+fn history(narrow: bool) -> impl Strategy<Value = Vec<Action>> {
+    let session = |at: usize| u64::try_from(at).unwrap();
+    let prologue: Vec<Action> = vec![
+        Action::Register { worker: 0, incarnation: 0 },
+        Action::Register { worker: 1, incarnation: 0 },
+        Action::Up { session: session(0), index: 0, pid: 0 },
+        Action::Up { session: session(1), index: 0, pid: 0 },
+        Action::Up { session: session(1), index: 1, pid: 0 },
+        Action::Hello,
+        Action::Hello,
+        Action::Open { session: session(2), weight: 1, submitted: None },
+        Action::Open { session: session(3), weight: 2, submitted: None },
+    ];
+    proptest::collection::vec(action(narrow), 1..150).prop_map(move |rest| {
+        let mut all = prologue.clone();
+        all.extend(rest);
+        all
+    })
+}
+
+fn run(narrow: bool, actions: Vec<Action>) -> Model {
+    let mut model = Model::new(narrow);
+    for action in actions {
+        model.act(action);
+    }
+    model.settle();
+    model
+}
+
+proptest! {
+    #![proptest_config(Config { failure_persistence: None, ..Config::default() })]
+
+    #[test]
+    fn every_invariant_holds_after_every_step(actions in history(false)) {
+        run(false, actions);
+    }
+
+    #[test]
+    fn nothing_idles_that_a_narrow_task_waits_for(actions in history(true)) {
+        run(true, actions);
+    }
+
+    #[test]
+    fn the_same_history_has_the_same_effects(actions in history(false)) {
+        let (one, two) = (run(false, actions.clone()), run(false, actions));
+        prop_assert_eq!((one.granted, one.revoked), (two.granted, two.revoked));
+    }
+}
+
+/// The histories must reach what they are to test.
+#[test]
+fn histories_lend_and_ask_back() {
+    use proptest::strategy::ValueTree;
+    use proptest::test_runner::TestRunner;
+    let mut runner = TestRunner::deterministic();
+    let (mut granted, mut revoked) = (0, 0);
+    for _ in 0..100 {
+        let model = run(false, history(false).new_tree(&mut runner).unwrap().current());
+        granted += model.granted.len();
+        revoked += model.revoked.len();
+    }
+    assert!(granted > 500 && revoked > 20, "{granted} leases granted, {revoked} asked back");
+}

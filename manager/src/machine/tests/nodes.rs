@@ -14,7 +14,10 @@ fn state(world: &World, name: &str) -> NodeState {
 fn a_worker_registers_and_its_executor_gets_an_epoch() {
     let mut world = World::new();
     let a = world.next_session();
-    assert_eq!(world.from_worker(a, WorkerEvent::Register(registration("a", "first", &[4]))), ["w1 registered"]);
+    assert_eq!(
+        world.from_worker(a, WorkerEvent::Register(registration("a", "first", &[4]))),
+        ["w1 registered"]
+    );
     assert_eq!(world.from_worker(a, WorkerEvent::ExecutorUp(up("a", 0, 1))), ["w1 executor 0 is in e101"]);
     assert_eq!(state(&world, "a"), NodeState::Alive);
 }
@@ -27,7 +30,9 @@ fn an_id_in_use_by_a_live_worker_is_refused_by_name() {
     let told = world.from_worker(other, WorkerEvent::Register(registration("a", "other", &[2])));
     assert_eq!(
         told,
-        ["refuse 2: the worker id 'a' is in use by a live worker at a:7410: give this worker another id, or stop that one"]
+        [
+            "refuse 2: the worker id 'a' is in use by a live worker at a:7410: give this worker another id, or stop that one"
+        ]
     );
     assert_eq!(world.from_worker(other, WorkerEvent::ExecutorUp(up("a", 0, 9))), [""; 0], "it is nobody");
 }
@@ -52,7 +57,10 @@ fn the_same_incarnation_comes_back_and_keeps_its_executors() {
     assert_eq!(world.from_worker(a, WorkerEvent::StreamLost), [""; 0]);
     assert_eq!(state(&world, "a"), NodeState::Suspect);
     let back = world.next_session();
-    assert_eq!(world.from_worker(back, WorkerEvent::Register(registration("a", "first", &[4]))), ["w3 registered"]);
+    assert_eq!(
+        world.from_worker(back, WorkerEvent::Register(registration("a", "first", &[4]))),
+        ["w3 registered"]
+    );
     assert_eq!(world.from_worker(back, WorkerEvent::ExecutorUp(up("a", 0, 1))), ["w3 executor 0 is in e101"]);
     assert_eq!((state(&world, "a"), world.held(job)), (NodeState::Alive, 2));
 }
@@ -130,7 +138,10 @@ fn the_same_incarnation_back_from_lost_gets_new_epochs() {
     world.worker("a", &[4]);
     world.pass(15 * SECOND);
     let back = world.next_session();
-    assert_eq!(world.from_worker(back, WorkerEvent::Register(registration("a", "first", &[4]))), ["w2 registered"]);
+    assert_eq!(
+        world.from_worker(back, WorkerEvent::Register(registration("a", "first", &[4]))),
+        ["w2 registered"]
+    );
     assert_eq!(world.from_worker(back, WorkerEvent::ExecutorUp(up("a", 0, 1))), ["w2 executor 0 is in e102"]);
 }
 
@@ -141,7 +152,11 @@ fn an_executor_that_ends_is_gone_for_every_driver_and_its_leases_end() {
     let (d, job) = world.job();
     let idle = world.driver();
     world.demand(d, job, 4);
-    let down = |epoch| WorkerEvent::ExecutorDown { index: 0, epoch: Epoch(epoch), reason: "it was killed".to_owned() };
+    let down = |epoch| WorkerEvent::ExecutorDown {
+        index: 0,
+        epoch: Epoch(epoch),
+        reason: "it was killed".to_owned(),
+    };
     assert_eq!(world.from_worker(a, down(100)), [""; 0], "an older life's end is stale");
     assert_eq!(world.held(job), 4);
     assert_eq!(
@@ -198,7 +213,10 @@ fn a_worker_that_leaves_is_not_missed() {
     assert_eq!(world.from_worker(a, WorkerEvent::StreamLost), [""; 0]);
     world.from_driver(d, DriverEvent::Heartbeat(Vec::new()));
     let again = world.next_session();
-    assert_eq!(world.from_worker(again, WorkerEvent::Register(registration("a", "second", &[4]))), ["w3 registered"]);
+    assert_eq!(
+        world.from_worker(again, WorkerEvent::Register(registration("a", "second", &[4]))),
+        ["w3 registered"]
+    );
 }
 
 #[test]

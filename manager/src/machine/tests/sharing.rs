@@ -74,7 +74,8 @@ fn queues_share_before_jobs_do() {
     let mut world = World::new();
     let d = world.driver();
     let mut open = |queue: &str| {
-        let told = world.from_driver(d, DriverEvent::OpenJob(OpenJob { queue: queue.to_owned(), ..open_job() }));
+        let told =
+            world.from_driver(d, DriverEvent::OpenJob(OpenJob { queue: queue.to_owned(), ..open_job() }));
         opened(&told)
     };
     let jobs = [open("night"), open("night"), open("night"), open("day")];
@@ -140,11 +141,9 @@ fn tasks_follow_their_input_and_shun_excluded_executors() {
         world.from_driver(d, DriverEvent::Demand(at_input)),
         ["d4 grant lease1 job1/s0 b/e0 x3", "d4 grant lease2 job1/s0 c/e0 x1"]
     );
-    let elsewhere = Demand { tasks: 1, inputs, excluded: vec![executor("b/e0"), executor("c/e0")], ..demand(job) };
-    assert_eq!(
-        world.from_driver(d, DriverEvent::Demand(elsewhere)),
-        ["d4 grant lease3 job1/s0 a/e0 x1"]
-    );
+    let elsewhere =
+        Demand { tasks: 1, inputs, excluded: vec![executor("b/e0"), executor("c/e0")], ..demand(job) };
+    assert_eq!(world.from_driver(d, DriverEvent::Demand(elsewhere)), ["d4 grant lease3 job1/s0 a/e0 x1"]);
 }
 
 #[test]
