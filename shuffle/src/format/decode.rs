@@ -8,7 +8,7 @@ use std::sync::Arc;
 use arrow_array::{ArrayRef, RecordBatch, RecordBatchOptions, make_array};
 use arrow_buffer::{BooleanBuffer, Buffer, MutableBuffer, NullBuffer};
 use arrow_data::ArrayData;
-use arrow_schema::{DataType, IntervalUnit, SchemaRef, UnionMode};
+use arrow_schema::{DataType, SchemaRef, UnionMode};
 use bytes::Bytes;
 
 use super::header::{ArchivedHeader, ArchivedNode, CODEC_NONE, PREFIX_BYTES, Prefix, check_limit, verify};
@@ -303,7 +303,7 @@ fn width(data_type: &DataType) -> Result<usize, FormatError> {
     let unsupported = || FormatError::Unsupported(data_type.to_string());
     match data_type {
         DataType::FixedSizeBinary(width) => usize::try_from(*width).map_err(|_| unsupported()),
-        DataType::Interval(IntervalUnit::MonthDayNano) => Ok(16),
+        DataType::Utf8View | DataType::BinaryView => Ok(16),
         other => other.primitive_width().ok_or_else(unsupported),
     }
 }
