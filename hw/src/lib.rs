@@ -16,6 +16,7 @@ pub mod cpu_list;
 pub mod layout;
 pub mod memory;
 pub mod pin;
+pub mod probe;
 pub mod procfs;
 pub mod ring;
 pub mod topology;

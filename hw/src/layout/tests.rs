@@ -128,9 +128,9 @@ fn two_executors_on_two_cores() {
 fn as_many_executors_as_cores_leave_none_free() {
     let request = LayoutRequest { executors: Some(3), ..defaults() };
     assert_snapshot!(plan(&cores(3), &request), @r"
-    e0: node 0, 1 cores 0, control 0, 4GiB
-    e1: node 0, 1 cores 1, control 1, 4GiB
-    e2: node 0, 1 cores 2, control 2, 4GiB
+    e0: node 0, 1 cores 0, control 0, 4.0GiB
+    e1: node 0, 1 cores 1, control 1, 4.0GiB
+    e2: node 0, 1 cores 2, control 2, 4.0GiB
     ");
 }
 
