@@ -1,0 +1,197 @@
+//! Settings of a session: DataFusion's and our own, unknown ones refused.
+
+use std::any::Any;
+use std::collections::BTreeMap;
+
+use datafusion::common::config_err;
+use datafusion::config::{ConfigEntry, ConfigExtension, ConfigOptions, ExtensionOptions};
+use datafusion::error::Result;
+use datafusion::prelude::SessionConfig;
+use firesteel_base::{ByteSize, UserError};
+use url::Url;
+
+use super::SessionOptions;
+use super::names::{did_you_mean, nearest};
+use super::stores::{self, StoreOptions};
+use crate::Settings;
+
+const PARTITIONS: &str = "firesteel.partitions";
+const BROADCAST_THRESHOLD: &str = "firesteel.broadcast_threshold";
+const TARGET_PARTITIONS: &str = "datafusion.execution.target_partitions";
+const RUNTIME: &str = "datafusion.runtime.";
+
+/// Our own settings of a session.
+#[derive(Debug, Clone)]
+pub struct SessionSettings {
+    /// `firesteel.partitions`: partitions of parallel stages, 0 for as many as there are core threads.
+    pub partitions: usize,
+    /// `firesteel.broadcast_threshold`: on a cluster, the smaller side of a join is sent whole to every task when it is
+    /// expected to be at most this large.
+    pub broadcast_threshold: ByteSize,
+}
+
+impl Default for SessionSettings {
+    fn default() -> Self {
+        Self { partitions: 0, broadcast_threshold: ByteSize(16 << 20) }
+    }
+}
+
+impl SessionSettings {
+    /// The settings in force in `options`.
+    #[must_use]
+    pub fn of(options: &ConfigOptions) -> Self {
+        options.extensions.get::<Self>().cloned().unwrap_or_default()
+    }
+}
+
+impl ConfigExtension for SessionSettings {
+    const PREFIX: &'static str = "firesteel";
+}
+
+impl ExtensionOptions for SessionSettings {
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+
+    fn as_any_mut(&mut self) -> &mut dyn Any {
+        self
+    }
+
+    fn cloned(&self) -> Box<dyn ExtensionOptions> {
+        Box::new(self.clone())
+    }
+
+    fn set(&mut self, key: &str, value: &str) -> Result<()> {
+        match key {
+            "partitions" => match value.parse() {
+                Ok(partitions) => self.partitions = partitions,
+                Err(_) => return config_err!("'{value}' is not a number of partitions"),
+            },
+            "broadcast_threshold" => match value.parse() {
+                Ok(bytes) => self.broadcast_threshold = bytes,
+                Err(fault) => return config_err!("{fault}"),
+            },
+            _ => return config_err!("firesteel.{key} is not known"),
+        }
+        Ok(())
+    }
+
+    fn entries(&self) -> Vec<ConfigEntry> {
+        let entry = |key: &str, value: String, description| ConfigEntry {
+            key: key.to_owned(),
+            value: Some(value),
+            description,
+        };
+        vec![
+            entry(
+                PARTITIONS,
+                self.partitions.to_string(),
+                "Partitions of parallel stages; 0 means as many as there are core threads.",
+            ),
+            entry(
+                BROADCAST_THRESHOLD,
+                self.broadcast_threshold.to_string(),
+                "On a cluster, the smaller side of a join is sent whole to every task when it is expected to be at most \
+                 this large.",
+            ),
+        ]
+    }
+}
+
+/// The configuration that a session starts with.
+pub(super) fn session_config(options: &SessionOptions) -> Result<SessionConfig, UserError> {
+    let mut config = ConfigOptions::new();
+    config.extensions.insert(SessionSettings::default());
+    config.catalog.information_schema = true;
+    config.sql_parser.collect_spans = true;
+    for (key, value) in options.conf.iter().filter(|(key, _)| !key.starts_with(stores::PREFIX)) {
+        set(&mut config, key, Some(value))?;
+    }
+    if let Some(partitions) = options.partitions {
+        set(&mut config, PARTITIONS, Some(&partitions.to_string()))?;
+    }
+    Ok(SessionConfig::from(config))
+}
+
+/// The stores that settings (`firesteel.store.<url>.aws.<key>`) describe.
+pub(super) fn stores_in(conf: &BTreeMap<String, String>) -> Result<Vec<(Url, StoreOptions)>, UserError> {
+    stores::stores_in(&Settings(conf.clone())).into_iter().collect()
+}
+
+/// Sets `key` to `value`, or to its default.
+pub(super) fn set(options: &mut ConfigOptions, key: &str, value: Option<&str>) -> Result<(), UserError> {
+    if key.starts_with(RUNTIME) {
+        return Err(UserError::new(format!("{key} cannot be set in a session")).detail(
+            "memory, scratch space and caches belong to the executors, which are set up when they start",
+        ));
+    }
+    let default = default_of(key, options)?;
+    let value = value.unwrap_or(&default);
+    options.set(key, value).map_err(|fault| {
+        UserError::new(format!("'{value}' is no value for {key}"))
+            .detail(super::classify(&fault).1.message)
+            .hint(format!("its default is {default}"))
+    })?;
+    if key == TARGET_PARTITIONS {
+        // The number of partitions follows the cluster unless somebody asked for one.
+        options.set(PARTITIONS, value).map_err(|fault| super::classify(&fault).1)?;
+    }
+    Ok(())
+}
+
+/// The default of `key`; an error when there is no such key.
+fn default_of(key: &str, options: &ConfigOptions) -> Result<String, UserError> {
+    // Short names of DataFusion's, which stand for several keys.
+    const SHORT: [&str; 1] = ["datafusion.optimizer.enable_dynamic_filter_pushdown"];
+    let mut defaults = ConfigOptions::new();
+    defaults.extensions.insert(SessionSettings::default());
+    let entries = defaults.entries();
+    if let Some(entry) = entries.iter().find(|entry| entry.key == key) {
+        return Ok(entry.value.clone().unwrap_or_default());
+    }
+    if SHORT.contains(&key) || options.entries().iter().any(|entry| entry.key == key) {
+        return Ok(String::new());
+    }
+    let error = UserError::new(format!("there is no setting {key}"));
+    Err(match nearest(key, entries.iter().map(|entry| entry.key.as_str())) {
+        Some(name) => error.hint(did_you_mean(name)),
+        None => error.hint("'show all' lists the settings"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fault(key: &str, value: &str) -> String {
+        let conf = BTreeMap::from([(key.to_owned(), value.to_owned())]);
+        session_config(&SessionOptions { conf, partitions: None }).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn unknown_settings_are_refused_with_the_nearest_known_one() {
+        let text = fault("datafusion.execution.batch_sise", "1");
+        assert!(text.contains("did you mean datafusion.execution.batch_size?"), "{text}");
+        let text = fault("firesteel.partition", "1");
+        assert!(text.contains("did you mean firesteel.partitions?"), "{text}");
+        assert!(fault("spark.master", "local").contains("there is no setting spark.master"));
+        assert!(fault("datafusion.runtime.memory_limit", "1G").contains("executors"));
+    }
+
+    #[test]
+    fn values_that_make_no_sense_are_refused() {
+        assert!(
+            fault("firesteel.partitions", "many").contains("'many' is no value for firesteel.partitions")
+        );
+        assert!(fault("datafusion.execution.batch_size", "big").contains("its default is 8192"));
+    }
+
+    #[test]
+    fn partitions_follow_whichever_key_names_them() {
+        let conf = BTreeMap::from([(TARGET_PARTITIONS.to_owned(), "7".to_owned())]);
+        let config = session_config(&SessionOptions { conf, partitions: None }).unwrap();
+        assert_eq!(SessionSettings::of(config.options()).partitions, 7);
+        let options = SessionOptions { partitions: Some(3), ..Default::default() };
+        assert_eq!(SessionSettings::of(session_config(&options).unwrap().options()).partitions, 3);
+    }
+}
