@@ -1,5 +1,7 @@
 //! The manager over real gRPC on loopback.
 
+#![allow(clippy::unwrap_used, reason = "these are tests, and so are their helpers")]
+
 use std::time::Duration;
 
 use firesteel_base::version;

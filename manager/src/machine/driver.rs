@@ -10,12 +10,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use firesteel_base::{JobId, LeaseId, Timestamp};
+use firesteel_base::{Class, JobId, LeaseId, Timestamp, UserError};
 
 use super::Machine;
 use super::job::{Job, Phase, lost};
 use super::message::{
-    Demand, DriverEvent, Effect, Ending, Note, OpenJob, Refusal, SessionId, StageProgress, ToDriver,
+    Demand, DriverEvent, Effect, Ending, Failure, Note, OpenJob, Refusal, SessionId, StageProgress, ToDriver,
 };
 
 /// A connected driver.
@@ -119,6 +119,7 @@ impl Machine {
         fx.push(Effect::ToDriver(session, ToDriver::Welcome(self.nodes.shapes())));
     }
 
+    /// A job that may not be is one that has failed at once: its driver's other jobs go on.
     fn open_job(&mut self, now: Timestamp, session: SessionId, open: OpenJob, fx: &mut Vec<Effect>) {
         if let Some(job) = open.submitted_job {
             return self.adopt_job(session, open.request, job, fx);
@@ -131,20 +132,24 @@ impl Machine {
         } else {
             None
         };
-        if let Some(refusal) = refusal {
-            return self.drop_driver(now, session, &refusal.to_string(), fx);
-        }
         let driver = self.drivers.all.get_mut(&session).expect("a known driver opens jobs");
-        let phase = Phase::Open { driver: session };
-        let mut job = Job::new(open.name, open.sql, driver.user.clone(), phase, now);
+        // A text that is too long is not kept either.
+        let sql = if refusal.is_some() { String::new() } else { open.sql };
+        let mut job =
+            Job::new(open.name.clone(), sql, driver.user.clone(), Phase::Open { driver: session }, now);
         job.driver_host = driver.host.clone();
         job.queue = open.queue;
         job.weight = open.weight.max(1);
-        let name = job.name.clone();
         let id = self.jobs.add(job);
         driver.jobs.insert(id);
-        fx.push(Effect::Note(Note::JobAdded { job: id, name }));
+        fx.push(Effect::Note(Note::JobAdded { job: id, name: open.name }));
         fx.push(Effect::ToDriver(session, ToDriver::JobOpened { request: open.request, job: id }));
+        if let Some(refusal) = refusal {
+            let (job, reason) = (id, refusal.to_string());
+            let failure = Failure { class: Class::User, error: UserError::new(reason.clone()) };
+            self.end_job(now, id, Ending::Failed(failure), fx);
+            fx.push(Effect::ToDriver(session, ToDriver::CancelJob { job, reason }));
+        }
     }
 
     /// A driver that a worker launched takes its job. Too late, or twice: it is told to stop.

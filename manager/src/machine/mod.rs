@@ -1,11 +1,12 @@
 //! The manager's logic: what happened goes in, what is to be done comes out.
 //!
-//! Every thing with a life has its own file, which opens with its states: [`node`], [`driver`], [`job`], [`lease`].
-//! `launch` runs drivers in cluster deploy mode, [`queue`] says whose turn it is, `schedule` lends slots and `revoke`
+//! Every thing with a life has its own file, which opens with its states: [`node`], [`executor`], [`driver`], [`job`], [`lease`].
+//! `launch` runs drivers in cluster deploy mode, [`queue`] says whose turn it is and [`share`] what is fair, `schedule` lends slots and `revoke`
 //! asks them back, [`show`] is what clients see.
 
 mod check;
 pub mod driver;
+pub mod executor;
 pub mod job;
 mod launch;
 pub mod lease;
@@ -14,6 +15,7 @@ pub mod node;
 pub mod queue;
 mod revoke;
 mod schedule;
+pub mod share;
 pub mod show;
 #[cfg(test)]
 mod tests;
@@ -87,8 +89,9 @@ impl Machine {
             self.launch_submitted(now, effects);
         }
         if std::mem::take(&mut self.cluster_changed) {
-            let shapes = self.nodes.shapes();
-            for session in self.drivers.sessions() {
+            let sessions = self.drivers.sessions();
+            let shapes = if sessions.is_empty() { Vec::new() } else { self.nodes.shapes() };
+            for session in sessions {
                 effects.push(Effect::ToDriver(session, ToDriver::ClusterChanged(shapes.clone())));
             }
         }

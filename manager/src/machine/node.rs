@@ -1,4 +1,4 @@
-//! Workers and their executors.
+//! Workers. Their executors are in [`executor`](super::executor).
 //!
 //! ```text
 //!             register                silence · stream ended
@@ -9,21 +9,17 @@
 //!      │                 ▼                                        ▼
 //!      │               Left                                      Lost        both: executors gone, leases ended
 //!      └── forgotten ───┴────────── register anew ──────► Alive ◄─┘
-//!
-//!   executor:   (down) ── ExecutorUp: a new epoch ──► up ── ExecutorDown of that epoch · another process came up
-//!                 ▲                                    │    · its node was lost or left
-//!                 └────────────────────────────────────┘
 //! ```
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use firesteel_base::{Epoch, ExecutorId, Timestamp, WorkerId};
+use firesteel_base::{ExecutorId, Timestamp, WorkerId};
 
 use super::Machine;
+use super::executor::{Executor, Life};
 use super::message::{
-    Effect, ExecutorRef, ExecutorShape, ExecutorSpec, ExecutorUp, Note, Refusal, Registration, SessionId,
-    ToDriver, ToWorker, Usage, WorkerEvent,
+    Effect, ExecutorRef, ExecutorShape, Note, Refusal, Registration, SessionId, ToWorker, Usage, WorkerEvent,
 };
 
 /// Whether a worker can be relied on.
@@ -72,26 +68,6 @@ pub struct Node {
     pub heard: Timestamp,
     /// Its executors.
     pub executors: BTreeMap<u32, Executor>,
-}
-
-/// An executor of a worker.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Executor {
-    /// As planned.
-    pub spec: ExecutorSpec,
-    /// Set while it is up.
-    pub life: Option<Life>,
-    /// As last reported.
-    pub usage: Usage,
-}
-
-/// An executor's process.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Life {
-    /// The number that fences earlier lives.
-    pub epoch: Epoch,
-    /// Where it is reached.
-    pub up: ExecutorUp,
 }
 
 impl Node {
@@ -162,6 +138,10 @@ impl Nodes {
     #[must_use]
     pub fn get(&self, id: &WorkerId) -> Option<&Node> {
         self.all.get(id)
+    }
+
+    pub(super) fn get_mut(&mut self, id: &WorkerId) -> Option<&mut Node> {
+        self.all.get_mut(id)
     }
 
     /// All workers by name.
@@ -375,7 +355,7 @@ impl Machine {
         }
     }
 
-    fn worker_stream_lost(&mut self, session: SessionId, fx: &mut Vec<Effect>) {
+    pub(super) fn worker_stream_lost(&mut self, session: SessionId, fx: &mut Vec<Effect>) {
         let Some(id) = self.nodes.by_session.remove(&session) else { return };
         let node = self.nodes.all.get_mut(&id).expect("a session's worker is known");
         node.session = None;
@@ -386,73 +366,9 @@ impl Machine {
     }
 
     /// Executors that may get tasks came or went.
-    fn seats_changed(&mut self) {
+    pub(super) fn seats_changed(&mut self) {
         self.cluster = None;
         self.slots_changed = true;
-    }
-
-    fn note_usage(&mut self, id: &WorkerId, usage: Vec<Usage>) {
-        let node = self.nodes.all.get_mut(id).expect("a session's worker is known");
-        for usage in usage {
-            if let Some(executor) = node.executors.get_mut(&usage.index) {
-                executor.usage = usage;
-            }
-        }
-    }
-
-    fn executor_up(&mut self, session: SessionId, id: &WorkerId, up: ExecutorUp, fx: &mut Vec<Effect>) {
-        let executor = ExecutorId { worker: id.clone(), index: up.index };
-        let index = up.index;
-        let node = &self.nodes.all[id];
-        let Some(known) = node.executors.get(&index) else {
-            fx.push(Effect::EndSession(
-                session,
-                format!("{executor} is none of those that worker '{id}' registered"),
-            ));
-            return self.worker_stream_lost(session, fx);
-        };
-        let epoch = match &known.life {
-            Some(life) if life.up == up => life.epoch,
-            Some(_) => {
-                self.executor_gone(&executor, "another process took its place", fx);
-                self.begin_life(id, up, fx)
-            }
-            None => self.begin_life(id, up, fx),
-        };
-        fx.push(Effect::ToWorker(session, ToWorker::ExecutorEpoch { index, epoch }));
-    }
-
-    fn begin_life(&mut self, id: &WorkerId, up: ExecutorUp, fx: &mut Vec<Effect>) -> Epoch {
-        self.last_epoch = self.last_epoch.next();
-        let epoch = self.last_epoch;
-        let node = self.nodes.all.get_mut(id).expect("a session's worker is known");
-        let executor = node.executors.get_mut(&up.index).expect("it was looked up");
-        executor.usage = Usage { index: up.index, ..Usage::default() };
-        let name = ExecutorId { worker: id.clone(), index: up.index };
-        fx.push(Effect::Note(Note::ExecutorUp { executor: name, epoch }));
-        executor.life = Some(Life { epoch, up });
-        self.cluster_changed = true;
-        self.seats_changed();
-        epoch
-    }
-
-    /// Ends an executor's life: leases end, and every driver hears it, as any may have blocks there.
-    fn executor_gone(&mut self, executor: &ExecutorId, reason: &str, fx: &mut Vec<Effect>) {
-        let Some(gone) = self.nodes.reference(executor) else { return };
-        let node = self.nodes.all.get_mut(&executor.worker).expect("an executor that is up has a node");
-        if let Some(executor) = node.executors.get_mut(&executor.index) {
-            executor.life = None;
-        }
-        let note =
-            Note::ExecutorGone { executor: gone.id.clone(), epoch: gone.epoch, reason: reason.to_owned() };
-        fx.push(Effect::Note(note));
-        self.leases.end_executor(executor);
-        for session in self.drivers.sessions() {
-            let told = ToDriver::ExecutorGone { executor: gone.clone(), reason: reason.to_owned() };
-            fx.push(Effect::ToDriver(session, told));
-        }
-        self.cluster_changed = true;
-        self.seats_changed();
     }
 
     /// A worker is no more: its executors' lives end, its drivers are launched elsewhere.

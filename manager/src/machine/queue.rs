@@ -124,93 +124,9 @@ impl PartialEq for Load {
 
 impl Eq for Load {}
 
-/// All that a job holds and wants, for working out its fair share.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Appetite<'a> {
-    /// Which job.
-    pub job: JobId,
-    /// Its queue.
-    pub queue: &'a str,
-    /// Its share relative to others of its queue.
-    pub weight: u32,
-    /// Cores of a task, and how many tasks of that kind.
-    pub tasks: Vec<(u32, u64)>,
-}
-
-/// The cores that each job would hold if all `cores` were given out anew, a task at a time, in the fair order.
-#[must_use]
-pub fn fair_shares(cores: u64, appetites: Vec<Appetite<'_>>) -> BTreeMap<JobId, u64> {
-    let claims = appetites.iter().map(|a| Claim {
-        job: a.job,
-        queue: a.queue,
-        weight: a.weight,
-        held: 0,
-        wants: !a.tasks.is_empty(),
-    });
-    let mut order = FairOrder::new(claims);
-    let mut shares: BTreeMap<JobId, u64> = appetites.iter().map(|a| (a.job, 0)).collect();
-    let mut wants: BTreeMap<JobId, Vec<(u32, u64)>> =
-        appetites.into_iter().map(|a| (a.job, a.tasks.into_iter().rev().collect())).collect();
-    let mut left = cores;
-    while let Some(job) = order.next() {
-        let tasks = wants.get_mut(&job).expect("only those with an appetite are in the order");
-        let Some((width, count)) = tasks.last_mut() else {
-            order.retire(job);
-            continue;
-        };
-        let width = u64::from(*width);
-        if *count == 0 || width > left {
-            tasks.pop();
-            continue;
-        }
-        *count -= 1;
-        left -= width;
-        *shares.entry(job).or_default() += width;
-        order.charge(job, width);
-    }
-    shares
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn appetite(job: u64, queue: &'static str, weight: u32, tasks: &[(u32, u64)]) -> Appetite<'static> {
-        Appetite { job: JobId(job), queue, weight, tasks: tasks.to_vec() }
-    }
-
-    fn shares(cores: u64, appetites: Vec<Appetite<'_>>) -> Vec<u64> {
-        fair_shares(cores, appetites).into_values().collect()
-    }
-
-    #[test]
-    fn equal_jobs_get_equal_shares_and_the_oldest_the_rest() {
-        let both = vec![appetite(1, "", 1, &[(1, 100)]), appetite(2, "", 1, &[(1, 100)])];
-        assert_eq!(shares(8, both.clone()), [4, 4]);
-        assert_eq!(shares(5, both), [3, 2]);
-    }
-
-    #[test]
-    fn what_one_does_not_want_is_for_the_others() {
-        assert_eq!(shares(9, vec![appetite(1, "", 1, &[(1, 2)]), appetite(2, "", 1, &[(1, 100)])]), [2, 7]);
-    }
-
-    #[test]
-    fn weights_count_inside_a_queue_and_queues_are_equal() {
-        let three = vec![
-            appetite(1, "a", 3, &[(1, 100)]),
-            appetite(2, "a", 1, &[(1, 100)]),
-            appetite(3, "b", 1, &[(1, 100)]),
-        ];
-        assert_eq!(shares(16, three), [6, 2, 8]);
-    }
-
-    #[test]
-    fn wide_tasks_count_as_they_are_and_wait_when_they_cannot_fit() {
-        let wide = vec![appetite(1, "", 1, &[(1, 100)]), appetite(2, "", 1, &[(4, 100)])];
-        assert_eq!(shares(8, wide.clone()), [4, 4]);
-        assert_eq!(shares(4, wide), [4, 0]);
-    }
 
     #[test]
     fn the_next_slot_goes_to_whoever_holds_least_for_its_weight() {

@@ -17,12 +17,17 @@ use crate::placement::{Cluster, fitting};
 /// How many tasks room is made for in one step; as slots come back there is another.
 const TASKS_PER_STEP_MAX: u64 = 256;
 
+/// How often all executors are searched in one step for the one where a wide task takes the fewest slots.
+const SEARCHES_PER_STEP_MAX: u32 = 16;
+
 /// What would be free if all that is asked back were given back.
 struct Plan {
     seats: Vec<Room>,
     /// Cores that each job holds above its share, once it has given back what it was asked for.
     above: BTreeMap<JobId, u64>,
     asked: BTreeMap<LeaseId, u32>,
+    /// How often all seats may still be searched.
+    searches: u32,
 }
 
 struct Room {
@@ -83,7 +88,12 @@ impl Machine {
             }
         }
         let above = kept.into_iter().map(|(job, cores)| (job, cores.saturating_sub(shares[&job])));
-        Plan { seats, above: above.filter(|(_, cores)| *cores > 0).collect(), asked: BTreeMap::new() }
+        Plan {
+            seats,
+            above: above.filter(|(_, cores)| *cores > 0).collect(),
+            asked: BTreeMap::new(),
+            searches: SEARCHES_PER_STEP_MAX,
+        }
     }
 }
 
@@ -108,27 +118,73 @@ impl Slots {
 impl Plan {
     /// Makes room for tasks of a demand, first from what is or will be free. Returns for how many it asked slots back.
     fn make_room(&mut self, cluster: &Cluster, demand: &Demand, mut wanted: u64) -> u64 {
+        if wanted == 0 {
+            return 0;
+        }
         let usable: Vec<usize> = (0..self.seats.len())
             .filter(|&seat| !demand.excluded.contains(&cluster.seats()[seat].site.id))
             .collect();
         for &seat in &usable {
             wanted -= self.seats[seat].take(demand, wanted);
         }
+        let mut singles = self.singles(&usable, demand);
         let mut made = 0;
-        while wanted > 0
-            && let Some((seat, slots)) = self.cheapest(&usable, demand)
-        {
+        while wanted > 0 {
+            let single = self.best_single(&mut singles, demand).map(|(seat, slot)| (seat, vec![slot]));
+            let Some((seat, slots)) = single.or_else(|| self.cheapest(&usable, demand)) else { break };
             for slot in slots {
                 self.ask_back(seat, slot);
             }
-            wanted -= self.seats[seat].take(demand, 1);
-            made += 1;
+            let room = self.seats[seat].take(demand, wanted);
+            wanted -= room;
+            made += room;
         }
         made
     }
 
+    /// By job the leases, oldest first, of which one slot alone makes room for a task.
+    fn singles(&self, usable: &[usize], demand: &Demand) -> BTreeMap<JobId, Vec<(LeaseId, usize)>> {
+        let mut singles: BTreeMap<JobId, Vec<(LeaseId, usize)>> = BTreeMap::new();
+        for &seat in usable {
+            for slots in &self.seats[seat].slots {
+                if slots.job != demand.job && self.above.contains_key(&slots.job) {
+                    singles.entry(slots.job).or_default().push((slots.lease, seat));
+                }
+            }
+        }
+        for leases in singles.values_mut() {
+            leases.retain(|(lease, seat)| self.seats[*seat].single(*lease, demand).is_some());
+            leases.sort_unstable();
+        }
+        singles
+    }
+
+    /// One slot that makes room for a task: of the job most above its share, the newest.
+    fn best_single(
+        &self,
+        singles: &mut BTreeMap<JobId, Vec<(LeaseId, usize)>>,
+        demand: &Demand,
+    ) -> Option<(usize, Slots)> {
+        let mut best: Option<((u64, LeaseId), usize, Slots)> = None;
+        for (job, leases) in singles.iter_mut() {
+            while let Some((lease, seat)) = leases.last() {
+                let Some(slots) = self.seats[*seat].single(*lease, demand) else {
+                    leases.pop();
+                    continue;
+                };
+                let rank = (self.above[job], *lease);
+                if self.above[job] >= slots.cores && best.as_ref().is_none_or(|(best, ..)| *best < rank) {
+                    best = Some((rank, *seat, Slots { tasks: 1, ..slots }));
+                }
+                break;
+            }
+        }
+        best.map(|(_, seat, slot)| (seat, slot))
+    }
+
     /// The seat where fewest slots must be asked back for one task, and of equals where they are most above the share.
-    fn cheapest(&self, usable: &[usize], demand: &Demand) -> Option<(usize, Vec<Slots>)> {
+    fn cheapest(&mut self, usable: &[usize], demand: &Demand) -> Option<(usize, Vec<Slots>)> {
+        self.searches = self.searches.checked_sub(1)?;
         let options = usable.iter().filter_map(|&seat| Some((seat, self.slots_for_one(seat, demand)?)));
         options.min_by_key(|(seat, slots)| {
             let newest = slots.first();
@@ -141,20 +197,24 @@ impl Plan {
     fn slots_for_one(&self, seat: usize, demand: &Demand) -> Option<Vec<Slots>> {
         let room = &self.seats[seat];
         let (mut cores, mut memory) = (room.cores, room.memory);
-        let mut above = self.above.clone();
-        let mut slots: Vec<Slots> = room.slots.iter().filter(|slots| slots.tasks > 0).copied().collect();
-        let mut chosen = Vec::new();
+        let mut chosen: Vec<Slots> = Vec::new();
         while fitting(cores, memory, demand.cores_per_task, demand.memory_per_task) == 0 {
-            let spare = |slots: &Slots| above.get(&slots.job).copied().unwrap_or(0);
-            let best = slots
-                .iter_mut()
-                .filter(|slots| slots.tasks > 0 && slots.job != demand.job && spare(slots) >= slots.cores)
-                .max_by_key(|slots| (spare(slots), slots.lease))?;
-            best.tasks -= 1;
+            let spare = |job: JobId| {
+                let given: u64 = chosen.iter().filter(|slot| slot.job == job).map(|slot| slot.cores).sum();
+                self.above.get(&job).map_or(0, |above| above - given)
+            };
+            let left = |slots: &Slots| {
+                let given = chosen.iter().filter(|slot| slot.lease == slots.lease).count();
+                slots.tasks > u32::try_from(given).expect("no more are chosen than there are")
+            };
+            let best = room
+                .slots
+                .iter()
+                .filter(|slots| slots.job != demand.job && spare(slots.job) >= slots.cores && left(slots))
+                .max_by_key(|slots| (spare(slots.job), slots.lease))?;
             cores += best.cores;
             memory += best.memory;
             chosen.push(Slots { tasks: 1, ..*best });
-            *above.get_mut(&best.job).expect("it is above its share") -= best.cores;
         }
         Some(chosen)
     }
@@ -172,6 +232,13 @@ impl Plan {
 }
 
 impl Room {
+    /// The slots of a lease, if one of them alone makes room for a task.
+    fn single(&self, lease: LeaseId, demand: &Demand) -> Option<Slots> {
+        let slots = self.slots.iter().find(|slots| slots.lease == lease && slots.tasks > 0)?;
+        let (cores, memory) = (self.cores + slots.cores, self.memory + slots.memory);
+        (fitting(cores, memory, demand.cores_per_task, demand.memory_per_task) > 0).then_some(*slots)
+    }
+
     /// Takes room for up to that many tasks. Returns for how many there was some.
     fn take(&mut self, demand: &Demand, tasks: u64) -> u64 {
         let room = fitting(self.cores, self.memory, demand.cores_per_task, demand.memory_per_task).min(tasks);

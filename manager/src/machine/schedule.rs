@@ -12,7 +12,8 @@ use super::Machine;
 use super::lease::Lease;
 use super::message::{Demand, Effect, Grant, ToDriver};
 use super::node::Node;
-use super::queue::{Appetite, Claim, FairOrder, fair_shares};
+use super::queue::{Claim, FairOrder};
+use super::share::{Appetite, fair_shares};
 use crate::placement::{Cluster, Placement, Request, Site, fitting, place};
 
 /// How many stages may reserve executors at a time.

@@ -7,12 +7,13 @@ use firesteel_protocol::v1::{self, manager_to_driver, manager_to_worker};
 use tonic::Status;
 
 use crate::machine::Machine;
+use crate::machine::executor::Executor;
 use crate::machine::job::{Job, Phase};
 use crate::machine::message::{
     Ending, ExecutorRef, ExecutorShape, ExecutorSpec, Grant, Refusal, StageProgress, ToDriver, ToWorker,
     Usage,
 };
-use crate::machine::node::{Executor, Node, NodeState};
+use crate::machine::node::{Node, NodeState};
 use crate::machine::show::JobState;
 
 /// What a worker is told.

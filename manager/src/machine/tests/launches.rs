@@ -8,7 +8,7 @@ const SECOND: Duration = Duration::from_secs(1);
 fn adopt(world: &mut World, job: JobId) -> (SessionId, Vec<String>) {
     let driver = world.driver();
     let open = OpenJob { submitted_job: Some(job), ..open_job() };
-    (driver, world.from_driver(driver, DriverEvent::OpenJob(open)))
+    (driver, world.driver_says(driver, DriverEvent::OpenJob(open)))
 }
 
 fn ended(job: JobId, succeeded: bool, reason: &str) -> WorkerEvent {
@@ -30,8 +30,8 @@ fn a_submitted_job_runs_on_the_worker_with_the_fewest_drivers() {
     assert_eq!(told, ["d3 opened job1"]);
     assert_eq!(world.demand(d, first, 1), ["d3 grant lease1 job1/s0 a/e0 x1"]);
     assert_eq!(world.state(first), JobState::Running);
-    world.from_driver(d, DriverEvent::CloseJob { job: first, ending: Ending::Succeeded { rows: 1 } });
-    assert_eq!(world.from_worker(a, ended(first, true, "")), [""; 0]);
+    world.driver_says(d, DriverEvent::CloseJob { job: first, ending: Ending::Succeeded { rows: 1 } });
+    assert_eq!(world.worker_says(a, ended(first, true, "")), [""; 0]);
     let job = world.machine.job(first).unwrap();
     assert_eq!(job.state(), JobState::Succeeded);
     assert_eq!(job.launch.as_ref().unwrap().result_address.as_deref(), Some("a:7410"));
@@ -47,11 +47,11 @@ fn without_a_worker_it_stays_queued_and_says_why() {
     assert_eq!(waiting(&world), "a worker to run its driver: none is registered");
     let a = world.next_session();
     assert_eq!(
-        world.from_worker(a, WorkerEvent::Register(registration("a", "first", &[2]))),
+        world.worker_says(a, WorkerEvent::Register(registration("a", "first", &[2]))),
         ["w1 registered", "w1 launch job1"]
     );
     assert_eq!(waiting(&world), "its driver to start on worker 'a'");
-    world.from_worker(a, WorkerEvent::StreamLost);
+    world.worker_says(a, WorkerEvent::StreamLost);
     let (late, _) = world.submit("late");
     let reason = world.machine.waiting_for(world.machine.job(late).unwrap()).unwrap();
     assert_eq!(reason, "a worker to run its driver: none is alive");
@@ -75,7 +75,7 @@ fn a_driver_that_ends_without_a_word_fails_its_job() {
     let mut world = World::new();
     let a = world.worker("a", &[2]);
     let (job, _) = world.submit("job");
-    world.from_worker(a, ended(job, false, "exit code 101"));
+    world.worker_says(a, ended(job, false, "exit code 101"));
     assert_eq!(world.state(job), JobState::Queued, "its last words may be on their way");
     assert_eq!(world.pass(2 * SECOND), ["w1 stop job1", "job1 ended"]);
     assert_eq!(world.failure(job), "the driver ended before it opened its job detail: exit code 101");
@@ -86,9 +86,9 @@ fn last_words_that_come_after_the_end_count() {
     let mut world = World::new();
     let a = world.worker("a", &[2]);
     let (job, _) = world.submit("job");
-    world.from_worker(a, ended(job, false, "exit code 1"));
+    world.worker_says(a, ended(job, false, "exit code 1"));
     let (d, _) = adopt(&mut world, job);
-    world.from_driver(d, DriverEvent::CloseJob { job, ending: failed("table 'x' does not exist") });
+    world.driver_says(d, DriverEvent::CloseJob { job, ending: failed("table 'x' does not exist") });
     assert_eq!(world.failure(job), "table 'x' does not exist");
     assert_eq!(world.pass(2 * SECOND), [""; 0]);
 }
@@ -102,13 +102,13 @@ fn a_driver_process_that_ends_early_fails_the_job_when_its_stream_ends() {
         let (d, _) = adopt(&mut world, job);
         world.demand(d, job, 2);
         if stream_first {
-            world.from_driver(d, DriverEvent::StreamLost);
+            world.driver_says(d, DriverEvent::StreamLost);
             assert_eq!((world.state(job), world.held(job)), (JobState::Running, 0), "its worker knows more");
-            world.from_worker(a, ended(job, false, "killed by signal 9"));
+            world.worker_says(a, ended(job, false, "killed by signal 9"));
         } else {
-            world.from_worker(a, ended(job, false, "killed by signal 9"));
+            world.worker_says(a, ended(job, false, "killed by signal 9"));
             assert_eq!(world.state(job), JobState::Running);
-            world.from_driver(d, DriverEvent::StreamLost);
+            world.driver_says(d, DriverEvent::StreamLost);
         }
         assert_eq!(world.failure(job), "the driver ended early detail: killed by signal 9");
     }
@@ -120,10 +120,10 @@ fn a_driver_that_loses_the_manager_for_good_fails_its_job() {
     let a = world.worker("a", &[2]);
     let (job, _) = world.submit("job");
     let (d, _) = adopt(&mut world, job);
-    world.from_driver(d, DriverEvent::StreamLost);
+    world.driver_says(d, DriverEvent::StreamLost);
     for _ in 0..2 {
         world.pass(5 * SECOND);
-        world.from_worker(a, WorkerEvent::Heartbeat(Vec::new()));
+        world.worker_says(a, WorkerEvent::Heartbeat(Vec::new()));
     }
     assert_eq!(world.pass(5 * SECOND), ["w1 stop job1", "job1 ended"]);
     assert_eq!(world.failure(job), "the driver went away detail: its connection ended");
@@ -136,7 +136,7 @@ fn a_driver_lost_with_its_worker_is_launched_once_more() {
     let (job, _) = world.submit("job");
     let (d, _) = adopt(&mut world, job);
     world.demand(d, job, 2);
-    world.from_driver(d, DriverEvent::StreamLost);
+    world.driver_says(d, DriverEvent::StreamLost);
     world.now = world.now + 10 * SECOND;
     let b = world.worker("b", &[2]);
     assert_eq!(
@@ -146,7 +146,7 @@ fn a_driver_lost_with_its_worker_is_launched_once_more() {
     let (again, told) = adopt(&mut world, job);
     assert_eq!(told, ["d4 opened job1"]);
     assert_eq!(world.demand(again, job, 1), ["d4 grant lease2 job1/s0 b/e0 x1"]);
-    let told = world.from_worker(b, WorkerEvent::Leaving { reason: "bye".to_owned() });
+    let told = world.worker_says(b, WorkerEvent::Leaving { reason: "bye".to_owned() });
     assert_eq!(
         told,
         [
@@ -167,7 +167,7 @@ fn a_driver_that_does_not_start_in_time_fails_its_job() {
     let (job, _) = world.submit("job");
     for _ in 0..11 {
         world.pass(5 * SECOND);
-        world.from_worker(a, WorkerEvent::Heartbeat(Vec::new()));
+        world.worker_says(a, WorkerEvent::Heartbeat(Vec::new()));
     }
     assert_eq!(world.pass(5 * SECOND), ["w1 stop job1", "job1 ended"]);
     assert_eq!(world.failure(job), "the driver did not start in time detail: worker 'a' was asked 1m ago");
@@ -191,12 +191,12 @@ fn cancelling_stops_the_driver_wherever_the_job_stands() {
         world.cancel(running),
         ["d2 cancel job3: cancelled on request", "w1 stop job3", "answer job3"]
     );
-    assert_eq!(world.from_driver(d, DriverEvent::StreamLost), ["end 2: its connection ended", "job3 ended"]);
-    assert_eq!(world.from_worker(a, ended(running, false, "stopped")), [""; 0]);
+    assert_eq!(world.driver_says(d, DriverEvent::StreamLost), ["end 2: its connection ended", "job3 ended"]);
+    assert_eq!(world.worker_says(a, ended(running, false, "stopped")), [""; 0]);
 
     let (detached, _) = world.submit("detached");
     let (d, _) = adopt(&mut world, detached);
-    world.from_driver(d, DriverEvent::StreamLost);
+    world.driver_says(d, DriverEvent::StreamLost);
     assert_eq!(world.cancel(detached), ["w1 stop job4", "job4 ended", "answer job4"]);
     for job in [queued, launching, running, detached] {
         assert_eq!(world.state(job), JobState::Cancelled);
@@ -229,7 +229,7 @@ fn a_forgotten_jobs_result_is_freed() {
     for name in ["first", "second"] {
         let (job, _) = world.submit(name);
         let (d, _) = adopt(&mut world, job);
-        told = world.from_driver(d, DriverEvent::CloseJob { job, ending: Ending::Succeeded { rows: 1 } });
+        told = world.driver_says(d, DriverEvent::CloseJob { job, ending: Ending::Succeeded { rows: 1 } });
     }
     assert_eq!(told, ["job2 ended", "w1 free result of job1"]);
 }

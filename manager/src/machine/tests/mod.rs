@@ -52,32 +52,32 @@ impl World {
         self.step(Event::Tick)
     }
 
-    fn from_worker(&mut self, session: SessionId, event: WorkerEvent) -> Vec<String> {
+    fn worker_says(&mut self, session: SessionId, event: WorkerEvent) -> Vec<String> {
         self.step(Event::Worker(session, event))
     }
 
-    fn from_driver(&mut self, session: SessionId, event: DriverEvent) -> Vec<String> {
+    fn driver_says(&mut self, session: SessionId, event: DriverEvent) -> Vec<String> {
         self.step(Event::Driver(session, event))
     }
 
     /// Registers a worker whose executors, given by their slots, are up. Each has 1 GiB a slot.
     fn worker(&mut self, name: &str, slots: &[u32]) -> SessionId {
         let session = self.next_session();
-        self.from_worker(session, WorkerEvent::Register(registration(name, "first", slots)));
+        self.worker_says(session, WorkerEvent::Register(registration(name, "first", slots)));
         for index in 0..slots.len() {
-            self.from_worker(session, WorkerEvent::ExecutorUp(up(name, u32::try_from(index).unwrap(), 1)));
+            self.worker_says(session, WorkerEvent::ExecutorUp(up(name, u32::try_from(index).unwrap(), 1)));
         }
         session
     }
 
     fn driver(&mut self) -> SessionId {
         let session = self.next_session();
-        self.from_driver(session, hello());
+        self.driver_says(session, hello());
         session
     }
 
     fn open(&mut self, driver: SessionId, weight: u32) -> JobId {
-        let told = self.from_driver(driver, DriverEvent::OpenJob(OpenJob { weight, ..open_job() }));
+        let told = self.driver_says(driver, DriverEvent::OpenJob(OpenJob { weight, ..open_job() }));
         opened(&told)
     }
 
@@ -88,7 +88,7 @@ impl World {
     }
 
     fn demand(&mut self, driver: SessionId, job: JobId, tasks: u32) -> Vec<String> {
-        self.from_driver(driver, DriverEvent::Demand(Demand { tasks, ..demand(job) }))
+        self.driver_says(driver, DriverEvent::Demand(Demand { tasks, ..demand(job) }))
     }
 
     fn submit(&mut self, name: &str) -> (JobId, Vec<String>) {

@@ -146,7 +146,7 @@ impl Model {
     fn job(&self, number: u64) -> JobId {
         let live: Vec<JobId> = self.machine.jobs.iter_live().map(|job| job.id).collect();
         match pick(number / 4, live.len()) {
-            Some(at) if number % 4 != 0 => live[at],
+            Some(at) if !number.is_multiple_of(4) => live[at],
             _ => JobId(number % (self.machine.jobs(true).last().map_or(0, |job| job.id.0) + 2)),
         }
     }
@@ -154,14 +154,14 @@ impl Model {
     fn lease(&self, number: u64) -> LeaseId {
         let held: Vec<LeaseId> = self.machine.leases.iter().map(|lease| lease.id).collect();
         match pick(number / 4, held.len()) {
-            Some(at) if number % 4 != 0 => held[at],
+            Some(at) if !number.is_multiple_of(4) => held[at],
             _ => LeaseId(number % (self.granted.keys().last().map_or(0, |lease| lease.0) + 2)),
         }
     }
 
     /// The driver of a job three times out of four, else any session.
     fn driver_of(&self, job: JobId, number: u64) -> SessionId {
-        let own = self.machine.job(job).and_then(|job| job.driver()).filter(|_| number % 4 != 0);
+        let own = self.machine.job(job).and_then(|job| job.driver()).filter(|_| !number.is_multiple_of(4));
         own.unwrap_or_else(|| self.session(number))
     }
 
@@ -169,7 +169,7 @@ impl Model {
     fn worker_session(&self, number: u64) -> SessionId {
         let connected: Vec<SessionId> = self.machine.nodes.iter().filter_map(|node| node.session).collect();
         match pick(number / 4, connected.len()) {
-            Some(at) if number % 4 != 0 => connected[at],
+            Some(at) if !number.is_multiple_of(4) => connected[at],
             _ => self.session(number),
         }
     }
@@ -178,7 +178,7 @@ impl Model {
     fn driver_session(&self, number: u64) -> SessionId {
         let connected = self.machine.drivers.sessions();
         match pick(number / 4, connected.len()) {
-            Some(at) if number % 4 != 0 => connected[at],
+            Some(at) if !number.is_multiple_of(4) => connected[at],
             _ => self.session(number),
         }
     }

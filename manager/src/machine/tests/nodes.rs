@@ -15,10 +15,10 @@ fn a_worker_registers_and_its_executor_gets_an_epoch() {
     let mut world = World::new();
     let a = world.next_session();
     assert_eq!(
-        world.from_worker(a, WorkerEvent::Register(registration("a", "first", &[4]))),
+        world.worker_says(a, WorkerEvent::Register(registration("a", "first", &[4]))),
         ["w1 registered"]
     );
-    assert_eq!(world.from_worker(a, WorkerEvent::ExecutorUp(up("a", 0, 1))), ["w1 executor 0 is in e101"]);
+    assert_eq!(world.worker_says(a, WorkerEvent::ExecutorUp(up("a", 0, 1))), ["w1 executor 0 is in e101"]);
     assert_eq!(state(&world, "a"), NodeState::Alive);
 }
 
@@ -27,14 +27,14 @@ fn an_id_in_use_by_a_live_worker_is_refused_by_name() {
     let mut world = World::new();
     world.worker("a", &[4]);
     let other = world.next_session();
-    let told = world.from_worker(other, WorkerEvent::Register(registration("a", "other", &[2])));
+    let told = world.worker_says(other, WorkerEvent::Register(registration("a", "other", &[2])));
     assert_eq!(
         told,
         [
             "refuse 2: the worker id 'a' is in use by a live worker at a:7410: give this worker another id, or stop that one"
         ]
     );
-    assert_eq!(world.from_worker(other, WorkerEvent::ExecutorUp(up("a", 0, 9))), [""; 0], "it is nobody");
+    assert_eq!(world.worker_says(other, WorkerEvent::ExecutorUp(up("a", 0, 9))), [""; 0], "it is nobody");
 }
 
 #[test]
@@ -44,7 +44,7 @@ fn silent_workers_keep_their_id_while_their_stream_is_there() {
     world.pass(6 * SECOND);
     assert_eq!(state(&world, "a"), NodeState::Suspect);
     let other = world.next_session();
-    let told = world.from_worker(other, WorkerEvent::Register(registration("a", "other", &[2])));
+    let told = world.worker_says(other, WorkerEvent::Register(registration("a", "other", &[2])));
     assert!(told[0].starts_with("refuse 2"), "{told:?}");
 }
 
@@ -54,14 +54,14 @@ fn the_same_incarnation_comes_back_and_keeps_its_executors() {
     let a = world.worker("a", &[4]);
     let (d, job) = world.job();
     world.demand(d, job, 2);
-    assert_eq!(world.from_worker(a, WorkerEvent::StreamLost), [""; 0]);
+    assert_eq!(world.worker_says(a, WorkerEvent::StreamLost), [""; 0]);
     assert_eq!(state(&world, "a"), NodeState::Suspect);
     let back = world.next_session();
     assert_eq!(
-        world.from_worker(back, WorkerEvent::Register(registration("a", "first", &[4]))),
+        world.worker_says(back, WorkerEvent::Register(registration("a", "first", &[4]))),
         ["w3 registered"]
     );
-    assert_eq!(world.from_worker(back, WorkerEvent::ExecutorUp(up("a", 0, 1))), ["w3 executor 0 is in e101"]);
+    assert_eq!(world.worker_says(back, WorkerEvent::ExecutorUp(up("a", 0, 1))), ["w3 executor 0 is in e101"]);
     assert_eq!((state(&world, "a"), world.held(job)), (NodeState::Alive, 2));
 }
 
@@ -70,9 +70,9 @@ fn a_reconnection_replaces_a_stream_that_nobody_saw_end() {
     let mut world = World::new();
     let a = world.worker("a", &[4]);
     let back = world.next_session();
-    let told = world.from_worker(back, WorkerEvent::Register(registration("a", "first", &[4])));
+    let told = world.worker_says(back, WorkerEvent::Register(registration("a", "first", &[4])));
     assert_eq!(told, ["end 1: the worker came back on another connection", "w2 registered"]);
-    assert_eq!(world.from_worker(a, WorkerEvent::StreamLost), [""; 0], "the old stream's end is stale");
+    assert_eq!(world.worker_says(a, WorkerEvent::StreamLost), [""; 0], "the old stream's end is stale");
     assert_eq!(state(&world, "a"), NodeState::Alive);
 }
 
@@ -82,9 +82,9 @@ fn a_restarted_worker_takes_its_name_over_once_the_old_stream_is_gone() {
     let a = world.worker("a", &[4]);
     let (d, job) = world.job();
     world.demand(d, job, 4);
-    world.from_worker(a, WorkerEvent::StreamLost);
+    world.worker_says(a, WorkerEvent::StreamLost);
     let anew = world.next_session();
-    let told = world.from_worker(anew, WorkerEvent::Register(registration("a", "second", &[4])));
+    let told = world.worker_says(anew, WorkerEvent::Register(registration("a", "second", &[4])));
     assert_eq!(
         told,
         [
@@ -94,7 +94,7 @@ fn a_restarted_worker_takes_its_name_over_once_the_old_stream_is_gone() {
         ]
     );
     assert_eq!(world.held(job), 0);
-    let told = world.from_worker(anew, WorkerEvent::ExecutorUp(up("a", 0, 5)));
+    let told = world.worker_says(anew, WorkerEvent::ExecutorUp(up("a", 0, 5)));
     assert_eq!(told, ["w3 executor 0 is in e102", "d2 cluster [a/e0x4]"]);
 }
 
@@ -108,7 +108,7 @@ fn silence_makes_suspect_then_lost() {
     assert_eq!(state(&world, "a"), NodeState::Alive);
     world.pass(SECOND);
     assert_eq!(state(&world, "a"), NodeState::Suspect);
-    world.from_driver(d, DriverEvent::Heartbeat(Vec::new()));
+    world.driver_says(d, DriverEvent::Heartbeat(Vec::new()));
     assert_eq!(world.demand(d, job, 2), [""; 0], "a suspect worker gets nothing new");
     let told = world.pass(9 * SECOND);
     assert_eq!(
@@ -129,7 +129,7 @@ fn a_heartbeat_makes_a_suspect_alive_and_waiting_demands_are_met() {
     let (d, job) = world.job();
     world.pass(6 * SECOND);
     assert_eq!(world.demand(d, job, 2), [""; 0]);
-    assert_eq!(world.from_worker(a, WorkerEvent::Heartbeat(Vec::new())), ["d2 grant lease1 job1/s0 a/e0 x2"]);
+    assert_eq!(world.worker_says(a, WorkerEvent::Heartbeat(Vec::new())), ["d2 grant lease1 job1/s0 a/e0 x2"]);
 }
 
 #[test]
@@ -139,10 +139,10 @@ fn the_same_incarnation_back_from_lost_gets_new_epochs() {
     world.pass(15 * SECOND);
     let back = world.next_session();
     assert_eq!(
-        world.from_worker(back, WorkerEvent::Register(registration("a", "first", &[4]))),
+        world.worker_says(back, WorkerEvent::Register(registration("a", "first", &[4]))),
         ["w2 registered"]
     );
-    assert_eq!(world.from_worker(back, WorkerEvent::ExecutorUp(up("a", 0, 1))), ["w2 executor 0 is in e102"]);
+    assert_eq!(world.worker_says(back, WorkerEvent::ExecutorUp(up("a", 0, 1))), ["w2 executor 0 is in e102"]);
 }
 
 #[test]
@@ -157,10 +157,10 @@ fn an_executor_that_ends_is_gone_for_every_driver_and_its_leases_end() {
         epoch: Epoch(epoch),
         reason: "it was killed".to_owned(),
     };
-    assert_eq!(world.from_worker(a, down(100)), [""; 0], "an older life's end is stale");
+    assert_eq!(world.worker_says(a, down(100)), [""; 0], "an older life's end is stale");
     assert_eq!(world.held(job), 4);
     assert_eq!(
-        world.from_worker(a, down(101)),
+        world.worker_says(a, down(101)),
         [
             "d2 gone a/e0 e101: it was killed",
             "d3 gone a/e0 e101: it was killed",
@@ -169,7 +169,7 @@ fn an_executor_that_ends_is_gone_for_every_driver_and_its_leases_end() {
         ]
     );
     assert_eq!(world.held(job), 0);
-    assert_eq!(world.from_worker(a, down(101)), [""; 0], "it ends once");
+    assert_eq!(world.worker_says(a, down(101)), [""; 0], "it ends once");
     assert_eq!(idle, SessionId(3));
 }
 
@@ -177,10 +177,10 @@ fn an_executor_that_ends_is_gone_for_every_driver_and_its_leases_end() {
 fn another_process_of_an_executor_is_another_life() {
     let mut world = World::new();
     let a = world.worker("a", &[4]);
-    assert_eq!(world.from_worker(a, WorkerEvent::ExecutorUp(up("a", 0, 1))), ["w1 executor 0 is in e101"]);
+    assert_eq!(world.worker_says(a, WorkerEvent::ExecutorUp(up("a", 0, 1))), ["w1 executor 0 is in e101"]);
     let d = world.driver();
     assert_eq!(
-        world.from_worker(a, WorkerEvent::ExecutorUp(up("a", 0, 2))),
+        world.worker_says(a, WorkerEvent::ExecutorUp(up("a", 0, 2))),
         [
             "d2 gone a/e0 e101: another process took its place",
             "w1 executor 0 is in e102",
@@ -194,7 +194,7 @@ fn another_process_of_an_executor_is_another_life() {
 fn an_executor_that_was_not_registered_ends_the_session() {
     let mut world = World::new();
     let a = world.worker("a", &[4]);
-    let told = world.from_worker(a, WorkerEvent::ExecutorUp(up("a", 3, 2)));
+    let told = world.worker_says(a, WorkerEvent::ExecutorUp(up("a", 3, 2)));
     assert_eq!(told, ["end 1: a/e3 is none of those that worker 'a' registered"]);
     assert_eq!(state(&world, "a"), NodeState::Suspect);
 }
@@ -204,17 +204,17 @@ fn a_worker_that_leaves_is_not_missed() {
     let mut world = World::new();
     let a = world.worker("a", &[4]);
     let d = world.driver();
-    let told = world.from_worker(a, WorkerEvent::Leaving { reason: "upgrade".to_owned() });
+    let told = world.worker_says(a, WorkerEvent::Leaving { reason: "upgrade".to_owned() });
     assert_eq!(
         told,
         ["d2 gone a/e0 e101: worker 'a' left: upgrade", "end 1: worker 'a' left: upgrade", "d2 cluster []"]
     );
     assert_eq!(state(&world, "a"), NodeState::Left { reason: "upgrade".to_owned() });
-    assert_eq!(world.from_worker(a, WorkerEvent::StreamLost), [""; 0]);
-    world.from_driver(d, DriverEvent::Heartbeat(Vec::new()));
+    assert_eq!(world.worker_says(a, WorkerEvent::StreamLost), [""; 0]);
+    world.driver_says(d, DriverEvent::Heartbeat(Vec::new()));
     let again = world.next_session();
     assert_eq!(
-        world.from_worker(again, WorkerEvent::Register(registration("a", "second", &[4]))),
+        world.worker_says(again, WorkerEvent::Register(registration("a", "second", &[4]))),
         ["w3 registered"]
     );
 }
@@ -223,7 +223,7 @@ fn a_worker_that_leaves_is_not_missed() {
 fn a_worker_registers_once_in_a_session() {
     let mut world = World::new();
     let a = world.worker("a", &[4]);
-    let told = world.from_worker(a, WorkerEvent::Register(registration("a", "first", &[4])));
+    let told = world.worker_says(a, WorkerEvent::Register(registration("a", "first", &[4])));
     assert_eq!(told, ["end 1: a worker registers once in a session"]);
 }
 
@@ -235,11 +235,11 @@ fn tables_of_workers_are_bounded() {
     let b = world.worker("b", &[1]);
     let refused = |world: &mut World, slots: &[u32]| {
         let c = world.next_session();
-        world.from_worker(c, WorkerEvent::Register(registration("c", "first", slots)))
+        world.worker_says(c, WorkerEvent::Register(registration("c", "first", slots)))
     };
     assert_eq!(refused(&mut world, &[1]), ["refuse 3: the manager takes no more than 2 workers"]);
     for session in [a, b] {
-        world.from_worker(session, WorkerEvent::Leaving { reason: "test".to_owned() });
+        world.worker_says(session, WorkerEvent::Leaving { reason: "test".to_owned() });
     }
     let names: Vec<String> = world.machine.nodes.iter().map(|node| node.id.to_string()).collect();
     assert_eq!(names, ["b"], "the one that left first is forgotten");

@@ -1,0 +1,232 @@
+//! What comes out.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use firesteel_base::{Epoch, ExecutorId, JobId, LeaseId, StageId, WorkerId};
+
+use super::{SessionId, Ticket};
+
+/// What is to be done.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Effect {
+    /// Tell a worker.
+    ToWorker(SessionId, ToWorker),
+    /// Tell a driver.
+    ToDriver(SessionId, ToDriver),
+    /// Refuse a session that has just greeted.
+    Refuse(SessionId, Refusal),
+    /// Close a session.
+    EndSession(SessionId, String),
+    /// Answer a client: the job it asked about, or why not.
+    Answer(Ticket, Result<JobId, Refusal>),
+    /// Wake whoever waits for this job's end.
+    JobEnded(JobId),
+    /// Record it; nothing is to be done.
+    Note(Note),
+}
+
+/// What an operator wants to read in the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Note {
+    /// A worker came, came back, fell silent, was lost or left.
+    WorkerChanged {
+        /// Which.
+        worker: WorkerId,
+        /// What it is now.
+        state: &'static str,
+        /// Why.
+        reason: String,
+    },
+    /// An executor can be used.
+    ExecutorUp {
+        /// Which.
+        executor: ExecutorId,
+        /// The epoch of this life.
+        epoch: Epoch,
+    },
+    /// An executor's life has ended.
+    ExecutorGone {
+        /// Which.
+        executor: ExecutorId,
+        /// The epoch of the life that ended.
+        epoch: Epoch,
+        /// Why.
+        reason: String,
+    },
+    /// A job was opened or submitted.
+    JobAdded {
+        /// Which.
+        job: JobId,
+        /// What its user calls it.
+        name: String,
+    },
+}
+
+/// What a worker is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ToWorker {
+    /// It is one of the cluster.
+    Registered,
+    /// The epoch of an executor's new life.
+    ExecutorEpoch {
+        /// Which executor.
+        index: u32,
+        /// Its epoch.
+        epoch: Epoch,
+    },
+    /// Run a driver.
+    LaunchDriver {
+        /// For this job.
+        job: JobId,
+        /// Called so.
+        name: String,
+        /// Which runs this.
+        sql: Arc<str>,
+        /// With these session settings.
+        conf: BTreeMap<String, String>,
+    },
+    /// Stop the driver of this job.
+    StopDriver(JobId),
+    /// Nobody will ask for this job's result any more.
+    FreeResult(JobId),
+}
+
+/// What a driver is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ToDriver {
+    /// It is welcome, and these executors are there.
+    Welcome(Vec<ExecutorShape>),
+    /// Its job has this number.
+    JobOpened {
+        /// Of its request.
+        request: u64,
+        /// The job.
+        job: JobId,
+    },
+    /// It may run tasks.
+    Grant(Grant),
+    /// Slots are wanted back when what runs in them has ended.
+    Revoke {
+        /// The lease they are of.
+        lease: LeaseId,
+        /// How many tasks' slots.
+        tasks: u32,
+    },
+    /// An executor's life has ended: its leases are void and its blocks are lost.
+    ExecutorGone {
+        /// The life that ended.
+        executor: ExecutorRef,
+        /// Why.
+        reason: String,
+    },
+    /// Cancel a job.
+    CancelJob {
+        /// Which.
+        job: JobId,
+        /// By whom or why.
+        reason: String,
+    },
+    /// These executors are there now.
+    ClusterChanged(Vec<ExecutorShape>),
+    /// No executor can ever hold a task of this demand; it is dropped.
+    DemandRefused {
+        /// The job.
+        job: JobId,
+        /// The stage.
+        stage: StageId,
+        /// What is too large.
+        reason: String,
+    },
+}
+
+/// A lease as its driver gets it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Grant {
+    /// Its number.
+    pub lease: LeaseId,
+    /// For this job.
+    pub job: JobId,
+    /// For this stage of it.
+    pub stage: StageId,
+    /// On this executor, in this life of it.
+    pub executor: ExecutorRef,
+    /// Tasks at a time.
+    pub tasks: u32,
+    /// Core threads that each may take.
+    pub cores_per_task: u32,
+}
+
+/// An executor in one of its lives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExecutorRef {
+    /// Which.
+    pub id: ExecutorId,
+    /// Its life.
+    pub epoch: Epoch,
+    /// host:port of its gRPC service.
+    pub control_address: String,
+    /// host:port of its block server.
+    pub shuffle_address: String,
+}
+
+/// An executor and its size.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExecutorShape {
+    /// Which, and where it is reached.
+    pub executor: ExecutorRef,
+    /// Its core threads.
+    pub slots: u32,
+    /// Its memory limit.
+    pub memory_bytes: u64,
+    /// Its host.
+    pub host: String,
+    /// The NUMA node it is bound to.
+    pub numa_node: Option<u32>,
+}
+
+/// Why a greeting or a request is refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// A live worker has this name already.
+    IdInUse {
+        /// The name.
+        worker: WorkerId,
+        /// Where the one that has it is reached.
+        address: String,
+    },
+    /// There are as many as there may be.
+    TooMany {
+        /// Of what.
+        what: &'static str,
+        /// The limit.
+        limit: usize,
+    },
+    /// What was sent is too long.
+    TooLong {
+        /// What.
+        what: &'static str,
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// There is no such job, or it ended long ago.
+    UnknownJob(JobId),
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::IdInUse { worker, address } => write!(
+                f,
+                "the worker id '{worker}' is in use by a live worker at {address}: \
+                 give this worker another id, or stop that one"
+            ),
+            Self::TooMany { what, limit } => write!(f, "the manager takes no more than {limit} {what}"),
+            Self::TooLong { what, limit } => write!(f, "the {what} is longer than {limit} bytes"),
+            Self::UnknownJob(job) => {
+                write!(f, "there is no {job}, or it ended too long ago to be remembered")
+            }
+        }
+    }
+}
