@@ -19,6 +19,7 @@ pub mod pin;
 pub mod probe;
 pub mod procfs;
 pub mod ring;
+pub mod scratch;
 pub mod topology;
 
 pub use core_loop::{CoreError, CoreHandle, CoreStopped, CoreThread, CoreThreadConfig, LoopChoice, LoopKind};

@@ -1,0 +1,42 @@
+//! Scratch files: written by appending segments, read in ranges, gone when dropped.
+//!
+//! A service thread does the input and output, so callers of any loop may await it and none is blocked. Which engine it
+//! runs is a choice behind one interface: system calls, a ring in a tokio (tokio-uring), or glommio.
+//!
+//! ```text
+//!   ScratchFile::append/read ──> requests ──> service thread: blocking | tokio-uring | glommio
+//! ```
+//!
+//! Guarantees: a segment is written whole before `append` gives its place; segments start on page boundaries; a file is
+//! removed when it is dropped. Non-guarantees: nothing is synced to the device, for nothing outlives the process.
+
+mod blocking;
+mod error;
+mod glommio;
+mod pages;
+mod ring;
+mod service;
+
+pub use error::ScratchError;
+pub use pages::{PAGE_BYTES, Pages};
+pub use service::{EngineKind, ParseEngineKindError, Piece, Scratch, ScratchConfig, ScratchFile, Segment};
+
+use std::io;
+use std::path::Path;
+
+/// What does the input and output, on the service's own thread. Buffers go in by value and come back.
+trait Engine: 'static {
+    type File: 'static;
+
+    /// Makes a new file; with `direct` past the page cache.
+    async fn create(&self, path: &Path, direct: bool) -> io::Result<Self::File>;
+
+    /// Writes all pages at `at`.
+    async fn write(&self, file: &Self::File, pages: Pages, at: u64) -> io::Result<()>;
+
+    /// Fills all pages from `at`; the file is that long.
+    async fn read(&self, file: &Self::File, pages: Pages, at: u64) -> io::Result<Pages>;
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,412 @@
+//! The service thread, and scratch files as their users see them.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::ops::{Deref, Range};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::str::FromStr;
+
+use futures::channel::{mpsc, oneshot};
+use futures::future::{FutureExt, LocalBoxFuture};
+use futures::stream::{FuturesUnordered, StreamExt};
+use serde::{Deserialize, Serialize};
+
+use super::{Engine, PAGE_BYTES, Pages, ScratchError, blocking, glommio, ring};
+use crate::pin;
+
+/// Requests that one service works on at a time; more wait in its queue.
+const IN_FLIGHT_MAX: usize = 64;
+
+/// Which engine does the input and output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EngineKind {
+    /// System calls, one request after another.
+    Blocking,
+    /// A ring in a current-thread tokio; requests overlap.
+    TokioUring,
+    /// glommio's rings; requests overlap.
+    Glommio,
+}
+
+impl EngineKind {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Blocking, Self::TokioUring, Self::Glommio];
+
+    /// The name as in configuration.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Blocking => "blocking",
+            Self::TokioUring => "tokio-uring",
+            Self::Glommio => "glommio",
+        }
+    }
+}
+
+impl fmt::Display for EngineKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A text that names no scratch engine.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("'{text}' is no scratch engine: there are 'blocking', 'tokio-uring' and 'glommio'")]
+pub struct ParseEngineKindError {
+    text: String,
+}
+
+impl FromStr for EngineKind {
+    type Err = ParseEngineKindError;
+
+    fn from_str(text: &str) -> Result<Self, ParseEngineKindError> {
+        let named = |kind: &Self| kind.name() == text;
+        Self::ALL.into_iter().find(named).ok_or_else(|| ParseEngineKindError { text: text.to_owned() })
+    }
+}
+
+/// What a scratch service shall be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScratchConfig {
+    /// The name of its thread.
+    pub name: String,
+    /// Its engine.
+    pub engine: EngineKind,
+    /// Whether files bypass the page cache. A file system that cannot refuses the file.
+    pub direct: bool,
+    /// The CPU its thread is pinned to; none leaves it to the scheduler.
+    pub cpu: Option<u32>,
+}
+
+/// A running scratch service. Clones share it; its thread ends when the last clone and the last file are dropped.
+#[derive(Clone)]
+pub struct Scratch {
+    engine: EngineKind,
+    direct: bool,
+    requests: mpsc::UnboundedSender<Request>,
+}
+
+impl fmt::Debug for Scratch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Scratch({}{})", self.engine, if self.direct { ", direct" } else { "" })
+    }
+}
+
+type Reply<T> = oneshot::Sender<io::Result<T>>;
+
+enum Request {
+    Create { path: PathBuf, direct: bool, reply: Reply<u64> },
+    Write { file: u64, pages: Pages, at: u64, reply: Reply<()> },
+    Read { file: u64, pages: Pages, at: u64, reply: Reply<Pages> },
+    Remove { file: u64, path: PathBuf, reply: Option<Reply<()>> },
+}
+
+impl Scratch {
+    /// Starts the service thread and returns when its engine runs.
+    ///
+    /// # Errors
+    /// When the thread, its binding or its engine cannot be had.
+    pub fn start(config: &ScratchConfig) -> Result<Self, ScratchError> {
+        let ScratchConfig { name, engine, direct, cpu } = config.clone();
+        let fault = |source| ScratchError::Start { name: name.clone(), engine: engine.name(), source };
+        let (requests, receiver) = mpsc::unbounded();
+        let (ready, started) = std::sync::mpsc::sync_channel(1);
+        let body = move || {
+            let pinned = cpu.map_or(Ok(()), |cpu| pin::pin_thread(cpu).map(drop).map_err(io::Error::other));
+            if let Err(fault) = pinned.and_then(|()| run(engine, receiver, &ready)) {
+                // It waits for this in `start`, unless the engine ran already.
+                let _ = ready.send(Err(fault));
+            }
+        };
+        std::thread::Builder::new().name(name.clone()).spawn(body).map_err(fault)?;
+        let ended = |_| fault(io::Error::other("the thread ended at its start"));
+        started.recv().map_err(ended)?.map_err(fault)?;
+        Ok(Self { engine, direct, requests })
+    }
+
+    /// Makes a new file at `path`, where none may be.
+    ///
+    /// # Errors
+    /// When the file cannot be made, or the service has ended.
+    pub async fn create(&self, path: &Path) -> Result<ScratchFile, ScratchError> {
+        let id = self.ask("create", path, |reply| Request::Create {
+            path: path.to_owned(),
+            direct: self.direct,
+            reply,
+        });
+        Ok(ScratchFile {
+            id: id.await?,
+            path: path.to_owned(),
+            len: 0,
+            scratch: self.clone(),
+            removed: false,
+        })
+    }
+
+    async fn ask<T>(
+        &self,
+        operation: &'static str,
+        path: &Path,
+        request: impl FnOnce(Reply<T>) -> Request,
+    ) -> Result<T, ScratchError> {
+        let ended = || ScratchError::Ended { path: path.to_owned() };
+        let (reply, answer) = oneshot::channel();
+        self.requests.unbounded_send(request(reply)).map_err(|_| ended())?;
+        let done = answer.await.map_err(|_| ended())?;
+        done.map_err(|source| ScratchError::Io { operation, path: path.to_owned(), source })
+    }
+}
+
+/// Where a segment lies in its file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Segment {
+    /// Its first byte, a multiple of [`PAGE_BYTES`].
+    pub offset: u64,
+    /// Its bytes.
+    pub len: u64,
+}
+
+/// A scratch file; removed when dropped.
+#[derive(Debug)]
+pub struct ScratchFile {
+    id: u64,
+    path: PathBuf,
+    len: u64,
+    scratch: Scratch,
+    removed: bool,
+}
+
+impl ScratchFile {
+    /// Its path.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Bytes written, with what fills segments up to page boundaries.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.len
+    }
+
+    /// Appends the parts as one segment and gives its place when it is written. When this fails or is dropped early, the
+    /// place is lost and the file goes on behind it.
+    ///
+    /// # Errors
+    /// When the bytes cannot be written, or the service has ended.
+    pub async fn append(&mut self, parts: &[&[u8]]) -> Result<Segment, ScratchError> {
+        let len = parts.iter().map(|part| part.len() as u64).sum();
+        let pages = Pages::gather(parts);
+        let segment = Segment { offset: self.len, len };
+        self.len += pages.len() as u64;
+        let (file, at) = (self.id, segment.offset);
+        let write = |reply| Request::Write { file, pages, at, reply };
+        self.scratch.ask("write", &self.path, write).await?;
+        Ok(segment)
+    }
+
+    /// Reads a range, which may be a segment, a part of one, or several.
+    ///
+    /// # Errors
+    /// When the range was never written, cannot be read, or the service has ended.
+    pub async fn read(&self, range: Range<u64>) -> Result<Piece, ScratchError> {
+        if range.start > range.end || range.end > self.len {
+            let Range { start, end } = range;
+            return Err(ScratchError::OutOfRange { path: self.path.clone(), start, end, len: self.len });
+        }
+        let page = PAGE_BYTES as u64;
+        let at = range.start / page * page;
+        let within = usize_of(range.start - at)..usize_of(range.end - at);
+        let (file, pages) = (self.id, Pages::zeroed(within.end));
+        let read = |reply| Request::Read { file, pages, at, reply };
+        let pages = self.scratch.ask("read", &self.path, read).await?;
+        Ok(Piece { pages, within })
+    }
+
+    /// Removes the file and says whether that went well.
+    ///
+    /// # Errors
+    /// When it cannot be removed, or the service has ended.
+    pub async fn remove(mut self) -> Result<(), ScratchError> {
+        self.removed = true;
+        let (file, path) = (self.id, self.path.clone());
+        self.scratch
+            .ask("remove", &self.path, |reply| Request::Remove { file, path, reply: Some(reply) })
+            .await
+    }
+}
+
+impl Drop for ScratchFile {
+    fn drop(&mut self) {
+        if !self.removed {
+            let (file, path) = (self.id, self.path.clone());
+            // When the service has ended it has removed all its files.
+            let _ = self.scratch.requests.unbounded_send(Request::Remove { file, path, reply: None });
+        }
+    }
+}
+
+/// Bytes that were read.
+pub struct Piece {
+    pages: Pages,
+    within: Range<usize>,
+}
+
+impl Deref for Piece {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.pages.as_bytes()[self.within.clone()]
+    }
+}
+
+impl fmt::Debug for Piece {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Piece({} bytes)", self.len())
+    }
+}
+
+fn usize_of(bytes: u64) -> usize {
+    usize::try_from(bytes).expect("what is read at once fits into memory")
+}
+
+/// Runs the engine until all senders are gone. Says when it is ready.
+fn run(
+    kind: EngineKind,
+    requests: mpsc::UnboundedReceiver<Request>,
+    ready: &std::sync::mpsc::SyncSender<io::Result<()>>,
+) -> io::Result<()> {
+    // It waits for this in `start`.
+    let tell = || drop(ready.send(Ok(())));
+    match kind {
+        EngineKind::Blocking => {
+            tell();
+            futures::executor::block_on(serve(blocking::BlockingEngine, requests));
+        }
+        EngineKind::TokioUring => {
+            let runtime = tokio_uring::Runtime::new(&tokio_uring::builder())?;
+            tell();
+            runtime.block_on(serve(ring::RingEngine, requests));
+        }
+        EngineKind::Glommio => {
+            let executor = glommio::executor()?;
+            tell();
+            executor.run(serve(glommio::GlommioEngine::default(), requests));
+        }
+    }
+    Ok(())
+}
+
+struct Open<F> {
+    file: Rc<F>,
+    path: PathBuf,
+}
+
+/// What a request has come to. Only creating changes which files there are, and that is done here, in one place.
+enum Done<F> {
+    Created { open: io::Result<Open<F>>, reply: Reply<u64> },
+    Other,
+}
+
+struct Files<F> {
+    open: BTreeMap<u64, Open<F>>,
+    next: u64,
+}
+
+async fn serve<E: Engine>(engine: E, mut requests: mpsc::UnboundedReceiver<Request>) {
+    let engine = Rc::new(engine);
+    let mut files = Files { open: BTreeMap::new(), next: 0 };
+    let mut running = FuturesUnordered::new();
+    let mut accepting = true;
+    while accepting || !running.is_empty() {
+        let may_take = accepting && running.len() < IN_FLIGHT_MAX;
+        let mut next =
+            if may_take { requests.next().left_future() } else { futures::future::pending().right_future() };
+        futures::select_biased! {
+            done = running.select_next_some() => files.note(done),
+            request = next => match request {
+                Some(request) => running.extend(files.begin(&engine, request)),
+                None => accepting = false,
+            },
+        }
+    }
+    for open in std::mem::take(&mut files.open).into_values() {
+        remove(open);
+    }
+}
+
+fn remove<F>(open: Open<F>) {
+    if let Err(fault) = std::fs::remove_file(&open.path) {
+        tracing::warn!(path = %open.path.display(), %fault, "cannot remove a scratch file");
+    }
+}
+
+fn unknown() -> io::Error {
+    io::Error::new(io::ErrorKind::NotFound, "the file has been removed")
+}
+
+impl<F: 'static> Files<F> {
+    /// Starts the work that a request asks for; none is left when it is done at once.
+    fn begin<E: Engine<File = F>>(
+        &mut self,
+        engine: &Rc<E>,
+        request: Request,
+    ) -> Option<LocalBoxFuture<'static, Done<F>>> {
+        let engine = Rc::clone(engine);
+        let file = |id: u64| self.open.get(&id).map(|open| Rc::clone(&open.file)).ok_or_else(unknown);
+        // Who has stopped waiting for a reply does not need it.
+        match request {
+            Request::Create { path, direct, reply } => Some(Box::pin(async move {
+                let file = engine.create(&path, direct).await;
+                Done::Created { open: file.map(|file| Open { file: Rc::new(file), path }), reply }
+            })),
+            Request::Write { file: id, pages, at, reply } => {
+                let file = file(id);
+                Some(Box::pin(async move {
+                    let done = async { engine.write(&*file?, pages, at).await }.await;
+                    drop(reply.send(done));
+                    Done::Other
+                }))
+            }
+            Request::Read { file: id, pages, at, reply } => {
+                let file = file(id);
+                Some(Box::pin(async move {
+                    let done = async { engine.read(&*file?, pages, at).await }.await;
+                    drop(reply.send(done));
+                    Done::Other
+                }))
+            }
+            Request::Remove { file: id, path, reply } => {
+                self.open.remove(&id);
+                let done = std::fs::remove_file(path);
+                if let Some(reply) = reply {
+                    drop(reply.send(done));
+                }
+                None
+            }
+        }
+    }
+
+    fn note(&mut self, done: Done<F>) {
+        let Done::Created { open, reply } = done else { return };
+        let id = self.next;
+        let fault = match open {
+            Ok(open) => {
+                self.open.insert(id, open);
+                None
+            }
+            Err(fault) => Some(fault),
+        };
+        self.next += 1;
+        let told = reply.send(fault.map_or(Ok(id), Err));
+        // Nobody knows of the file when the one who asked for it is gone.
+        if told.is_err()
+            && let Some(open) = self.open.remove(&id)
+        {
+            remove(open);
+        }
+    }
+}
