@@ -1,4 +1,5 @@
 //! Frames hold what was written, in every type; bytes that are no frame are an error.
+#![allow(clippy::unwrap_used)] // helpers of tests are tests too
 
 mod common;
 

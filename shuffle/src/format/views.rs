@@ -39,7 +39,7 @@ impl<'a> ViewPart<'a> {
         Self {
             views: array.views().clone(),
             nulls: array.nulls().filter(|nulls| nulls.null_count() > 0).cloned(),
-            data: array.data_buffers().iter().cloned().collect(),
+            data: array.data_buffers().to_vec(),
             rows,
         }
     }

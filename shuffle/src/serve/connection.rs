@@ -70,16 +70,15 @@ async fn next_request(
     stream: &mut TcpStream,
     shared: &Shared,
 ) -> Result<Option<(RequestHead, Vec<u8>)>, Dropped> {
-    match timeout(shared.config.idle_timeout, stream.readable()).await {
-        Ok(ready) => ready?,
-        Err(_) => return Ok(None),
-    }
     let mut bytes = [0; REQUEST_BYTES];
-    let limit = shared.config.request_timeout;
-    let first = within(limit, "a request", stream.read(&mut bytes)).await?;
+    let first = match timeout(shared.config.idle_timeout, stream.read(&mut bytes)).await {
+        Ok(first) => first?,
+        Err(_) => return Ok(None),
+    };
     if first == 0 {
         return Ok(None);
     }
+    let limit = shared.config.request_timeout;
     within(limit, "a request", stream.read_exact(&mut bytes[first..])).await?;
     let head = RequestHead::read(&bytes)?;
     let mut name = vec![0; head.name_bytes];

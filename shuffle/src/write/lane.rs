@@ -136,6 +136,14 @@ impl LaneWriter {
     }
 
     fn check_schema(&mut self, batch: &RecordBatch) -> Result<(), WriteError> {
+        for (column, field) in batch.columns().iter().zip(self.schema.fields()) {
+            if !field.is_nullable() && column.null_count() > 0 {
+                return Err(WriteError::Schema {
+                    expected: format!("column {} without nulls", field.name()),
+                    found: format!("{} nulls", column.null_count()),
+                });
+            }
+        }
         let found = batch.schema_ref();
         if Arc::ptr_eq(found, &self.fitting) {
             return Ok(());

@@ -6,9 +6,7 @@ use std::sync::Arc;
 use arrow_array::builder::StringViewBuilder;
 use arrow_array::types::*;
 use arrow_array::*;
-use arrow_buffer::{
-    BooleanBuffer, Buffer, MutableBuffer, NullBuffer, OffsetBuffer, ScalarBuffer,
-};
+use arrow_buffer::{BooleanBuffer, Buffer, MutableBuffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow_data::ArrayData;
 use arrow_schema::{
     DataType, Field, Fields, IntervalUnit, Schema, SchemaRef, TimeUnit, UnionFields, UnionMode,
@@ -40,7 +38,7 @@ impl Numbers {
         match self.below(3) {
             0 => None,
             1 => Some(NullBuffer::new_valid(len)),
-            _ => Some(NullBuffer::new(BooleanBuffer::collect_bool(len, |_| self.next() % 4 > 0))),
+            _ => Some(NullBuffer::new(BooleanBuffer::collect_bool(len, |_| self.below(4) > 0))),
         }
     }
 
@@ -152,7 +150,7 @@ pub fn array(n: &mut Numbers, data_type: &DataType, len: usize) -> ArrayRef {
     match data_type {
         T::Null => Arc::new(NullArray::new(len)),
         T::Boolean => {
-            Arc::new(BooleanArray::new(BooleanBuffer::collect_bool(len, |_| n.next() % 2 == 0), n.nulls(len)))
+            Arc::new(BooleanArray::new(BooleanBuffer::collect_bool(len, |_| n.below(2) == 0), n.nulls(len)))
         }
         T::Utf8 => Arc::new((0..len).map(|_| (n.below(5) > 0).then(|| n.text())).collect::<StringArray>()),
         T::LargeUtf8 => {
@@ -321,18 +319,20 @@ pub fn line_items(seed: u64, rows: usize) -> RecordBatch {
     let day: Date32Array = (0..rows).map(|_| (n.below(9) > 0).then(|| n.below(10_000) as i32)).collect();
     let flag: StringArray = (0..rows).map(|_| Some(["A", "N", "R"][n.below(3)])).collect();
     let comment: StringViewArray = (0..rows).map(|_| Some(n.text())).collect();
-    RecordBatch::try_from_iter(vec![
-        ("key", Arc::new(key) as ArrayRef),
-        ("price", Arc::new(price.with_precision_and_scale(15, 2).unwrap())),
-        ("day", Arc::new(day)),
-        ("flag", Arc::new(flag)),
-        ("comment", Arc::new(comment)),
-    ])
-    .unwrap()
+    let price = price.with_precision_and_scale(15, 2).unwrap();
+    let columns: Vec<ArrayRef> =
+        vec![Arc::new(key), Arc::new(price), Arc::new(day), Arc::new(flag), Arc::new(comment)];
+    RecordBatch::try_new(line_item_schema(), columns).unwrap()
 }
 
 pub fn line_item_schema() -> SchemaRef {
-    line_items(0, 1).schema()
+    Arc::new(Schema::new(vec![
+        Field::new("key", DataType::Int64, false),
+        Field::new("price", DataType::Decimal128(15, 2), false),
+        Field::new("day", DataType::Date32, true),
+        Field::new("flag", DataType::Utf8, false),
+        Field::new("comment", DataType::Utf8View, true),
+    ]))
 }
 
 pub fn attempt(job: u64, task: u32) -> AttemptKey {

@@ -1,0 +1,537 @@
+//! Blocks over real sockets: what peers and networks do, and what then happens.
+#![allow(clippy::unwrap_used)] // helpers of tests are tests too
+
+mod common;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use arrow_array::RecordBatch;
+use common::{attempt, line_item_schema, line_items, sorted_rows, store};
+use firesteel_base::{ByteSize, Class, Epoch, ExecutorId, JobId, MemoryBudget};
+use firesteel_shuffle::{
+    Assignment, BlockKey, BlockServer, BlockStore, FetchCause, FetchConfig, FetchError, Fetcher, Holder,
+    ServeConfig,
+};
+use futures::future::try_join_all;
+use futures::{StreamExt, TryStreamExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
+
+const LONG: Duration = Duration::from_secs(20);
+const SHORT: Duration = Duration::from_millis(100);
+
+/// The last of an executor: a store with one committed block of several frames, and its server.
+struct Peer {
+    store: Arc<BlockStore>,
+    budget: MemoryBudget,
+    server: BlockServer,
+    batches: Vec<RecordBatch>,
+    _folder: tempfile::TempDir,
+}
+
+fn executor() -> ExecutorId {
+    "host3/e0".parse().unwrap()
+}
+
+fn key() -> BlockKey {
+    BlockKey { producer: attempt(7, 14), lane: 0, partition: 0 }
+}
+
+impl Peer {
+    fn start() -> Self {
+        Self::with(1 << 30, ServeConfig::default())
+    }
+
+    fn with(memory_max: u64, config: ServeConfig) -> Self {
+        let (store, budget, folder) = store(1 << 30, memory_max);
+        let batches: Vec<_> = (1..=4).map(|seed| line_items(seed, 20_000)).collect();
+        let mut writer = store.writer(key().producer, 0, line_item_schema(), 1);
+        batches.iter().for_each(|batch| writer.write(batch, &Assignment::Single).unwrap());
+        writer.finish().unwrap();
+        store.commit(&key().producer).unwrap();
+        let config = ServeConfig { identity: Some((executor(), Epoch(3))), ..config };
+        let server = BlockServer::start(listener(), Arc::clone(&store), config).unwrap();
+        Self { store, budget, server, batches, _folder: folder }
+    }
+
+    fn holder(&self) -> Holder {
+        holder(self.server.local_addr())
+    }
+}
+
+fn listener() -> std::net::TcpListener {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap()
+}
+
+fn holder(address: SocketAddr) -> Holder {
+    Holder { executor: executor(), epoch: Epoch(3), address: address.to_string() }
+}
+
+fn fetcher() -> Arc<Fetcher> {
+    Fetcher::new(FetchConfig::default())
+}
+
+fn impatient() -> Arc<Fetcher> {
+    Fetcher::new(FetchConfig {
+        io_timeout: SHORT,
+        connect_timeout: SHORT,
+        tries_max: 2,
+        ..FetchConfig::default()
+    })
+}
+
+async fn fetch(fetcher: &Arc<Fetcher>, holder: Holder) -> Result<Vec<RecordBatch>, FetchError> {
+    let work = fetcher.fetch(holder, key(), line_item_schema()).try_collect();
+    timeout(LONG, work).await.expect("a fetch ends within its deadlines")
+}
+
+/// Waits for what must come true soon.
+async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let wait = async {
+        while !holds() {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(LONG, wait).await.unwrap_or_else(|_| panic!("not within {LONG:?}: {what}"));
+}
+
+/// A relay in front of a peer, which treats the bytes of the `n`th connection on their way to the client.
+async fn relay<F>(to: SocketAddr, treat: F) -> SocketAddr
+where
+    F: Fn(usize, usize, &mut [u8]) -> Relayed + Send + Sync + 'static,
+{
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let treat = Arc::new(treat);
+    tokio::spawn(async move {
+        for number in 0.. {
+            let (client, _) = listener.accept().await.unwrap();
+            let server = TcpStream::connect(to).await.unwrap();
+            let treat = Arc::clone(&treat);
+            tokio::spawn(async move {
+                let (mut from_client, mut to_client) = client.into_split();
+                let (mut from_server, mut to_server) = server.into_split();
+                tokio::spawn(async move { tokio::io::copy(&mut from_client, &mut to_server).await });
+                let (mut at, mut bytes) = (0, vec![0; 4096]);
+                while let Ok(count @ 1..) = from_server.read(&mut bytes).await {
+                    match treat(number, at, &mut bytes[..count]) {
+                        Relayed::On => to_client.write_all(&bytes[..count]).await.unwrap_or_default(),
+                        Relayed::Cut => return,
+                        Relayed::Stall => futures::future::pending().await,
+                    }
+                    at += count;
+                }
+            });
+        }
+    });
+    address
+}
+
+enum Relayed {
+    On,
+    Cut,
+    Stall,
+}
+
+#[tokio::test]
+async fn a_block_is_fetched_whole_and_in_order() {
+    let peer = Peer::start();
+    let fetcher = fetcher();
+    let found = fetch(&fetcher, peer.holder()).await.unwrap();
+    let rows: Vec<_> = found.iter().map(RecordBatch::num_rows).collect();
+    let all = arrow_select::concat::concat_batches(&line_item_schema(), &found).unwrap();
+    let expected = arrow_select::concat::concat_batches(&line_item_schema(), &peer.batches).unwrap();
+    assert_eq!(all, expected, "{rows:?}");
+    let counters = fetcher.counters();
+    assert_eq!((counters.rows(), counters.frames(), counters.local_bytes()), (80_000, found.len() as u64, 0));
+    assert_eq!(counters.remote_bytes(), peer.server.sent_bytes());
+    peer.server.shutdown().await;
+}
+
+#[tokio::test]
+async fn an_empty_block_is_no_batch() {
+    let peer = Peer::start();
+    peer.store.writer(attempt(7, 15), 0, line_item_schema(), 1).finish().unwrap();
+    peer.store.commit(&attempt(7, 15)).unwrap();
+    let empty = BlockKey { producer: attempt(7, 15), ..key() };
+    let fetcher = fetcher();
+    for _ in 0..3 {
+        let found: Vec<_> =
+            fetcher.fetch(peer.holder(), empty, line_item_schema()).try_collect().await.unwrap();
+        assert!(found.is_empty());
+    }
+    assert_eq!((fetcher.idle_connections(), peer.server.connections()), (1, 1));
+}
+
+#[tokio::test]
+async fn blocks_in_files_are_served_too() {
+    let peer = Peer::with(0, ServeConfig::default());
+    assert_eq!(peer.store.usage().memory_bytes, 0);
+    let found = fetch(&fetcher(), peer.holder()).await.unwrap();
+    assert_eq!(sorted_rows(&found), sorted_rows(&peer.batches));
+}
+
+#[tokio::test]
+async fn a_block_of_the_own_executor_is_read_by_pointer() {
+    let peer = Peer::start();
+    let fetcher = fetcher();
+    fetcher.set_local(executor(), Epoch(3), Arc::clone(&peer.store));
+    let used = peer.budget.used();
+    let found = fetch(&fetcher, peer.holder()).await.unwrap();
+    assert_eq!(sorted_rows(&found), sorted_rows(&peer.batches));
+    assert_eq!((fetcher.counters().remote_bytes(), peer.server.sent_bytes()), (0, 0));
+    assert_eq!((fetcher.counters().local_bytes(), peer.budget.used()), (used, used));
+    fetcher.set_local(executor(), Epoch(4), Arc::clone(&peer.store));
+    assert_eq!(fetch(&fetcher, peer.holder()).await.unwrap_err().cause, FetchCause::StaleEpoch);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hundred_fetches_at_once_all_get_their_block() {
+    let peer = Peer::with(200_000, ServeConfig::default());
+    let fetcher = fetcher();
+    let expected = sorted_rows(&peer.batches);
+    let fetches = (0..100).map(|_| {
+        let (fetcher, holder) = (Arc::clone(&fetcher), peer.holder());
+        tokio::spawn(async move { fetch(&fetcher, holder).await.unwrap() })
+    });
+    for found in try_join_all(fetches).await.unwrap() {
+        assert_eq!(found.iter().map(RecordBatch::num_rows).sum::<usize>(), expected.len());
+    }
+    assert!(fetcher.idle_connections() <= FetchConfig::default().idle_per_peer_max);
+    until("the other connections are closed", || peer.server.connections() == fetcher.idle_connections())
+        .await;
+    peer.store.free_job(JobId(7));
+    assert_eq!(peer.budget.used(), 0);
+}
+
+#[tokio::test]
+async fn connections_are_used_again() {
+    let peer = Peer::start();
+    let fetcher = fetcher();
+    for _ in 0..5 {
+        fetch(&fetcher, peer.holder()).await.unwrap();
+        assert_eq!((peer.server.connections(), fetcher.idle_connections()), (1, 1));
+    }
+}
+
+#[tokio::test]
+async fn an_idle_connection_that_the_peer_closed_does_not_count_as_a_try() {
+    let peer = Peer::with(1 << 30, ServeConfig { idle_timeout: SHORT, ..ServeConfig::default() });
+    let fetcher = Fetcher::new(FetchConfig { tries_max: 1, ..FetchConfig::default() });
+    fetch(&fetcher, peer.holder()).await.unwrap();
+    until("the server closes the idle connection", || peer.server.connections() == 0).await;
+    assert_eq!(fetcher.idle_connections(), 1);
+    fetch(&fetcher, peer.holder()).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_the_holder_does_not_have_is_said_and_is_a_fetch_failure() {
+    let peer = Peer::start();
+    let mut writer = peer.store.writer(attempt(7, 15), 0, line_item_schema(), 1);
+    writer.write(&line_items(1, 10), &Assignment::Single).unwrap();
+    let not_committed = BlockKey { producer: attempt(7, 15), ..key() };
+    let cases = [
+        (BlockKey { producer: attempt(8, 0), ..key() }, FetchCause::Missing),
+        (BlockKey { partition: 1, ..key() }, FetchCause::Missing),
+        (BlockKey { lane: 1, ..key() }, FetchCause::Missing),
+        (not_committed, FetchCause::NotCommitted),
+    ];
+    let fetcher = fetcher();
+    for (key, cause) in cases {
+        let mut stream = fetcher.fetch(peer.holder(), key, line_item_schema());
+        let fault = stream.next().await.unwrap().unwrap_err();
+        assert_eq!(fault, FetchError { key, holder: peer.holder(), cause });
+        assert_eq!(fault.class(), Class::Fetch);
+        assert!(stream.next().await.is_none(), "an error is the last item");
+    }
+    assert_eq!((fetcher.idle_connections(), fetcher.counters().retries()), (1, 0));
+}
+
+#[tokio::test]
+async fn another_life_or_another_executor_is_stale() {
+    let peer = Peer::start();
+    let stale = [
+        Holder { epoch: Epoch(2), ..peer.holder() },
+        Holder { epoch: Epoch(4), ..peer.holder() },
+        Holder { executor: "host4/e0".parse().unwrap(), ..peer.holder() },
+    ];
+    for holder in stale {
+        let fault = fetch(&fetcher(), holder).await.unwrap_err();
+        assert_eq!((fault.cause.clone(), fault.class()), (FetchCause::StaleEpoch, Class::Fetch));
+    }
+    let unnamed = BlockServer::start(listener(), Arc::clone(&peer.store), ServeConfig::default()).unwrap();
+    let at = holder(unnamed.local_addr());
+    assert_eq!(fetch(&fetcher(), at.clone()).await.unwrap_err().cause, FetchCause::StaleEpoch);
+    unnamed.set_identity(executor(), Epoch(3));
+    fetch(&fetcher(), at).await.unwrap();
+}
+
+#[tokio::test]
+async fn nobody_there_is_a_fetch_failure_after_the_tries_allowed() {
+    let address = listener().local_addr().unwrap();
+    let fetcher = impatient();
+    let fault = fetch(&fetcher, holder(address)).await.unwrap_err();
+    assert!(matches!(fault.cause, FetchCause::Unreachable { tries: 2, .. }), "{fault}");
+    assert_eq!((fault.class(), fetcher.counters().retries()), (Class::Fetch, 1));
+    let text = fault.to_string();
+    assert!(text.contains("job7/s2/p14/a0/l0/b0") && text.contains(&address.to_string()), "{text}");
+}
+
+#[tokio::test]
+async fn a_server_that_is_killed_mid_frame_is_a_fetch_failure() {
+    let peer = Peer::start();
+    let first_frames = AtomicUsize::new(0);
+    // The first connection ends within the second frame; then nobody is there any more.
+    let address = relay(peer.server.local_addr(), move |number, at, _| {
+        first_frames.fetch_max(at, Ordering::Relaxed);
+        if number > 0 || at > 1_500_000 { Relayed::Cut } else { Relayed::On }
+    })
+    .await;
+    let fetcher = impatient();
+    let mut stream = fetcher.fetch(holder(address), key(), line_item_schema());
+    let whole = stream.next().await.unwrap().unwrap();
+    assert!(whole.num_rows() > 0);
+    let rest: Vec<_> = timeout(LONG, stream.collect()).await.unwrap();
+    let fault = rest.into_iter().find_map(Result::err).expect("the block is not whole");
+    assert!(
+        matches!(fault.cause, FetchCause::Unreachable { .. }) && fault.class() == Class::Fetch,
+        "{fault}"
+    );
+}
+
+#[tokio::test]
+async fn a_cut_transfer_goes_on_where_it_was_cut() {
+    let peer = Peer::start();
+    // Every connection carries a little more than a frame.
+    let address =
+        relay(peer.server.local_addr(), |_, at, _| if at > 1_500_000 { Relayed::Cut } else { Relayed::On })
+            .await;
+    let fetcher = fetcher();
+    let found = fetch(&fetcher, holder(address)).await.unwrap();
+    let all = arrow_select::concat::concat_batches(&line_item_schema(), &found).unwrap();
+    let expected = arrow_select::concat::concat_batches(&line_item_schema(), &peer.batches).unwrap();
+    assert!(all == expected, "no row is lost or doubled");
+    assert!(fetcher.counters().retries() > 1);
+}
+
+#[tokio::test]
+async fn a_corrupt_frame_is_asked_for_again_and_then_given_up() {
+    let peer = Peer::start();
+    let flip = |at: usize, bytes: &mut [u8]| {
+        let target = 100_000;
+        if (at..at + bytes.len()).contains(&target) {
+            bytes[target - at] ^= 1;
+        }
+    };
+    let once = relay(peer.server.local_addr(), move |number, at, bytes| {
+        if number == 0 {
+            flip(at, bytes);
+        }
+        Relayed::On
+    })
+    .await;
+    let fetcher = fetcher();
+    assert_eq!(sorted_rows(&fetch(&fetcher, holder(once)).await.unwrap()), sorted_rows(&peer.batches));
+    assert_eq!(fetcher.counters().retries(), 1);
+
+    let always = relay(peer.server.local_addr(), move |_, at, bytes| {
+        flip(at, bytes);
+        Relayed::On
+    })
+    .await;
+    let fault = fetch(&fetcher, holder(always)).await.unwrap_err();
+    assert!(matches!(fault.cause, FetchCause::Corrupt(_)) && fault.class() == Class::Fetch, "{fault}");
+}
+
+#[tokio::test]
+async fn a_silent_peer_is_given_up_at_the_deadline() {
+    let peer = Peer::start();
+    // Silent before its greeting, before its answer, and within a frame.
+    for after in [0, 8, 50_000] {
+        let address = relay(peer.server.local_addr(), move |_, at, bytes| {
+            if at + bytes.len() > after { Relayed::Stall } else { Relayed::On }
+        })
+        .await;
+        let fault = fetch(&impatient(), holder(address)).await.unwrap_err();
+        assert!(matches!(fault.cause, FetchCause::Unreachable { tries: 2, .. }), "{after}: {fault}");
+        assert!(fault.to_string().contains("within 100ms"), "{fault}");
+    }
+}
+
+#[tokio::test]
+async fn a_peer_of_another_version_or_kind_is_told_apart() {
+    for (greeting, word) in [(*b"FSS1\x09\0\0\0", "version 9"), (*b"HTTP/1.1", "greeting")] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream.write_all(&greeting).await.unwrap();
+            futures::future::pending::<()>().await;
+        });
+        let fault = fetch(&fetcher(), holder(address)).await.unwrap_err();
+        assert!(matches!(&fault.cause, FetchCause::Protocol(text) if text.contains(word)), "{fault}");
+    }
+}
+
+#[tokio::test]
+async fn a_peer_that_announces_too_much_is_refused_before_memory_is_taken() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        stream.write_all(b"FSS1\x01\0\0\0").await.unwrap();
+        let mut request = [0; 8 + 56 + 8];
+        stream.read_exact(&mut request).await.unwrap();
+        let mut reply = [0; 32 + 16];
+        reply[..8].copy_from_slice(&request[56..64]);
+        reply[12] = 1;
+        reply[40..48].copy_from_slice(&(1_u64 << 50).to_le_bytes());
+        stream.write_all(&reply).await.unwrap();
+        futures::future::pending::<()>().await;
+    });
+    let fault = fetch(&fetcher(), holder(address)).await.unwrap_err();
+    assert!(
+        matches!(&fault.cause, FetchCause::Protocol(text) if text.contains("1125899906842624")),
+        "{fault}"
+    );
+}
+
+#[tokio::test]
+async fn a_dropped_stream_releases_its_connection() {
+    let peer = Peer::start();
+    let fetcher = fetcher();
+    let mut stream = fetcher.fetch(peer.holder(), key(), line_item_schema());
+    stream.next().await.unwrap().unwrap();
+    assert_eq!(peer.server.connections(), 1);
+    drop(stream);
+    until("the server drops the connection", || peer.server.connections() == 0).await;
+    assert_eq!(fetcher.idle_connections(), 0, "half a block is still on its way over it");
+}
+
+#[tokio::test]
+async fn frames_in_flight_are_counted_and_given_back() {
+    let peer = Peer::start();
+    let budget = MemoryBudget::new(ByteSize(1 << 20));
+    let fetcher = Fetcher::new(FetchConfig { budget: Some(budget.clone()), ..FetchConfig::default() });
+    let mut stream = fetcher.fetch(peer.holder(), key(), line_item_schema());
+    assert_eq!(budget.used(), 0, "nothing happens before the first poll");
+    stream.next().await.unwrap().unwrap();
+    assert!(budget.used() > 100_000);
+    while stream.next().await.is_some() {}
+    assert_eq!(budget.used(), 0);
+    drop(fetcher.fetch(peer.holder(), key(), line_item_schema()).next().await);
+    assert_eq!(budget.used(), 0);
+}
+
+#[tokio::test]
+async fn a_server_that_is_full_says_so_and_serves_again_later() {
+    let peer = Peer::with(1 << 30, ServeConfig { connections_max: 1, ..ServeConfig::default() });
+    let held = fetcher();
+    let mut stream = held.fetch(peer.holder(), key(), line_item_schema());
+    stream.next().await.unwrap().unwrap();
+    let fault = fetch(&impatient(), peer.holder()).await.unwrap_err();
+    assert_eq!((fault.cause.clone(), fault.class()), (FetchCause::Busy, Class::Transient));
+    drop(stream);
+    until("the held connection is dropped", || peer.server.connections() == 0).await;
+    fetch(&fetcher(), peer.holder()).await.unwrap();
+}
+
+/// Reads until the server closes the connection.
+async fn closed(stream: &mut TcpStream) {
+    let mut rest = Vec::new();
+    // A reset is as good as an end.
+    let _ = timeout(LONG, stream.read_to_end(&mut rest)).await.expect("the server drops the client");
+}
+
+const HELLO: &[u8] = b"FSS1\x01\0\0\0";
+
+/// A request for the peer's block.
+fn request() -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for number in [1_u32, 8] {
+        bytes.extend(number.to_le_bytes());
+    }
+    for number in [3_u64, 7] {
+        bytes.extend(number.to_le_bytes());
+    }
+    for number in [2_u32, 14, 0, 0, 0, 0] {
+        bytes.extend(number.to_le_bytes());
+    }
+    bytes.extend(99_u64.to_le_bytes());
+    bytes.extend(b"host3/e0");
+    bytes
+}
+
+#[tokio::test]
+async fn rubbish_and_slow_clients_are_dropped_and_others_served() {
+    let config = ServeConfig {
+        request_timeout: SHORT,
+        send_timeout: SHORT,
+        idle_timeout: SHORT,
+        ..ServeConfig::default()
+    };
+    let peer = Peer::with(1 << 30, config);
+    let huge_name = {
+        let mut request = request();
+        request[4..8].copy_from_slice(&u32::MAX.to_le_bytes());
+        request
+    };
+    let messages: [Vec<u8>; 8] = [
+        vec![],                             // never greets
+        b"GET / HTTP/1.1\r\n\r\n".to_vec(), // another protocol
+        b"FSS1\x02\0\0\0".to_vec(),         // another version
+        HELLO[..3].to_vec(),                // stops within the greeting
+        HELLO.to_vec(),                     // never asks
+        [HELLO, &request()[..20]].concat(), // stops within a request
+        [HELLO, &[0xff; 64]].concat(),      // asks for what there is not
+        [HELLO, &huge_name].concat(),       // announces a name of 4 GiB
+    ];
+    for message in messages {
+        let mut client = TcpStream::connect(peer.server.local_addr()).await.unwrap();
+        client.write_all(&message).await.unwrap();
+        closed(&mut client).await;
+    }
+    fetch(&fetcher(), peer.holder()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_is_dropped() {
+    let peer = Peer::with(1 << 30, ServeConfig { send_timeout: SHORT, ..ServeConfig::default() });
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let mut client = socket.connect(peer.server.local_addr()).await.unwrap();
+    // More than the buffers of both ends hold.
+    client.write_all(&[HELLO, &request().repeat(20)].concat()).await.unwrap();
+    until("the client is connected", || peer.server.connections() == 1).await;
+    until("the client is dropped", || peer.server.connections() == 0).await;
+}
+
+#[tokio::test]
+async fn shutting_down_ends_all_connections() {
+    let peer = Peer::start();
+    let mut client = TcpStream::connect(peer.server.local_addr()).await.unwrap();
+    let address = peer.server.local_addr();
+    until("the client is connected", || peer.server.connections() == 1).await;
+    timeout(LONG, peer.server.shutdown()).await.unwrap();
+    closed(&mut client).await;
+    let fault = fetch(&impatient(), holder(address)).await.unwrap_err();
+    assert!(matches!(fault.cause, FetchCause::Unreachable { .. }), "{fault}");
+}
+
+#[test]
+fn connections_stay_with_their_runtime() {
+    let serving = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let peer = serving.block_on(async { Peer::start() });
+    let fetcher = fetcher();
+    for round in 1..=3 {
+        // Each core thread has a runtime of its own; the connections of one that ended must not be used by the next.
+        let core = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        core.block_on(async { fetch(&fetcher, peer.holder()).await.unwrap() });
+        assert_eq!(fetcher.idle_connections(), round);
+    }
+    assert_eq!(fetcher.counters().retries(), 0);
+}
