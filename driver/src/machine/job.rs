@@ -152,6 +152,18 @@ impl JobMachine {
         self.job
     }
 
+    /// True when what this attempt wrote is its task's output.
+    #[must_use]
+    pub fn is_committed(&self, attempt: AttemptKey) -> bool {
+        self.outputs.get(attempt.task).is_some_and(|output| output.producer == attempt)
+    }
+
+    /// True when the stage is one of this job's.
+    #[must_use]
+    pub fn has_stage(&self, stage: StageId) -> bool {
+        self.positions.contains_key(&stage)
+    }
+
     /// True when everything was given back and nothing more is to come.
     #[must_use]
     pub fn has_ended(&self) -> bool {

@@ -28,7 +28,22 @@ impl JobMachine {
         for (lease, tasks) in self.leases.drop_life(life) {
             effects.push(Effect::ReleaseSlots { lease, tasks });
         }
+        self.shun_life(life);
         self.lose_life(now, life, reason, effects);
+    }
+
+    /// What ran there goes elsewhere, if it can: the executor may be up and still out of reach from here.
+    fn shun_life(&mut self, life: &Life) {
+        for position in 0..self.stages.len() {
+            let on_life = |attempt: &Attempt| attempt.life == *life && attempt.counts();
+            let tasks = &self.stages[position].tasks;
+            let hit: Vec<_> = (0..self.stages[position].plan.tasks())
+                .filter(|&number| tasks[number as usize].live.iter().any(on_life))
+                .collect();
+            for number in hit {
+                self.shun(position, self.stages[position].task_key(self.job, number), life);
+            }
+        }
     }
 
     fn lose_life(&mut self, now: Timestamp, life: &Life, reason: &str, effects: &mut Vec<Effect>) {

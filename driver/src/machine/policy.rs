@@ -24,6 +24,20 @@ pub struct Policy {
     pub no_executors_wait_max: Duration,
 }
 
+impl Policy {
+    /// For plans that can be run once only: the first failure is the job's.
+    #[must_use]
+    pub fn single_attempt() -> Self {
+        Self {
+            attempts_per_task_max: 1,
+            losses_per_task_max: 1,
+            reruns_per_stage_max: 0,
+            fetch_failures_per_task_max: 0,
+            ..Self::default()
+        }
+    }
+}
+
 impl Default for Policy {
     fn default() -> Self {
         Self {

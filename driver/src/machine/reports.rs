@@ -104,7 +104,7 @@ impl JobMachine {
     }
 
     /// Counts a failure against the executor, and keeps the task away from it.
-    fn shun(&mut self, position: usize, task: TaskKey, life: &Life) {
+    pub(super) fn shun(&mut self, position: usize, task: TaskKey, life: &Life) {
         let stage = &mut self.stages[position];
         *stage.failures.entry(life.executor.clone()).or_default() += 1;
         stage.task_mut(task.task).avoid = Some(life.executor.clone());

@@ -74,6 +74,10 @@ impl JobMachine {
     /// Nobody needs the stage any more: its attempts stop, its blocks are freed.
     fn let_go(&mut self, position: usize, effects: &mut Vec<Effect>) {
         self.cancel_attempts(position, "nobody needs its output any more", effects);
+        // Freeing a stage whole makes executors forget its attempts, and those that end have to be heard of.
+        if self.stages[position].tasks.iter().any(|task| !task.live.is_empty()) {
+            self.free_outputs(position, effects);
+        }
         let stage = &mut self.stages[position];
         let lives = self.outputs.remove_stage(stage.plan.id);
         for number in 0..stage.plan.tasks() {
@@ -83,6 +87,15 @@ impl JobMachine {
         }
         if !lives.is_empty() {
             effects.push(Effect::FreeStage { stage: stage.plan.id, lives });
+        }
+    }
+
+    fn free_outputs(&mut self, position: usize, effects: &mut Vec<Effect>) {
+        for number in 0..self.stages[position].plan.tasks() {
+            let key = self.stages[position].task_key(self.job, number);
+            if let Some(output) = self.outputs.remove(key) {
+                effects.push(Effect::FreeAttempt { attempt: output.producer, life: output.life.clone() });
+            }
         }
     }
 
