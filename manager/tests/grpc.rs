@@ -2,9 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "these are tests, and so are their helpers")]
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use firesteel_base::version;
+use firesteel_base::{ManualClock, version};
 use firesteel_manager::shell::grpc;
 use firesteel_manager::{Limits, Manager, ManagerConfig};
 use firesteel_protocol::channel;
@@ -45,6 +46,10 @@ struct Served {
 }
 
 async fn served(config: ManagerConfig) -> Served {
+    serve(Manager::start(config)).await
+}
+
+async fn serve(manager: Arc<Manager>) -> Served {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let (stop, stopped) = oneshot::channel::<()>();
@@ -52,7 +57,7 @@ async fn served(config: ManagerConfig) -> Served {
         // Dropped when the test ends: that stops it too.
         let _ = stopped.await;
     };
-    let ended = tokio::spawn(grpc::serve(Manager::start(config), listener, shutdown));
+    let ended = tokio::spawn(grpc::serve(manager, listener, shutdown));
     Served { address, stop, ended }
 }
 
@@ -310,12 +315,20 @@ async fn a_malformed_message_ends_the_session_and_says_why() {
 
 #[tokio::test]
 async fn executors_of_a_worker_whose_stream_is_cut_are_gone_after_the_time_out() {
-    let timeout = Duration::from_millis(300);
-    let served = served(ManagerConfig { node_timeout: timeout, ..patient() }).await;
-    // It may be a little late for its first heartbeat, but its stream is cut and it never comes back.
+    let clock = Arc::new(ManualClock::default());
+    let config = ManagerConfig { epoch_seed: 100, ..ManagerConfig::default() };
+    let timeout = config.node_timeout;
+    let patient_with_drivers = ManagerConfig { driver_timeout: 2 * timeout, ..config };
+    let served = serve(Manager::start_with_clock(patient_with_drivers, clock.clone())).await;
     let (worker, _) = served.worker_up("a", 2).await;
     let mut driver = served.driver(hello()).await.unwrap();
     drop(worker);
+    let mut client = served.client().await;
+    soon("the cut to be noticed", async {
+        while state_of_only_node(&mut client).await != v1::NodeState::Suspect {}
+    })
+    .await;
+    clock.advance(timeout);
     loop {
         if let manager_to_driver::Message::ExecutorGone(gone) = driver.hear().await {
             assert_eq!(gone.executor.unwrap().id.unwrap().worker, "a");
@@ -323,8 +336,12 @@ async fn executors_of_a_worker_whose_stream_is_cut_are_gone_after_the_time_out()
             break;
         }
     }
-    let nodes = served.client().await.list_nodes(v1::ListNodesRequest { wire_version: version::WIRE }).await;
-    assert_eq!(nodes.unwrap().into_inner().nodes[0].state(), v1::NodeState::Lost);
+    assert_eq!(state_of_only_node(&mut client).await, v1::NodeState::Lost);
+}
+
+async fn state_of_only_node(client: &mut ManagerClient<Channel>) -> v1::NodeState {
+    let request = v1::ListNodesRequest { wire_version: version::WIRE };
+    client.list_nodes(request).await.unwrap().into_inner().nodes[0].state()
 }
 
 #[tokio::test]

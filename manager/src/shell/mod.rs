@@ -24,7 +24,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use firesteel_base::{JobId, version};
+use firesteel_base::{Clock, JobId, SystemClock, version};
 use firesteel_protocol::channel::check_version;
 use firesteel_protocol::v1;
 use tokio::sync::{mpsc, oneshot};
@@ -56,10 +56,16 @@ impl Manager {
     /// Starts a manager on the current tokio runtime. It ends when it is stopped or dropped.
     #[must_use]
     pub fn start(config: ManagerConfig) -> Arc<Self> {
+        Self::start_with_clock(config, Arc::new(SystemClock::default()))
+    }
+
+    /// As [`start`](Self::start), by a clock of the caller's: what is silent for too long is judged by it.
+    #[must_use]
+    pub fn start_with_clock(config: ManagerConfig, clock: Arc<dyn Clock>) -> Arc<Self> {
         let (inputs, queue) = mpsc::channel(config.limits.event_queue);
         let session_queue = config.limits.session_queue;
         let started_unix_ms = unix_ms();
-        tokio::spawn(Runner::new(config, started_unix_ms).run(queue));
+        tokio::spawn(Runner::new(config, clock, started_unix_ms).run(queue));
         Arc::new(Self { inputs, sessions: AtomicU64::new(1), session_queue, started_unix_ms })
     }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use firesteel_base::{Clock, JobId, SystemClock, Timestamp};
+use firesteel_base::{Clock, JobId, Timestamp};
 use firesteel_protocol::v1;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::MissedTickBehavior;
@@ -67,7 +67,7 @@ impl View<'_> {
 
 pub(super) struct Runner {
     machine: Machine,
-    clock: SystemClock,
+    clock: Arc<dyn Clock>,
     started_unix_ms: u64,
     heartbeat: Duration,
     tick: Duration,
@@ -80,9 +80,9 @@ pub(super) struct Runner {
 }
 
 impl Runner {
-    pub(super) fn new(config: ManagerConfig, started_unix_ms: u64) -> Self {
+    pub(super) fn new(config: ManagerConfig, clock: Arc<dyn Clock>, started_unix_ms: u64) -> Self {
         Self {
-            clock: SystemClock::default(),
+            clock,
             started_unix_ms,
             heartbeat: config.heartbeat,
             tick: tick_of(&config),
