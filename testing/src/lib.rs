@@ -3,6 +3,7 @@
 //!
 //! Development only: no product crate depends on this one.
 
+pub mod cluster;
 pub mod data;
 pub mod oracle;
 pub mod slt;

@@ -15,10 +15,12 @@ use firesteel_base::UserError;
 use sqllogictest::{AsyncDB, DBOutput, Runner, strict_column_validator};
 
 /// Something that answers SQL, one statement at a time.
-#[async_trait]
 pub trait Engine: Send {
     /// Runs one statement to its end. A statement without rows answers an empty schema.
-    async fn sql(&mut self, sql: &str) -> Result<(SchemaRef, Vec<RecordBatch>), UserError>;
+    fn sql(
+        &mut self,
+        sql: &str,
+    ) -> impl Future<Output = Result<(SchemaRef, Vec<RecordBatch>), UserError>> + Send;
 }
 
 /// The files of `testing/slt`, by name.

@@ -1,5 +1,7 @@
 //! The architecture's invariants, checked against the packages' metadata and the sources.
 
+#![allow(clippy::unwrap_used)]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};

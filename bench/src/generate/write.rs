@@ -63,8 +63,9 @@ fn write_rows(
         rows += batch.num_rows() as u64;
         progress.advance(batch.num_rows() as u64);
     }
+    writer.finish()?;
     // The rename must not reach the disk before the bytes do.
-    writer.into_inner()?.sync_all()?;
+    writer.inner().sync_all()?;
     Ok(Some(rows))
 }
 

@@ -10,7 +10,6 @@ use super::*;
 /// Answers `select` with two rows and refuses everything else.
 struct Canned;
 
-#[async_trait]
 impl Engine for Canned {
     async fn sql(&mut self, sql: &str) -> Result<(SchemaRef, Vec<RecordBatch>), UserError> {
         if !sql.starts_with("select") {
