@@ -58,7 +58,9 @@ impl Attempt {
         let written = self.run_in(&scope, started).await;
         scope.stop().await;
         match scope.fault() {
-            Some(fault) => Err(transient(format!("attempt {key} on executor {} {fault}", self.executor.id()))),
+            Some(fault) => {
+                Err(transient(format!("attempt {key} on executor {} {fault}", self.executor.id())))
+            }
             None => written,
         }
     }

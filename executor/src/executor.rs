@@ -82,12 +82,14 @@ impl Executor {
         let folders: Vec<_> = scratch.iter().map(|folder| folder.path().to_owned()).collect();
         let memory = MemoryBudget::new(config.memory);
         let memory_max = (config.memory.0 as f64 * config.block_memory_fraction) as u64;
-        let store = BlockStore::new(StoreConfig { budget: memory.clone(), memory_max, scratch: folders.clone() })
-            .map_err(|fault| cannot_start(&config.id, &fault))?;
+        let store =
+            BlockStore::new(StoreConfig { budget: memory.clone(), memory_max, scratch: folders.clone() })
+                .map_err(|fault| cannot_start(&config.id, &fault))?;
         let fetcher = Fetcher::new(FetchConfig { budget: Some(memory.clone()), ..FetchConfig::default() });
         let env = TaskEnv::new(Arc::clone(&store), Arc::clone(&fetcher), memory.clone(), folders)?;
         let threads = start_cores(&config)?;
-        let (server, shuffle_address) = serve_blocks(&config.id, config.block_listener, &store, &config.advertise_host)?;
+        let (server, shuffle_address) =
+            serve_blocks(&config.id, config.block_listener, &store, &config.advertise_host)?;
         Ok(Arc::new(Self {
             pool: CorePool::new(threads.len(), config.limits.attempts_waiting_max),
             handles: threads.iter().map(CoreThread::handle).collect(),
@@ -296,7 +298,11 @@ fn serve_blocks(
 
 /// `host:port`, with the brackets that an IPv6 address needs.
 pub(crate) fn host_port(host: &str, port: u16) -> String {
-    if host.contains(':') && !host.starts_with('[') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+    if host.contains(':') && !host.starts_with('[') {
+        format!("[{host}]:{port}")
+    } else {
+        format!("{host}:{port}")
+    }
 }
 
 async fn stop_cores(threads: Vec<CoreThread>, deadline: Duration) {

@@ -113,7 +113,8 @@ fn pin_control(config: &ExecutorProcessConfig) -> Result<(), UserError> {
         return Ok(());
     }
     firesteel_hw::pin::pin_thread_to(&config.control_cpus).map_err(|fault| {
-        UserError::new(format!("executor {} cannot pin its control plane", config.id)).detail(fault.to_string())
+        UserError::new(format!("executor {} cannot pin its control plane", config.id))
+            .detail(fault.to_string())
     })?;
     Ok(())
 }
@@ -140,7 +141,11 @@ async fn serve_until_told(config: ExecutorProcessConfig) -> Result<(), UserError
     }
 }
 
-fn executor_config(config: ExecutorProcessConfig, control_address: String, blocks: TcpListener) -> ExecutorConfig {
+fn executor_config(
+    config: ExecutorProcessConfig,
+    control_address: String,
+    blocks: TcpListener,
+) -> ExecutorConfig {
     let choice = LoopKind::best();
     tracing::info!(kind = ?choice.kind, reason = %choice.reason, "core threads");
     ExecutorConfig {

@@ -216,7 +216,8 @@ impl Registry {
     /// Jobs that belong to a driver stream.
     pub(crate) fn owned_by(&self, session: SessionId) -> Vec<JobId> {
         let jobs = self.jobs.lock();
-        let owned = jobs.iter().filter(|(_, job)| job.owner.as_ref().is_some_and(|(owner, _)| *owner == session));
+        let owned =
+            jobs.iter().filter(|(_, job)| job.owner.as_ref().is_some_and(|(owner, _)| *owner == session));
         owned.map(|(&id, _)| id).collect()
     }
 
@@ -228,7 +229,10 @@ impl Registry {
     /// Attempts that wait for cores or run.
     pub(crate) fn running(&self) -> usize {
         let jobs = self.jobs.lock();
-        jobs.values().flat_map(|job| job.attempts.values()).filter(|state| matches!(state, State::Running(_))).count()
+        jobs.values()
+            .flat_map(|job| job.attempts.values())
+            .filter(|state| matches!(state, State::Running(_)))
+            .count()
     }
 }
 

@@ -87,12 +87,11 @@ impl FolderLock {
         let file = File::create(&path).map_err(|fault| unusable(folder, &fault))?;
         match file.try_lock() {
             Ok(()) => Ok(Self { _file: file }),
-            Err(TryLockError::WouldBlock) => Err(UserError::new(format!(
-                "another {role} uses the scratch folder {}",
-                folder.display()
-            ))
-            .detail(format!("{} is locked", path.display()))
-            .hint(format!("give each {role} of this host a scratch folder of its own"))),
+            Err(TryLockError::WouldBlock) => {
+                Err(UserError::new(format!("another {role} uses the scratch folder {}", folder.display()))
+                    .detail(format!("{} is locked", path.display()))
+                    .hint(format!("give each {role} of this host a scratch folder of its own")))
+            }
             Err(TryLockError::Error(fault)) => Err(unusable(folder, &fault)),
         }
     }

@@ -42,6 +42,8 @@ impl StatusProbe {
         };
         let request = v1::StatusRequest { epoch: epoch.map(|epoch| epoch.0) };
         let reply = ExecutorClient::new(channel).status(request).await;
-        reply.map(tonic::Response::into_inner).map_err(|status| user_error("executor", &self.address, &status))
+        reply
+            .map(tonic::Response::into_inner)
+            .map_err(|status| user_error("executor", &self.address, &status))
     }
 }

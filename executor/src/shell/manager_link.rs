@@ -86,16 +86,27 @@ async fn session(
         Ok(Some(v1::ManagerToWorker { message: Some(FromManager::Registered(answer)) })) => {
             *registered = true;
             let heartbeat = Duration::from_millis(answer.heartbeat_ms.max(1));
-            tell(events, LinkEvent::Registered { outgoing, heartbeat, release: answer.manager_release }).await;
+            tell(events, LinkEvent::Registered { outgoing, heartbeat, release: answer.manager_release })
+                .await;
         }
-        Ok(_) => return End::Lost(UserError::new(format!("the manager at {manager} did not register this worker"))),
+        Ok(_) => {
+            return End::Lost(UserError::new(format!(
+                "the manager at {manager} did not register this worker"
+            )));
+        }
         Err(status) => return ended(status),
     }
     loop {
         match commands.message().await {
-            Ok(Some(v1::ManagerToWorker { message: Some(command) })) => tell(events, LinkEvent::Command(command)).await,
-            Ok(Some(_)) => tracing::warn!("ignored a command of the manager of a kind unknown to this release"),
-            Ok(None) => return End::Lost(UserError::new(format!("the manager at {manager} ended the session"))),
+            Ok(Some(v1::ManagerToWorker { message: Some(command) })) => {
+                tell(events, LinkEvent::Command(command)).await
+            }
+            Ok(Some(_)) => {
+                tracing::warn!("ignored a command of the manager of a kind unknown to this release")
+            }
+            Ok(None) => {
+                return End::Lost(UserError::new(format!("the manager at {manager} ended the session")));
+            }
             Err(status) => return ended(status),
         }
     }

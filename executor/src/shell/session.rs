@@ -46,8 +46,13 @@ impl Executor {
         let (driver, receiver) = mpsc::channel(self.limits().reports_buffered);
         let (reports, queue) = reports();
         reports.send(self.attached(epoch));
-        let session =
-            Session { executor: Arc::clone(self), id: self.registry.open_session(), epoch, reports, conf: greeting.conf };
+        let session = Session {
+            executor: Arc::clone(self),
+            id: self.registry.open_session(),
+            epoch,
+            reports,
+            conf: greeting.conf,
+        };
         let forwarded = self.sessions.spawn_on(queue.forward(driver), self.control());
         self.sessions.spawn_on(session.run(inbound, forwarded), self.control());
         Ok(receiver)
@@ -119,16 +124,18 @@ impl Session {
         self.end().await;
     }
 
-    /// Frees what is still this stream's after a grace in which its driver may come back.
+    /// Frees what is still this stream's after a grace in which its driver may come back. An executor that stops frees
+    /// everything itself, once it has reported how attempts ended.
     async fn end(self) {
-        let executor = &self.executor;
-        if !executor.registry.owned_by(self.id).is_empty() {
+        let Self { executor, id, reports, .. } = self;
+        drop(reports);
+        if !executor.registry.owned_by(id).is_empty() {
             tokio::select! {
-                () = executor.stopping.cancelled() => {}
+                () = executor.stopping.cancelled() => return,
                 () = tokio::time::sleep(executor.limits().session_grace) => {}
             }
         }
-        for job in executor.registry.owned_by(self.id) {
+        for job in executor.registry.owned_by(id) {
             tracing::info!(%job, executor = %executor.id(), "freed a job whose driver is gone");
             executor.free_job(job);
         }
@@ -154,7 +161,9 @@ impl Session {
                 Ok(())
             }
             Some(FromDriver::Attach(_)) => Err(MalformedMessage::new("AttachDriver", "sent twice")),
-            None => Err(MalformedMessage::new("DriverToExecutor.message", "of a kind unknown to this release")),
+            None => {
+                Err(MalformedMessage::new("DriverToExecutor.message", "of a kind unknown to this release"))
+            }
         };
         if let Err(fault) = taken {
             tracing::warn!(executor = %self.executor.id(), %fault, "ignored a driver's message");
@@ -181,7 +190,8 @@ impl Session {
             Begun::Ended(report) => self.reports.send(report),
             Begun::New(cancel, stage) => match self.admit(key, message, stage) {
                 Ok((spec, stage, lease)) => {
-                    let attempt = Attempt { executor: Arc::clone(&self.executor), spec, stage, cancel, lease };
+                    let attempt =
+                        Attempt { executor: Arc::clone(&self.executor), spec, stage, cancel, lease };
                     self.executor.attempts.spawn_on(attempt.run(), self.executor.control());
                 }
                 Err(refusal) => {
@@ -194,7 +204,12 @@ impl Session {
     }
 
     /// Checks a launch against what is here, and asks for its cores.
-    fn admit(&self, key: AttemptKey, message: v1::Launch, stage: Option<StageEntry>) -> Result<Admitted, TaskError> {
+    fn admit(
+        &self,
+        key: AttemptKey,
+        message: v1::Launch,
+        stage: Option<StageEntry>,
+    ) -> Result<Admitted, TaskError> {
         let id = self.executor.id();
         let refuse = |class, reason: String| {
             TaskError::new(class, UserError::new(format!("executor {id} does not run {key}: {reason}")))
@@ -224,7 +239,8 @@ impl Session {
             };
             refuse(class, fault.to_string())
         })?;
-        let spec = TaskSpec { attempt: key, first_partition: message.first_partition as usize, lanes, inputs };
+        let spec =
+            TaskSpec { attempt: key, first_partition: message.first_partition as usize, lanes, inputs };
         Ok((spec, stage, lease))
     }
 

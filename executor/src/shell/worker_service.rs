@@ -44,7 +44,8 @@ fn chunks(file: File) -> impl futures::Stream<Item = Result<v1::ResultChunk, Sta
     futures::stream::try_unfold(file, |mut file| async move {
         let mut data = BytesMut::with_capacity(CHUNK_BYTES);
         while data.len() < CHUNK_BYTES {
-            let read = file.read_buf(&mut data).await.map_err(|fault| Status::data_loss(fault.to_string()))?;
+            let read =
+                file.read_buf(&mut data).await.map_err(|fault| Status::data_loss(fault.to_string()))?;
             if read == 0 {
                 break;
             }

@@ -65,7 +65,8 @@ pub async fn run(config: WorkerConfig, shutdown: impl Future<Output = ()>) -> Re
     let results = config.scratch[0].join("results");
     let results = Arc::new(ResultStore::create(results, config.results)?);
     let end = CancellationToken::new();
-    let served = tokio::spawn(worker_service::serve(Arc::clone(&results), listener, end.clone().cancelled_owned()));
+    let served =
+        tokio::spawn(worker_service::serve(Arc::clone(&results), listener, end.clone().cancelled_owned()));
     let (events, inbox) = mpsc::channel(EVENTS_MAX);
     let registration = registration(&config, &plan, address);
     let link = tokio::spawn(manager_link::keep(config.manager.clone(), registration, events.clone()));
@@ -217,9 +218,14 @@ impl Daemon {
     fn obey(&mut self, command: FromManager) {
         match command {
             FromManager::ExecutorEpoch(given) => {
-                let life = self.state.epoch(given.index, Epoch(given.epoch));
-                if let (Some(life), Some(epoch)) = (life, self.epochs.get(&given.index)) {
-                    epoch.send_replace(Some((life, Epoch(given.epoch))));
+                let epoch = Epoch(given.epoch);
+                match self.state.epoch(given.index, epoch) {
+                    Err(ended) => self.say(ToManager::ExecutorDown(ended)),
+                    Ok(life) => {
+                        if let Some(executor) = self.epochs.get(&given.index) {
+                            executor.send_replace(Some((life, epoch)));
+                        }
+                    }
                 }
             }
             FromManager::LaunchDriver(launch) => self.launch_driver(launch),
@@ -273,7 +279,11 @@ impl Daemon {
         self.drivers.insert(job, stop.clone());
         let child = DriverChild {
             job,
-            request: DriverRequest { name: launch.name, sql: launch.sql, conf: launch.conf.into_iter().collect() },
+            request: DriverRequest {
+                name: launch.name,
+                sql: launch.sql,
+                conf: launch.conf.into_iter().collect(),
+            },
             manager: self.config.manager.clone(),
             command: self.config.driver_command.clone(),
             log_folder: self.config.log_folder.clone(),
@@ -294,7 +304,7 @@ impl Daemon {
     }
 
     /// Leaves the cluster and ends all children.
-    async fn end(mut self, link: tokio::task::JoinHandle<()>) {
+    async fn end(mut self, mut link: tokio::task::JoinHandle<()>) {
         let reason = "the worker was told to stop".to_owned();
         self.say(ToManager::Leaving(v1::WorkerLeaving { reason }));
         self.outgoing = None;
@@ -303,8 +313,9 @@ impl Daemon {
         self.children.wait().await;
         drop(self.events);
         // The link ends by itself once the manager has closed the session.
-        if tokio::time::timeout(FAREWELL, link).await.is_err() {
+        if tokio::time::timeout(FAREWELL, &mut link).await.is_err() {
             tracing::info!("the manager did not say goodbye in time");
+            link.abort();
         }
     }
 }

@@ -105,14 +105,15 @@ const LAST_LINE_MAX: usize = 64 << 10;
 
 /// Copies a driver's log to its file, or to the worker's own, and returns its last line.
 async fn copy_log(stderr: ChildStderr, job: JobId, folder: Option<PathBuf>) -> String {
-    let mut log: Box<dyn Write + Send> = match folder.map(|folder| child::open_log(&folder, &format!("driver-{job}"))) {
-        Some(Ok(file)) => Box::new(file),
-        Some(Err(fault)) => {
-            tracing::warn!(%job, %fault, "a driver's log goes to the worker's");
-            Box::new(std::io::stderr())
-        }
-        None => Box::new(std::io::stderr()),
-    };
+    let mut log: Box<dyn Write + Send> =
+        match folder.map(|folder| child::open_log(&folder, &format!("driver-{job}"))) {
+            Some(Ok(file)) => Box::new(file),
+            Some(Err(fault)) => {
+                tracing::warn!(%job, %fault, "a driver's log goes to the worker's");
+                Box::new(std::io::stderr())
+            }
+            None => Box::new(std::io::stderr()),
+        };
     let mut stderr = BufReader::new(stderr);
     let (mut line, mut last) = (Vec::new(), Vec::new());
     while let Ok(1..) = stderr.read_until(b'\n', &mut line).await {

@@ -167,7 +167,9 @@ impl ExecutorChild {
                 Err(fault) if answered.elapsed() >= self.limits.silence_max => {
                     return format!("silent for {:?}: {}", answered.elapsed(), fault.message);
                 }
-                Err(fault) => tracing::warn!(executor = %self.config.id, %fault, "an executor did not answer"),
+                Err(fault) => {
+                    tracing::warn!(executor = %self.config.id, %fault, "an executor did not answer")
+                }
             }
         }
     }

@@ -41,7 +41,8 @@ impl State {
             ExecutorEvent::Down { life, reason } => {
                 let was_up = state.up.take().is_some();
                 let epoch = state.epoch.take().unwrap_or_default();
-                *state = ExecutorState { life, down: Some((epoch, reason.clone())), ..ExecutorState::default() };
+                *state =
+                    ExecutorState { life, down: Some((epoch, reason.clone())), ..ExecutorState::default() };
                 was_up.then(|| down(index, epoch, &reason))
             }
             ExecutorEvent::Usage { reply } => {
@@ -56,11 +57,17 @@ impl State {
         }
     }
 
-    /// Notes the epoch that the manager gave, and returns the life it is for; `None` when that executor is not up.
-    pub(crate) fn epoch(&mut self, index: u32, epoch: Epoch) -> Option<u64> {
-        let state = self.executors.get_mut(&index).filter(|state| state.up.is_some())?;
-        state.epoch = Some(epoch);
-        Some(state.life)
+    /// Notes the epoch that the manager gave, and returns the life it is for. When that life has ended meanwhile the
+    /// manager must hear so: it did not know the epoch by which that was told before.
+    pub(crate) fn epoch(&mut self, index: u32, epoch: Epoch) -> Result<u64, v1::ExecutorDown> {
+        let state = self.executors.entry(index).or_default();
+        if state.up.is_some() {
+            state.epoch = Some(epoch);
+            return Ok(state.life);
+        }
+        let (ended, reason) = state.down.get_or_insert((epoch, "it is not running".to_owned()));
+        *ended = epoch;
+        Err(v1::ExecutorDown { index, epoch: epoch.0, reason: reason.clone() })
     }
 
     /// Notes how a driver ended and returns what the manager must hear.
@@ -100,7 +107,9 @@ impl State {
                 block_bytes: usage.block_bytes,
             })
         };
-        Message::Heartbeat(v1::WorkerHeartbeat { executors: self.executors.iter().filter_map(usage).collect() })
+        Message::Heartbeat(v1::WorkerHeartbeat {
+            executors: self.executors.iter().filter_map(usage).collect(),
+        })
     }
 }
 
@@ -141,7 +150,7 @@ mod tests {
     fn a_manager_that_comes_back_hears_who_is_up_and_who_ended() {
         let mut state = state_with_executor_up();
         state.executor(1, ExecutorEvent::Up { life: 1, ready: ready(20) });
-        assert_eq!(state.epoch(1, Epoch(5)), Some(1));
+        assert_eq!(state.epoch(1, Epoch(5)), Ok(1));
         state.executor(1, ExecutorEvent::Down { life: 1, reason: "signal: 9".to_owned() });
         state.driver_ended(JobId(3), Err("no".to_owned()));
         let all = [up(0, &ready(10)), down(1, Epoch(5), "signal: 9"), ended(JobId(3), &Err("no".to_owned()))];
@@ -162,16 +171,17 @@ mod tests {
     fn an_epoch_is_for_the_life_that_is_up() {
         let mut state = state_with_executor_up();
         state.executor(0, ExecutorEvent::Down { life: 1, reason: "exit".to_owned() });
-        assert_eq!(state.epoch(0, Epoch(7)), None);
+        let ended = v1::ExecutorDown { index: 0, epoch: 7, reason: "exit".to_owned() };
+        assert_eq!(state.epoch(0, Epoch(7)), Err(ended));
         state.executor(0, ExecutorEvent::Up { life: 2, ready: ready(11) });
-        assert_eq!(state.epoch(0, Epoch(8)), Some(2));
+        assert_eq!(state.epoch(0, Epoch(8)), Ok(2));
     }
 
     #[test]
     fn the_heartbeat_tells_of_those_that_answered_and_are_up() {
         let mut state = state_with_executor_up();
         let reply = v1::StatusReply { running_attempts: 2, memory_used: 3, ..v1::StatusReply::default() };
-        state.executor(0, ExecutorEvent::Usage { reply: reply.clone() });
+        state.executor(0, ExecutorEvent::Usage { reply });
         let Message::Heartbeat(beat) = state.heartbeat() else { panic!("no heartbeat") };
         assert_eq!((beat.executors.len(), beat.executors[0].running_attempts), (1, 2));
         state.executor(0, ExecutorEvent::Down { life: 1, reason: "exit".to_owned() });
