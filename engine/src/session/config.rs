@@ -4,7 +4,7 @@ use std::any::Any;
 use std::collections::BTreeMap;
 
 use datafusion::common::config_err;
-use datafusion::config::{ConfigEntry, ConfigExtension, ConfigOptions, ExtensionOptions};
+use datafusion::config::{ConfigEntry, ConfigExtension, ConfigField, ConfigOptions, ExtensionOptions};
 use datafusion::error::Result;
 use datafusion::prelude::SessionConfig;
 use firesteel_base::{ByteSize, UserError};
@@ -18,6 +18,7 @@ use crate::Settings;
 const PARTITIONS: &str = "firesteel.partitions";
 const BROADCAST_THRESHOLD: &str = "firesteel.broadcast_threshold";
 const TARGET_PARTITIONS: &str = "datafusion.execution.target_partitions";
+const OWN: &str = "firesteel.";
 const RUNTIME: &str = "datafusion.runtime.";
 
 /// Our own settings of a session.
@@ -105,10 +106,10 @@ pub(super) fn session_config(options: &SessionOptions) -> Result<SessionConfig, 
     config.catalog.information_schema = true;
     config.sql_parser.collect_spans = true;
     for (key, value) in options.conf.iter().filter(|(key, _)| !key.starts_with(stores::PREFIX)) {
-        set(&mut config, key, Some(value))?;
+        set(&mut config, key, value)?;
     }
     if let Some(partitions) = options.partitions {
-        set(&mut config, PARTITIONS, Some(&partitions.to_string()))?;
+        set(&mut config, PARTITIONS, &partitions.to_string())?;
     }
     Ok(SessionConfig::from(config))
 }
@@ -118,15 +119,9 @@ pub(super) fn stores_in(conf: &BTreeMap<String, String>) -> Result<Vec<(Url, Sto
     stores::stores_in(&Settings(conf.clone())).into_iter().collect()
 }
 
-/// Sets `key` to `value`, or to its default.
-pub(super) fn set(options: &mut ConfigOptions, key: &str, value: Option<&str>) -> Result<(), UserError> {
-    if key.starts_with(RUNTIME) {
-        return Err(UserError::new(format!("{key} cannot be set in a session")).detail(
-            "memory, scratch space and caches belong to the executors, which are set up when they start",
-        ));
-    }
+/// Sets `key` to `value`.
+pub(super) fn set(options: &mut ConfigOptions, key: &str, value: &str) -> Result<(), UserError> {
     let default = default_of(key, options)?;
-    let value = value.unwrap_or(&default);
     options.set(key, value).map_err(|fault| {
         UserError::new(format!("'{value}' is no value for {key}"))
             .detail(super::classify(&fault).1.message)
@@ -139,8 +134,27 @@ pub(super) fn set(options: &mut ConfigOptions, key: &str, value: Option<&str>) -
     Ok(())
 }
 
+/// Sets `key` to its default.
+pub(super) fn reset(options: &mut ConfigOptions, key: &str) -> Result<(), UserError> {
+    let default = default_of(key, options)?;
+    let done = match key.starts_with(OWN) {
+        true => options.set(key, &default),
+        false => options.reset(key),
+    };
+    done.map_err(|fault| super::classify(&fault).1)?;
+    if key == TARGET_PARTITIONS {
+        reset(options, PARTITIONS)?;
+    }
+    Ok(())
+}
+
 /// The default of `key`; an error when there is no such key.
 fn default_of(key: &str, options: &ConfigOptions) -> Result<String, UserError> {
+    if key.starts_with(RUNTIME) {
+        return Err(UserError::new(format!("{key} cannot be set in a session")).detail(
+            "memory, scratch space and caches belong to the executors, which are set up when they start",
+        ));
+    }
     // Short names of DataFusion's, which stand for several keys.
     const SHORT: [&str; 1] = ["datafusion.optimizer.enable_dynamic_filter_pushdown"];
     let mut defaults = ConfigOptions::new();

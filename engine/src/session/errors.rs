@@ -15,6 +15,12 @@ use tokio::task::JoinError;
 use super::names::{did_you_mean, nearest};
 use crate::run::TaskError;
 
+/// How messages about damaged data begin, wherever the reader ran.
+pub(super) const DAMAGED_PARQUET: &str = "a Parquet file is damaged";
+pub(super) const DAMAGED_CSV: &str = "a CSV file is damaged";
+pub(super) const DAMAGED_JSON: &str = "a JSON file is damaged";
+pub(super) const UNREADABLE_VALUE: &str = "a value cannot be read";
+
 /// How many column names a message lists at most.
 const COLUMNS_NAMED_MAX: usize = 20;
 
@@ -25,8 +31,11 @@ pub fn classify(fault: &DataFusionError) -> (Class, UserError) {
         DataFusionError::Diagnostic(diagnostic, inner) => {
             let (class, error) = classify(inner);
             match diagnostic.span {
-                Some(span) if error.detail.is_none() && span.start.line > 0 => {
-                    (class, error.detail(at(span.start.line, span.start.column)))
+                Some(span) if span.start.line > 0 => {
+                    let place = at(span.start.line, span.start.column);
+                    let detail =
+                        error.detail.as_ref().map_or(place.clone(), |more| format!("{place}; {more}"));
+                    (class, error.detail(detail))
                 }
                 _ => (class, error),
             }
@@ -112,9 +121,14 @@ fn of_arrow(fault: &ArrowError) -> (Class, UserError) {
         ArrowError::DivideByZero => user("division by zero".to_owned()),
         ArrowError::ArithmeticOverflow(text) => user(format!("arithmetic overflow: {}", tidy(text))),
         ArrowError::CastError(text) => user(format!("a value cannot be cast: {}", tidy(text))),
-        ArrowError::CsvError(text) => user(format!("a CSV file is damaged: {}", tidy(text))),
-        ArrowError::JsonError(text) => user(format!("a JSON file is damaged: {}", tidy(text))),
-        ArrowError::ParquetError(text) => user(format!("a Parquet file is damaged: {}", tidy(text))),
+        ArrowError::CsvError(text) => user(format!("{DAMAGED_CSV}: {}", tidy(text))),
+        ArrowError::JsonError(text) => user(format!("{DAMAGED_JSON}: {}", tidy(text))),
+        ArrowError::ParquetError(text) => user(format!("{DAMAGED_PARQUET}: {}", tidy(text))),
+        // So the readers of text files put it; a cast in a query has other words.
+        ArrowError::ParseError(text) if text.starts_with("Error while parsing value") => {
+            user(format!("{UNREADABLE_VALUE}: {}", tidy(text)))
+        }
+        ArrowError::ParseError(text) => user(tidy(text)),
         ArrowError::IpcError(text) => user(format!("an Arrow file is damaged: {}", tidy(text))),
         other => user(tidy(&other.to_string())),
     }
@@ -123,7 +137,7 @@ fn of_arrow(fault: &ArrowError) -> (Class, UserError) {
 fn of_parquet(fault: &ParquetError) -> (Class, UserError) {
     match fault {
         ParquetError::External(inner) => classify_any(inner.as_ref()),
-        other => user(format!("a Parquet file is damaged: {}", tidy(&other.to_string()))),
+        other => user(format!("{DAMAGED_PARQUET}: {}", tidy(&other.to_string()))),
     }
 }
 

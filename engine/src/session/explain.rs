@@ -67,6 +67,9 @@ fn stages(planned: &Planned) -> String {
         writeln!(text, "{head}\n  runs as {place}\n{}", plan.trim_end())
             .expect("a String takes what is written");
     }
+    if planned.write_here.is_some() {
+        text += "the rows are written by the driver\n";
+    }
     text.truncate(text.trim_end().len());
     text
 }

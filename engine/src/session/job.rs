@@ -8,8 +8,11 @@ use datafusion::error::Result;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::EquivalenceProperties;
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties};
+use futures::{StreamExt, TryStreamExt};
 
+use super::diagnose::name_the_file;
 use crate::ops::plan_boilerplate;
 use crate::{JobRunner, JobSpec};
 
@@ -64,6 +67,13 @@ impl ExecutionPlan for JobExec {
     }
 
     fn execute(&self, _partition: usize, _context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
-        self.runner.run(self.job.clone())
+        let rows = self.runner.run(self.job.clone())?;
+        let schema = rows.schema();
+        let graph = Arc::clone(&self.job.graph);
+        let rows = rows.or_else(move |fault| {
+            let graph = Arc::clone(&graph);
+            async move { Err(name_the_file(graph, fault).await) }
+        });
+        Ok(Box::pin(RecordBatchStreamAdapter::new(schema, rows.boxed())))
     }
 }

@@ -6,6 +6,7 @@
 
 mod analyze;
 mod config;
+mod diagnose;
 pub mod errors;
 mod explain;
 mod job;
@@ -21,6 +22,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use datafusion::common::TableReference;
+use datafusion::config::ConfigOptions;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
@@ -99,15 +101,19 @@ impl EngineSession {
     /// When the text is not one statement that makes sense here.
     pub async fn sql(&self, text: &str) -> Result<DataFrame, UserError> {
         let plan = self.plan(text).await.map_err(|fault| self.describe_error(&fault))?;
-        match &plan {
+        let frame = match &plan {
             LogicalPlan::Statement(Statement::SetVariable(set)) => {
-                self.set(&set.variable, Some(&set.value))?;
+                self.configure(|options| config::set(options, &set.variable, &set.value))?;
+                // Functions that depend on settings learn of the new one in DataFusion's own way.
+                self.context.execute_logical_plan(plan).await
             }
-            LogicalPlan::Statement(Statement::ResetVariable(reset)) => self.set(&reset.variable, None)?,
-            _ => {}
-        }
-        let frame =
-            self.context.execute_logical_plan(plan).await.map_err(|fault| self.describe_error(&fault))?;
+            LogicalPlan::Statement(Statement::ResetVariable(reset)) => {
+                self.configure(|options| config::reset(options, &reset.variable))?;
+                self.context.read_empty()
+            }
+            _ => self.context.execute_logical_plan(plan).await,
+        };
+        let frame = frame.map_err(|fault| self.describe_error(&fault))?;
         let (mut state, plan) = frame.into_parts();
         state.config_mut().set_extension(Arc::new(QueryText(text.trim().to_owned())));
         Ok(DataFrame::new(state, plan))
@@ -119,11 +125,13 @@ impl EngineSession {
         Box::pin(state.statement_to_plan(statement)).await
     }
 
-    /// Refuses what `SET` and `RESET` cannot do here, and keeps our own settings in step.
-    fn set(&self, key: &str, value: Option<&str>) -> Result<(), UserError> {
+    fn configure(
+        &self,
+        change: impl FnOnce(&mut ConfigOptions) -> Result<(), UserError>,
+    ) -> Result<(), UserError> {
         let state = self.context.state_ref();
         let mut state = state.write();
-        config::set(state.config_mut().options_mut(), key, value)
+        change(state.config_mut().options_mut())
     }
 
     /// What a failure means to the person who asked, with the nearest of the names that this session knows.

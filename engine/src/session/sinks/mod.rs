@@ -11,7 +11,6 @@ mod target;
 
 use std::sync::Arc;
 
-use datafusion::datasource::file_format::file_type_to_format;
 use datafusion::datasource::listing::ListingTable;
 use datafusion::datasource::sink::DataSinkExec;
 use datafusion::datasource::source_as_provider;
@@ -41,10 +40,7 @@ pub(super) fn prepare(logical: LogicalPlan, state: &SessionState, stores: &Store
     stores
         .open(state.runtime_env(), location.url.get_url(), for_store.into_iter().collect())
         .map_err(external)?;
-    // Formats refuse options that they do not know only when they are made; make one now, before anything runs.
-    let copy = CopyTo { options, ..copy };
-    file_type_to_format(&copy.file_type)?;
-    Ok(LogicalPlan::Copy(copy))
+    Ok(LogicalPlan::Copy(CopyTo { options, ..copy }))
 }
 
 /// Puts the file writing at the root of `plan` behind a staging folder, when its target is local.

@@ -15,8 +15,8 @@ use datafusion::logical_expr::CreateExternalTable;
 use firesteel_base::UserError;
 
 use super::check::Checked;
-use super::kind::{FileKind, Suffix};
-use super::location::Location;
+use super::kind::FileKind;
+use super::location::{Found, Location};
 use crate::session::statements::external;
 use crate::session::stores::{AWS, StoreOptions, Stores};
 
@@ -49,27 +49,12 @@ impl FileTables {
 
     async fn files(&self, state: &SessionState, cmd: &CreateExternalTable) -> Result<Files> {
         let kind = FileKind::of_type(&cmd.file_type).map_err(external)?;
+        one_store(&cmd.locations)?;
         let (for_store, mut options): (HashMap<_, _>, HashMap<_, _>) =
             cmd.options.clone().into_iter().partition(|(key, _)| key.starts_with(AWS));
-        let for_store: StoreOptions = for_store.into_iter().collect();
-        let declared = !cmd.schema.fields().is_empty();
-        let compression = options.get(COMPRESSION).map(|name| compression_name(name));
-        let mut found = Vec::new();
-        for text in &cmd.locations {
-            let location = Location::parse(text).map_err(external)?;
-            self.stores
-                .open(state.runtime_env(), location.url.get_url(), for_store.clone())
-                .map_err(external)?;
-            if declared && location.is_new_folder() {
-                continue;
-            }
-            let files = location.find(state, kind, compression.as_deref()).await.map_err(external)?;
-            found.push((location, files));
-        }
-        one_store(&cmd.locations)?;
-        if compression.is_none()
-            && let Some(name) =
-                common_compression(found.iter().filter_map(|(_, files)| files.suffix.as_ref()))
+        let parts = self.find(state, cmd, kind, for_store.into_iter().collect()).await?;
+        if !options.contains_key(COMPRESSION)
+            && let Some(name) = compression_of(&parts)
         {
             options.insert(COMPRESSION.to_owned(), name.to_owned());
         }
@@ -77,31 +62,55 @@ impl FileTables {
             .get_file_format_factory(kind.name())
             .ok_or_else(|| internal_datafusion_err!("no format {}", kind.name()))?
             .create(state, &options)?;
-        let mut columns = None;
-        for (location, files) in &found {
-            let store = location.store(state).map_err(external)?;
-            let checked = Checked { location, kind, format: &format, store: &store, state };
-            let here = checked.columns(&files.files, declared).await.map_err(external)?;
-            merge(&mut columns, here, location).map_err(external)?;
+        let declared = !cmd.schema.fields().is_empty();
+        let (mut columns, mut urls) = (None, Vec::new());
+        for (location, found) in parts {
+            let url = match found {
+                Some(found) => {
+                    let store = location.store(state).map_err(external)?;
+                    let checked =
+                        Checked { location: &location, kind, format: &format, store: &store, state };
+                    let here = checked.columns(&found.files, declared).await.map_err(external)?;
+                    merge(&mut columns, here, &location).map_err(external)?;
+                    found.url
+                }
+                None => new_folder(&location, format.as_ref())?,
+            };
+            urls.push(url.with_table_ref(cmd.name.clone()));
         }
-        let urls: Vec<_> = match found.is_empty() {
-            true => cmd
-                .locations
-                .iter()
-                .map(|text| new_folder(text))
-                .collect::<Result<_, _>>()
-                .map_err(external)?,
-            false => found.into_iter().map(|(_, files)| files.url).collect(),
-        };
-        let urls =
-            urls.into_iter().map(|url: ListingTableUrl| url.with_table_ref(cmd.name.clone())).collect();
         Ok(Files { urls, format, columns })
+    }
+
+    /// What is found at each location; nothing at those that are folders to be.
+    async fn find(
+        &self,
+        state: &SessionState,
+        cmd: &CreateExternalTable,
+        kind: FileKind,
+        for_store: StoreOptions,
+    ) -> Result<Vec<(Location, Option<Found>)>> {
+        let compression = cmd.options.get(COMPRESSION).map(|name| compression_name(name));
+        let declared = !cmd.schema.fields().is_empty();
+        let mut parts = Vec::new();
+        for text in &cmd.locations {
+            let location = Location::parse(text).map_err(external)?;
+            let url = location.url.get_url();
+            self.stores.open(state.runtime_env(), url, for_store.clone()).map_err(external)?;
+            let found = if declared && location.is_new_folder() {
+                None
+            } else {
+                Some(location.find(state, kind, compression.as_deref()).await.map_err(external)?)
+            };
+            parts.push((location, found));
+        }
+        Ok(parts)
     }
 }
 
-/// A new table's folder. It does not exist yet, perhaps; the trailing slash says what it will be.
-fn new_folder(text: &str) -> Result<ListingTableUrl, UserError> {
-    Location::parse(&format!("{}/", text.trim_end_matches('/'))).map(|location| location.url)
+/// A new table's folder. It does not exist yet, perhaps: the trailing slash says what it will be.
+fn new_folder(location: &Location, format: &dyn FileFormat) -> Result<ListingTableUrl> {
+    let folder = Location::parse(&format!("{}/", location.text.trim_end_matches('/'))).map_err(external)?;
+    folder.url.with_glob(&format!("*.{}", format.get_ext().trim_start_matches('.')))
 }
 
 fn one_store(locations: &[String]) -> Result<()> {
@@ -127,7 +136,9 @@ fn compression_name(option: &str) -> String {
     }
 }
 
-fn common_compression<'a>(suffixes: impl Iterator<Item = &'a Suffix>) -> Option<&'static str> {
+/// The compression that the files' names tell.
+fn compression_of(parts: &[(Location, Option<Found>)]) -> Option<&'static str> {
+    let suffixes = parts.iter().filter_map(|(_, found)| found.as_ref()?.suffix.as_ref());
     suffixes.map(|suffix| suffix.compression).next().flatten()
 }
 
