@@ -1,0 +1,175 @@
+//! DataFusion's memory pool over an executor's one budget.
+//!
+//! Every reservation of every attempt on an executor draws on the same [`MemoryBudget`] as shuffle blocks do. Consumers
+//! that can spill are held to equal shares of what the others leave, so that each is told to spill before one starves
+//! the rest; consumers that cannot spill may take what is free.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use datafusion::common::resources_datafusion_err;
+use datafusion::error::Result;
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryLimit, MemoryPool, MemoryReservation};
+use firesteel_base::{ByteSize, Grant, MemoryBudget};
+use parking_lot::Mutex;
+
+/// One executor's operators drawing on its budget.
+#[derive(Debug)]
+pub struct GrantPool {
+    budget: MemoryBudget,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    spillers: usize,
+    spillable: u64,
+    grants: BTreeMap<String, Grant>,
+}
+
+impl GrantPool {
+    /// A pool that draws on `budget`.
+    #[must_use]
+    pub fn new(budget: MemoryBudget) -> Self {
+        Self { budget, state: Mutex::default() }
+    }
+
+    /// The most bytes that one spillable consumer may hold now.
+    fn spiller_share(&self, state: &State) -> u64 {
+        let held_by_others = self.budget.used().saturating_sub(state.spillable);
+        let left = self.budget.limit().saturating_sub(held_by_others);
+        left / state.spillers.max(1) as u64
+    }
+}
+
+impl State {
+    fn grant<'a>(&'a mut self, budget: &MemoryBudget, holder: &str) -> &'a mut Grant {
+        if !self.grants.contains_key(holder) {
+            self.grants.insert(holder.to_owned(), budget.open(holder));
+        }
+        self.grants.get_mut(holder).expect("the grant was just opened")
+    }
+}
+
+/// A consumer's name without its partition, so that holders are few and readable.
+fn holder(consumer: &MemoryConsumer) -> &str {
+    consumer.name().split(['[', '#']).next().unwrap_or("operator").trim_end()
+}
+
+impl MemoryPool for GrantPool {
+    fn name(&self) -> &str {
+        "grants"
+    }
+
+    fn register(&self, consumer: &MemoryConsumer) {
+        if consumer.can_spill() {
+            self.state.lock().spillers += 1;
+        }
+    }
+
+    fn unregister(&self, consumer: &MemoryConsumer) {
+        if consumer.can_spill() {
+            self.state.lock().spillers -= 1;
+        }
+    }
+
+    fn grow(&self, reservation: &MemoryReservation, additional: usize) {
+        let mut state = self.state.lock();
+        let consumer = reservation.consumer();
+        state.grant(&self.budget, holder(consumer)).grow_unchecked(additional as u64);
+        if consumer.can_spill() {
+            state.spillable += additional as u64;
+        }
+    }
+
+    fn shrink(&self, reservation: &MemoryReservation, shrink: usize) {
+        let mut state = self.state.lock();
+        let consumer = reservation.consumer();
+        state.grant(&self.budget, holder(consumer)).shrink(shrink as u64);
+        if consumer.can_spill() {
+            state.spillable -= shrink as u64;
+        }
+    }
+
+    fn try_grow(&self, reservation: &MemoryReservation, additional: usize) -> Result<()> {
+        let mut state = self.state.lock();
+        let consumer = reservation.consumer();
+        let additional = additional as u64;
+        if consumer.can_spill() {
+            let share = self.spiller_share(&state);
+            let wanted = reservation.size() as u64 + additional;
+            if wanted > share {
+                return Err(resources_datafusion_err!(
+                    "{} asked for {} of memory in all, but its share of the executor's {} is {}",
+                    holder(consumer),
+                    ByteSize(wanted),
+                    ByteSize(self.budget.limit()),
+                    ByteSize(share)
+                ));
+            }
+        }
+        state
+            .grant(&self.budget, holder(consumer))
+            .try_grow(additional)
+            .map_err(|refusal| resources_datafusion_err!("{refusal}"))?;
+        if consumer.can_spill() {
+            state.spillable += additional;
+        }
+        Ok(())
+    }
+
+    fn reserved(&self) -> usize {
+        let state = self.state.lock();
+        usize::try_from(state.grants.values().map(Grant::bytes).sum::<u64>()).unwrap_or(usize::MAX)
+    }
+
+    fn memory_limit(&self) -> MemoryLimit {
+        MemoryLimit::Finite(usize::try_from(self.budget.limit()).unwrap_or(usize::MAX))
+    }
+}
+
+impl fmt::Display for GrantPool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "grants of {}", ByteSize(self.budget.limit()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    fn pool(bytes: u64) -> (MemoryBudget, Arc<dyn MemoryPool>) {
+        let budget = MemoryBudget::new(ByteSize(bytes));
+        (budget.clone(), Arc::new(GrantPool::new(budget)))
+    }
+
+    #[test]
+    fn spillers_share_what_the_others_leave() {
+        let (budget, pool) = pool(100);
+        let blocks = budget.grant("blocks", 20).unwrap();
+        let table = MemoryConsumer::new("HashJoinInput[0]").register(&pool);
+        table.try_grow(20).unwrap();
+        let sort = MemoryConsumer::new("Sort[0]").with_can_spill(true).register(&pool);
+        let group = MemoryConsumer::new("Group[0]").with_can_spill(true).register(&pool);
+        sort.try_grow(30).unwrap();
+        sort.try_grow(1).unwrap_err();
+        group.try_grow(30).unwrap();
+        drop(group);
+        sort.try_grow(30).unwrap();
+        assert_eq!(budget.used(), 100);
+        drop((blocks, table, sort));
+        assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn a_refusal_names_the_holders() {
+        let (_budget, pool) = pool(4 << 20);
+        let join = MemoryConsumer::new("HashJoinInput[0]").register(&pool);
+        join.try_grow(3 << 20).unwrap();
+        let other = MemoryConsumer::new("Window#7").register(&pool);
+        let fault = other.try_grow(2 << 20).unwrap_err().to_string();
+        assert!(fault.contains("HashJoinInput holds 3MiB"), "{fault}");
+    }
+}

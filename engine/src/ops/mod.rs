@@ -1,0 +1,63 @@
+//! Operators of our own: between stages, and between the cores of an executor.
+
+mod gate;
+mod gather;
+mod local_exchange;
+mod shuffle_read;
+mod subset;
+
+pub use gather::GatherExec;
+pub use local_exchange::{LocalExchange, LocalExchangeExec};
+pub use shuffle_read::{ReadKind, ShuffleReadExec};
+pub use subset::PartitionSubsetExec;
+
+/// Implements the parts of `ExecutionPlan` that are the same for an operator without expressions: `$children` maps
+/// new children to the same operator over them.
+macro_rules! plan_boilerplate {
+    ($name:ident, $children:expr) => {
+        fn name(&self) -> &'static str {
+            stringify!($name)
+        }
+
+        fn properties(&self) -> &std::sync::Arc<datafusion::physical_plan::PlanProperties> {
+            &self.properties
+        }
+
+        fn apply_expressions(
+            &self,
+            _f: &mut dyn FnMut(
+                &std::sync::Arc<dyn datafusion::physical_expr::PhysicalExpr>,
+            )
+                -> datafusion::error::Result<datafusion::common::tree_node::TreeNodeRecursion>,
+        ) -> datafusion::error::Result<datafusion::common::tree_node::TreeNodeRecursion> {
+            Ok(datafusion::common::tree_node::TreeNodeRecursion::Continue)
+        }
+
+        fn replace_children(
+            self: std::sync::Arc<Self>,
+            children: Vec<std::sync::Arc<dyn datafusion::physical_plan::ExecutionPlan>>,
+            _options: datafusion::physical_plan::ReplaceChildrenOptions,
+        ) -> datafusion::error::Result<std::sync::Arc<dyn datafusion::physical_plan::ExecutionPlan>> {
+            let rebuild: fn(
+                &Self,
+                Vec<std::sync::Arc<dyn datafusion::physical_plan::ExecutionPlan>>,
+            ) -> datafusion::error::Result<
+                std::sync::Arc<dyn datafusion::physical_plan::ExecutionPlan>,
+            > = $children;
+            rebuild(&self, children)
+        }
+
+        fn with_new_children(
+            self: std::sync::Arc<Self>,
+            children: Vec<std::sync::Arc<dyn datafusion::physical_plan::ExecutionPlan>>,
+        ) -> datafusion::error::Result<std::sync::Arc<dyn datafusion::physical_plan::ExecutionPlan>> {
+            self.replace_children(
+                children,
+                datafusion::physical_plan::ReplaceChildrenOptions::new(
+                    datafusion::physical_plan::ChildrenPropertiesMode::Recompute,
+                ),
+            )
+        }
+    };
+}
+pub(crate) use plan_boilerplate;

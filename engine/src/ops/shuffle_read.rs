@@ -1,0 +1,180 @@
+//! Reading what another stage wrote.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::error::{DataFusionError, Result};
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_expr::{EquivalenceProperties, LexOrdering};
+use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
+use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties};
+use firesteel_base::StageId;
+use firesteel_shuffle::{BlockKey, Holder, MapOutput};
+use futures::{StreamExt, TryStreamExt};
+
+use super::plan_boilerplate;
+use crate::run::ShuffleInputs;
+
+/// Blocks that one lane fetches at the same time. More hide latency; each holds a connection and a frame.
+const FETCHES_MAX: usize = 4;
+
+/// Which blocks one partition of a [`ShuffleReadExec`] reads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ReadKind {
+    /// Partition `i` of the exchange, from every lane that wrote.
+    Partition,
+    /// Everything: the exchange has one partition, and so has the read.
+    All,
+    /// What the producer's `i`-th lane wrote, in its order.
+    Lane,
+}
+
+/// A leaf: the rows that another stage wrote, divided by that stage's output.
+#[derive(Debug)]
+pub struct ShuffleReadExec {
+    stage: StageId,
+    kind: ReadKind,
+    properties: Arc<PlanProperties>,
+    metrics: ExecutionPlanMetricsSet,
+}
+
+impl ShuffleReadExec {
+    /// Reads `stage`, whose rows have `schema` and arrive divided as `partitioning`, each partition ordered as
+    /// `ordering` says.
+    #[must_use]
+    pub fn new(
+        stage: StageId,
+        kind: ReadKind,
+        schema: SchemaRef,
+        partitioning: Partitioning,
+        ordering: Option<LexOrdering>,
+    ) -> Self {
+        let mut equivalences = EquivalenceProperties::new(schema);
+        if let Some(ordering) = ordering {
+            equivalences.add_ordering(ordering);
+        }
+        let properties =
+            PlanProperties::new(equivalences, partitioning, EmissionType::Incremental, Boundedness::Bounded);
+        Self { stage, kind, properties: Arc::new(properties), metrics: ExecutionPlanMetricsSet::new() }
+    }
+
+    /// The stage it reads.
+    #[must_use]
+    pub fn stage(&self) -> StageId {
+        self.stage
+    }
+
+    /// Which blocks a partition reads.
+    #[must_use]
+    pub fn kind(&self) -> &ReadKind {
+        &self.kind
+    }
+
+    /// The non-empty blocks of `partition`, with their sizes.
+    fn blocks(&self, outputs: &[MapOutput], partition: usize) -> Result<Vec<(Holder, BlockKey, u64)>> {
+        let mut blocks = Vec::new();
+        let mut lanes_before = 0;
+        for output in outputs {
+            for (lane, written) in output.lanes.iter().enumerate() {
+                let block = match self.kind {
+                    ReadKind::Partition => partition,
+                    ReadKind::All => 0,
+                    ReadKind::Lane if lanes_before + lane == partition => 0,
+                    ReadKind::Lane => continue,
+                };
+                let stat = written.partitions.get(block).ok_or_else(|| {
+                    DataFusionError::Internal(format!("{} has no partition {block}", output.producer))
+                })?;
+                if stat.rows > 0 {
+                    let number = |n: usize| u32::try_from(n).expect("lanes and partitions fit in 32 bits");
+                    let key =
+                        BlockKey { producer: output.producer, lane: number(lane), partition: number(block) };
+                    blocks.push((output.holder.clone(), key, stat.bytes));
+                }
+            }
+            lanes_before += output.lanes.len();
+        }
+        Ok(blocks)
+    }
+}
+
+impl DisplayAs for ShuffleReadExec {
+    fn fmt_as(&self, _t: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let partitions = self.properties.output_partitioning().partition_count();
+        let what = match self.kind {
+            ReadKind::Partition => "partition",
+            ReadKind::All => "all",
+            ReadKind::Lane => "lane",
+        };
+        write!(f, "ShuffleReadExec: stage={}, partitions={partitions}, by={what}", self.stage)
+    }
+}
+
+impl ExecutionPlan for ShuffleReadExec {
+    plan_boilerplate!(ShuffleReadExec, |read, _children| Ok(Arc::new(Self {
+        stage: read.stage,
+        kind: read.kind.clone(),
+        properties: Arc::clone(&read.properties),
+        metrics: ExecutionPlanMetricsSet::new(),
+    })));
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        Vec::new()
+    }
+
+    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        let inputs = context
+            .session_config()
+            .get_extension::<ShuffleInputs>()
+            .ok_or_else(|| DataFusionError::Internal("a stage's input was read outside a task".to_owned()))?;
+        let outputs = inputs.by_stage.get(&self.stage).ok_or_else(|| {
+            DataFusionError::Internal(format!(
+                "the task was not told where the output of {} lies",
+                self.stage
+            ))
+        })?;
+        let blocks = self.blocks(outputs, partition)?;
+        let asked: u64 = blocks.iter().map(|(_, _, bytes)| bytes).sum();
+        inputs.bytes_fetched.fetch_add(asked, Ordering::Relaxed);
+
+        let schema = self.schema();
+        let fetcher = Arc::clone(&inputs.fetcher);
+        let block_schema = Arc::clone(&schema);
+        let fetches = futures::stream::iter(blocks)
+            .map(move |(holder, key, _)| fetcher.fetch(holder, key, Arc::clone(&block_schema)));
+        let batches = match self.kind {
+            // The order of one lane's rows is kept: its only block is read from front to back.
+            ReadKind::Lane => fetches.flatten().left_stream(),
+            ReadKind::Partition | ReadKind::All => {
+                fetches.flatten_unordered(Some(FETCHES_MAX)).right_stream()
+            }
+        };
+        let metrics = BaselineMetrics::new(&self.metrics, partition);
+        let counted = batches
+            .map_err(|fault| DataFusionError::External(Box::new(fault)))
+            .inspect_ok(move |batch| metrics.record_output(batch.num_rows()));
+        Ok(Box::pin(RecordBatchStreamAdapter::new(schema, counted)))
+    }
+
+    fn metrics(&self) -> Option<MetricsSet> {
+        Some(self.metrics.clone_inner())
+    }
+}
+
+impl ShuffleReadExec {
+    /// How its rows are divided.
+    #[must_use]
+    pub fn partitioning(&self) -> &Partitioning {
+        self.properties.output_partitioning()
+    }
+
+    /// The order of each partition's rows.
+    #[must_use]
+    pub fn ordering(&self) -> Option<&LexOrdering> {
+        self.properties.output_ordering()
+    }
+}

@@ -1,0 +1,212 @@
+//! One attempt of a task.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use datafusion::execution::TaskContext;
+use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::prelude::SessionContext;
+use firesteel_base::{AttemptKey, Class, MemoryBudget, UserError};
+use firesteel_shuffle::LaneOutput;
+use firesteel_shuffle::fetch::Fetcher;
+use firesteel_shuffle::store::BlockStore;
+use futures::StreamExt;
+
+use super::write::Router;
+use super::{
+    LaneSpawner, Lanes, OperatorMetrics, ShuffleInputs, StageInput, StageMetrics, TaskError, TaskMetrics,
+};
+use crate::memory::GrantPool;
+use crate::session::stores;
+use crate::stage::{codec, narrow};
+use crate::{Output, Settings, Stage};
+
+/// What all attempts of an executor share.
+pub struct TaskEnv {
+    store: Arc<BlockStore>,
+    fetcher: Arc<Fetcher>,
+    runtime: Arc<RuntimeEnv>,
+}
+
+impl TaskEnv {
+    /// The environment of an executor whose operators draw on `budget` and spill into the `scratch` folders.
+    ///
+    /// # Errors
+    /// When the scratch folders cannot be used.
+    pub fn new(
+        store: Arc<BlockStore>,
+        fetcher: Arc<Fetcher>,
+        budget: MemoryBudget,
+        scratch: Vec<PathBuf>,
+    ) -> Result<Self, UserError> {
+        let disk = DiskManagerBuilder::default()
+            .with_mode(DiskManagerMode::Directories(scratch))
+            .with_max_temp_directory_size(u64::MAX);
+        let runtime = RuntimeEnvBuilder::new()
+            .with_memory_pool(Arc::new(GrantPool::new(budget)))
+            .with_disk_manager_builder(disk)
+            .build_arc()
+            .map_err(|fault| {
+                UserError::new("the scratch folders cannot be used").detail(fault.strip_backtrace())
+            })?;
+        Ok(Self { store, fetcher, runtime })
+    }
+
+    /// The store that attempts write to; the executor commits there.
+    #[must_use]
+    pub fn store(&self) -> &Arc<BlockStore> {
+        &self.store
+    }
+}
+
+impl fmt::Debug for TaskEnv {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TaskEnv")
+    }
+}
+
+/// Which task of which stage, and where its input lies.
+#[derive(Debug, Clone)]
+pub struct TaskSpec {
+    /// The attempt.
+    pub attempt: AttemptKey,
+    /// The first partition of the stage's plan that this task drives.
+    pub first_partition: usize,
+    /// How many partitions it drives, one a lane.
+    pub lanes: usize,
+    /// The outputs of the stages it reads.
+    pub inputs: Vec<StageInput>,
+}
+
+/// A stage as an executor has it.
+#[derive(Debug, Clone)]
+pub enum StageSource {
+    /// As it came over the wire; decoded afresh for each attempt, because a plan that has run holds state.
+    Encoded(Bytes),
+    /// By pointer, from a driver in this process. Good for one attempt.
+    Shared(Arc<Stage>),
+}
+
+/// An attempt that is ready to run.
+pub struct Task {
+    env: Arc<TaskEnv>,
+    spec: TaskSpec,
+    output: Output,
+    plan: Arc<dyn ExecutionPlan>,
+    context: Arc<TaskContext>,
+    inputs: Arc<ShuffleInputs>,
+    analyze: bool,
+    rows_out: AtomicU64,
+    bytes_out: AtomicU64,
+}
+
+/// Decodes and narrows the stage's plan for this task. Takes milliseconds for a large plan: call it on a core thread.
+///
+/// # Errors
+/// When the plan, its settings or the partitions asked for make no sense here.
+pub fn prepare(
+    env: &Arc<TaskEnv>,
+    source: &StageSource,
+    settings: &Settings,
+    spec: TaskSpec,
+    lanes: Arc<dyn LaneSpawner>,
+) -> Result<Arc<Task>, TaskError> {
+    let user = |error| TaskError::new(Class::User, error);
+    let inputs = Arc::new(ShuffleInputs::new(Arc::clone(&env.fetcher), spec.inputs.clone()));
+    let config = settings
+        .session_config()
+        .map_err(user)?
+        .with_extension(Arc::new(Lanes(lanes)))
+        .with_extension(Arc::clone(&inputs));
+    stores::register(&env.runtime, settings).map_err(user)?;
+    let session = SessionContext::new_with_config_rt(config, Arc::clone(&env.runtime));
+    let context = session.task_ctx();
+    let (plan, output) = match source {
+        StageSource::Encoded(bytes) => {
+            let stage = codec::decode_in(bytes, &context).map_err(user)?;
+            (stage.plan, stage.output)
+        }
+        StageSource::Shared(stage) => (Arc::clone(&stage.plan), stage.output.clone()),
+    };
+    let plan = narrow::narrow(plan, spec.first_partition, spec.lanes)?;
+    Ok(Arc::new(Task {
+        env: Arc::clone(env),
+        spec,
+        output,
+        plan,
+        context,
+        inputs,
+        analyze: settings.analyze(),
+        rows_out: AtomicU64::new(0),
+        bytes_out: AtomicU64::new(0),
+    }))
+}
+
+impl Task {
+    /// Runs one lane to its end and leaves its rows, not yet committed, in the block store.
+    ///
+    /// # Errors
+    /// When the plan fails, or its output finds no room.
+    pub async fn run_lane(&self, lane: usize) -> Result<LaneOutput, TaskError> {
+        let mut stream = self.plan.execute(lane, Arc::clone(&self.context))?;
+        let mut router = Router::new(&self.output, lane)?;
+        let count = |number: usize| u32::try_from(number).expect("lanes and partitions fit in 32 bits");
+        let mut writer = self.env.store.writer(
+            self.spec.attempt,
+            count(lane),
+            stream.schema(),
+            count(self.output.partitions()),
+        );
+        while let Some(batch) = stream.next().await {
+            let batch = batch?;
+            self.rows_out.fetch_add(batch.num_rows() as u64, Ordering::Relaxed);
+            router.write(batch, &mut writer)?;
+        }
+        let output = writer.finish().map_err(|fault| {
+            let class = fault.class();
+            TaskError::new(class, UserError::new(fault.to_string()))
+        })?;
+        let bytes = output.partitions.iter().map(|block| block.bytes).sum();
+        self.bytes_out.fetch_add(bytes, Ordering::Relaxed);
+        Ok(output)
+    }
+
+    /// What was measured so far.
+    #[must_use]
+    pub fn metrics(&self) -> TaskMetrics {
+        TaskMetrics {
+            rows_out: self.rows_out.load(Ordering::Relaxed),
+            bytes_out: self.bytes_out.load(Ordering::Relaxed),
+            bytes_fetched: self.inputs.bytes_fetched.load(Ordering::Relaxed),
+            spilled_bytes: spilled_bytes(&self.plan),
+            operators: self.analyze.then(|| self.operators()),
+        }
+    }
+
+    fn operators(&self) -> StageMetrics {
+        let attempt = &self.spec.attempt;
+        StageMetrics {
+            stage: attempt.stage().0,
+            task: attempt.task.task,
+            rows_out: self.rows_out.load(Ordering::Relaxed),
+            bytes_out: self.bytes_out.load(Ordering::Relaxed),
+            operators: OperatorMetrics::of_plan(&self.plan),
+        }
+    }
+}
+
+impl fmt::Debug for Task {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Task({})", self.spec.attempt)
+    }
+}
+
+fn spilled_bytes(plan: &Arc<dyn ExecutionPlan>) -> u64 {
+    let own = plan.metrics().and_then(|metrics| metrics.spilled_bytes()).unwrap_or(0) as u64;
+    own + plan.children().into_iter().map(spilled_bytes).sum::<u64>()
+}

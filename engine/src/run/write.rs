@@ -1,0 +1,82 @@
+//! Routing a lane's rows to the partitions of its stage's output.
+
+use std::sync::Arc;
+
+use datafusion::arrow::array::ArrayRef;
+use datafusion::arrow::record_batch::RecordBatch;
+use datafusion::common::hash_utils::create_hashes;
+use datafusion::error::{DataFusionError, Result};
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_plan::metrics::Time;
+use datafusion::physical_plan::repartition::{BatchPartitioner, REPARTITION_RANDOM_STATE};
+use firesteel_shuffle::partition::hash_assignment;
+use firesteel_shuffle::{Assignment, LaneWriter};
+
+use crate::Output;
+
+/// Decides for each row of a lane which partition it goes to.
+pub(super) enum Router {
+    One,
+    Hash { exprs: Vec<Arc<dyn PhysicalExpr>>, partitions: u32, hashes: Vec<u64>, rows: Vec<u32> },
+    RoundRobin { partitions: u32, next: u32 },
+    Range(Box<BatchPartitioner>),
+}
+
+impl Router {
+    /// The router for `output`; `lane` is where round-robin starts, so that lanes do not all fill the same partition.
+    pub(super) fn new(output: &Output, lane: usize) -> Result<Self> {
+        let count = |partitions: usize| {
+            u32::try_from(partitions).map_err(|_| DataFusionError::Plan("too many partitions".to_owned()))
+        };
+        Ok(match output {
+            Output::Single | Output::Broadcast | Output::Merge { .. } | Output::Result => Self::One,
+            Output::Hash { exprs, partitions } => Self::Hash {
+                exprs: exprs.clone(),
+                partitions: count(*partitions)?,
+                hashes: Vec::new(),
+                rows: Vec::new(),
+            },
+            Output::RoundRobin { partitions } => {
+                let partitions = count(*partitions)?;
+                Self::RoundRobin { partitions, next: count(lane)? % partitions.max(1) }
+            }
+            Output::Range(partitioning) => {
+                let partitioner =
+                    BatchPartitioner::try_new(partitioning.clone(), Time::new(), lane, lane + 1)?;
+                Self::Range(Box::new(partitioner))
+            }
+        })
+    }
+
+    /// Writes the rows of `batch`.
+    pub(super) fn write(&mut self, batch: RecordBatch, writer: &mut LaneWriter) -> Result<()> {
+        let external = |fault| DataFusionError::External(Box::new(fault));
+        match self {
+            Self::One => writer.write(&batch, &Assignment::Single).map_err(external),
+            Self::RoundRobin { partitions, next } => {
+                writer.write(&batch, &Assignment::Whole(*next)).map_err(external)?;
+                *next = (*next + 1) % *partitions;
+                Ok(())
+            }
+            Self::Hash { exprs, partitions, hashes, rows } => {
+                hash_rows(exprs, &batch, hashes)?;
+                hash_assignment(hashes, *partitions, rows);
+                writer.write(&batch, &Assignment::Rows(rows)).map_err(external)
+            }
+            Self::Range(partitioner) => partitioner.partition(batch, |partition, part| {
+                let partition = u32::try_from(partition).expect("partition counts fit in 32 bits");
+                writer.write(&part, &Assignment::Whole(partition)).map_err(external)
+            }),
+        }
+    }
+}
+
+/// Hashes each row's key. The seed is fixed, so that both sides of a join agree across processes.
+fn hash_rows(exprs: &[Arc<dyn PhysicalExpr>], batch: &RecordBatch, hashes: &mut Vec<u64>) -> Result<()> {
+    let keys: Vec<ArrayRef> =
+        exprs.iter().map(|expr| expr.evaluate(batch)?.into_array(batch.num_rows())).collect::<Result<_>>()?;
+    hashes.clear();
+    hashes.resize(batch.num_rows(), 0);
+    create_hashes(&keys, REPARTITION_RANDOM_STATE.random_state(), hashes)?;
+    Ok(())
+}

@@ -1,0 +1,62 @@
+//! The session settings that travel with a stage's plan.
+
+use std::collections::BTreeMap;
+
+use datafusion::config::ConfigOptions;
+use datafusion::prelude::SessionConfig;
+use firesteel_base::UserError;
+
+/// DataFusion settings by key, those that differ from the defaults: what an attempt needs to run a plan the way the
+/// session that planned it meant.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Settings(pub BTreeMap<String, String>);
+
+/// Keys that are this project's own, not DataFusion's.
+const OWN_PREFIX: &str = "firesteel.";
+const ANALYZE: &str = "firesteel.analyze";
+
+impl Settings {
+    /// These settings, with attempts asked to report their operators' metrics.
+    #[must_use]
+    pub fn with_analyze(mut self) -> Self {
+        self.0.insert(ANALYZE.to_owned(), "true".to_owned());
+        self
+    }
+
+    /// Whether attempts report their operators' metrics.
+    #[must_use]
+    pub fn analyze(&self) -> bool {
+        self.0.get(ANALYZE).is_some_and(|value| value == "true")
+    }
+
+    /// The settings of `options` that differ from the defaults.
+    #[must_use]
+    pub fn differing_from_defaults(options: &ConfigOptions) -> Self {
+        let defaults: BTreeMap<_, _> =
+            ConfigOptions::new().entries().into_iter().map(|entry| (entry.key, entry.value)).collect();
+        let differing = options.entries().into_iter().filter_map(|entry| {
+            let same = defaults.get(&entry.key) == Some(&entry.value);
+            (!same).then_some((entry.key, entry.value?))
+        });
+        Self(differing.collect())
+    }
+
+    /// A session configuration with these settings, and with what an executor must have besides.
+    ///
+    /// # Errors
+    /// When a key or value is unknown to this release.
+    pub fn session_config(&self) -> Result<SessionConfig, UserError> {
+        let mut options = ConfigOptions::new();
+        for (key, value) in self.0.iter().filter(|(key, _)| !key.starts_with(OWN_PREFIX)) {
+            options.set(key, value).map_err(|fault| {
+                UserError::new(format!("the setting {key} = {value} is not known here"))
+                    .detail(fault.strip_backtrace())
+                    .hint("is every process of the cluster of the same release?")
+            })?;
+        }
+        // Partitions of one scan must read their own files only: with a shared queue, a task that runs one
+        // partition would read the whole table.
+        options.execution.enable_file_stream_work_stealing = false;
+        Ok(SessionConfig::from(options))
+    }
+}

@@ -1,0 +1,166 @@
+//! The stage cut: where rows must cross executors, the plan is cut into a stage that writes and a stage that reads.
+
+mod joins;
+
+use std::sync::Arc;
+
+use datafusion::common::internal_err;
+use datafusion::error::Result;
+use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
+use datafusion::physical_plan::limit::{GlobalLimitExec, LocalLimitExec};
+use datafusion::physical_plan::recursive_query::RecursiveQueryExec;
+use datafusion::physical_plan::repartition::RepartitionExec;
+use datafusion::physical_plan::sorts::sort::SortExec;
+use datafusion::physical_plan::sorts::sort_preserving_merge::SortPreservingMergeExec;
+use datafusion::physical_plan::statistics::{StatisticsArgs, StatisticsContext};
+use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties, Partitioning};
+use firesteel_base::StageId;
+
+pub use joins::MakeJoinsDistributable;
+
+use super::narrow::replace_children;
+use crate::ops::{ReadKind, ShuffleReadExec};
+use crate::{Output, Place, Stage, StageGraph};
+
+/// Cuts `plan` into stages.
+///
+/// # Errors
+/// When an operator does not accept its new inputs.
+pub fn cut(plan: Arc<dyn ExecutionPlan>) -> Result<StageGraph> {
+    let mut cutter = Cutter::default();
+    let plan = cutter.cut(plan)?;
+    cutter.end_stage(plan, Output::Result);
+    let stages = cutter.stages.into_iter().map(Arc::new).collect();
+    Ok(StageGraph { stages, place: Place::Cluster })
+}
+
+#[derive(Default)]
+struct Cutter {
+    stages: Vec<Stage>,
+}
+
+impl Cutter {
+    /// `plan` with every exchange in it replaced by a read of the stage that ends there.
+    fn cut(&mut self, plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+        if plan.is::<RecursiveQueryExec>() {
+            // Its rounds run within one task; DataFusion's own exchanges serve inside.
+            return Ok(plan);
+        }
+        let children = plan.children().into_iter().map(|child| self.cut(Arc::clone(child)));
+        let plan = replace_children(Arc::clone(&plan), children.collect::<Result<Vec<_>>>()?)?;
+        if let Some(repartition) = plan.downcast_ref::<RepartitionExec>() {
+            return self.repartition(repartition);
+        }
+        if let Some(coalesce) = plan.downcast_ref::<CoalescePartitionsExec>() {
+            return self.gather(&plan, coalesce.input());
+        }
+        if let Some(merge) = plan.downcast_ref::<SortPreservingMergeExec>() {
+            return self.merge(&plan, merge.input());
+        }
+        Ok(plan)
+    }
+
+    fn repartition(&mut self, repartition: &RepartitionExec) -> Result<Arc<dyn ExecutionPlan>> {
+        let partitioning = repartition.partitioning().clone();
+        let output = match &partitioning {
+            Partitioning::Hash(exprs, partitions) => {
+                Output::Hash { exprs: exprs.clone(), partitions: *partitions }
+            }
+            Partitioning::RoundRobinBatch(partitions) => Output::RoundRobin { partitions: *partitions },
+            Partitioning::Range(_) => Output::Range(partitioning.clone()),
+            Partitioning::UnknownPartitioning(_) => {
+                return internal_err!("a repartition says not how it divides its rows");
+            }
+        };
+        let schema = repartition.schema();
+        let stage = self.end_stage(Arc::clone(repartition.input()), output);
+        let read = ShuffleReadExec::new(stage, ReadKind::Partition, schema, partitioning, None);
+        let read: Arc<dyn ExecutionPlan> = Arc::new(read);
+        match repartition.input().output_ordering() {
+            // Rows of several lanes arrive mixed: what relied on their order gets it back by sorting.
+            Some(ordering) if repartition.preserve_order() => {
+                Ok(Arc::new(SortExec::new(ordering.clone(), read).with_preserve_partitioning(true)))
+            }
+            _ => Ok(read),
+        }
+    }
+
+    fn gather(
+        &mut self,
+        plan: &Arc<dyn ExecutionPlan>,
+        input: &Arc<dyn ExecutionPlan>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        if input.output_partitioning().partition_count() == 1 {
+            return Ok(Arc::clone(plan));
+        }
+        let producer: Arc<dyn ExecutionPlan> = match plan.fetch() {
+            Some(rows) => Arc::new(LocalLimitExec::new(Arc::clone(input), rows)),
+            None => Arc::clone(input),
+        };
+        let schema = producer.schema();
+        let stage = self.end_stage(producer, Output::Single);
+        let single = Partitioning::UnknownPartitioning(1);
+        let read: Arc<dyn ExecutionPlan> =
+            Arc::new(ShuffleReadExec::new(stage, ReadKind::All, schema, single, None));
+        Ok(match plan.fetch() {
+            Some(rows) => Arc::new(GlobalLimitExec::new(read, 0, Some(rows))),
+            None => read,
+        })
+    }
+
+    fn merge(
+        &mut self,
+        plan: &Arc<dyn ExecutionPlan>,
+        input: &Arc<dyn ExecutionPlan>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let lanes = input.output_partitioning().partition_count();
+        let Some(ordering) = input.output_ordering().cloned().filter(|_| lanes > 1) else {
+            return Ok(Arc::clone(plan));
+        };
+        let schema = input.schema();
+        let stage = self.end_stage(Arc::clone(input), Output::Merge { ordering: ordering.clone() });
+        let lanes = Partitioning::UnknownPartitioning(lanes);
+        let read = ShuffleReadExec::new(stage, ReadKind::Lane, schema, lanes, Some(ordering));
+        replace_children(Arc::clone(plan), vec![Arc::new(read)])
+    }
+
+    /// Ends a stage with `plan` as its root; its number.
+    fn end_stage(&mut self, plan: Arc<dyn ExecutionPlan>, output: Output) -> StageId {
+        let id = StageId(u32::try_from(self.stages.len()).expect("a plan has fewer than 2^32 exchanges"));
+        let partitions = plan.output_partitioning().partition_count();
+        let mut inputs = Vec::new();
+        collect_inputs(&plan, &mut inputs);
+        inputs.sort_unstable();
+        inputs.dedup();
+        if partitions > 1 {
+            self.mark_broadcasts(&plan);
+        }
+        let estimated_bytes = estimated_bytes(&plan);
+        self.stages.push(Stage { id, plan, partitions, output, inputs, estimated_bytes, encoded: None });
+        id
+    }
+
+    /// What is gathered into a stage of several tasks is read by each of them.
+    fn mark_broadcasts(&mut self, plan: &Arc<dyn ExecutionPlan>) {
+        if let Some(read) = plan.downcast_ref::<ShuffleReadExec>()
+            && *read.kind() == ReadKind::All
+        {
+            self.stages[read.stage().0 as usize].output = Output::Broadcast;
+        }
+        plan.children().into_iter().for_each(|child| self.mark_broadcasts(child));
+    }
+}
+
+fn collect_inputs(plan: &Arc<dyn ExecutionPlan>, inputs: &mut Vec<StageId>) {
+    if let Some(read) = plan.downcast_ref::<ShuffleReadExec>() {
+        inputs.push(read.stage());
+    }
+    plan.children().into_iter().for_each(|child| collect_inputs(child, inputs));
+}
+
+/// Bytes that `plan` is expected to produce, 0 when unknown.
+pub(super) fn estimated_bytes(plan: &Arc<dyn ExecutionPlan>) -> u64 {
+    let statistics = StatisticsContext::new().compute(plan.as_ref(), &StatisticsArgs::new()).ok();
+    let bytes = statistics.and_then(|statistics| statistics.total_byte_size.get_value().copied());
+    bytes.map_or(0, |bytes| bytes as u64)
+}

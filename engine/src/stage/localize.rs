@@ -1,0 +1,76 @@
+//! The plan of a job that one executor runs alone: one stage, in which rows change core without being encoded.
+
+use std::sync::Arc;
+
+use datafusion::error::Result;
+use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
+use datafusion::physical_plan::limit::GlobalLimitExec;
+use datafusion::physical_plan::recursive_query::RecursiveQueryExec;
+use datafusion::physical_plan::repartition::RepartitionExec;
+use datafusion::physical_plan::sorts::sort_preserving_merge::SortPreservingMergeExec;
+use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
+use firesteel_base::StageId;
+
+use super::cut::estimated_bytes;
+use super::narrow::replace_children;
+use crate::ops::{LocalExchange, LocalExchangeExec};
+use crate::{Output, Place, Stage, StageGraph};
+
+/// The graph of one stage that computes `plan`, with each exchange between partitions driven by the cores.
+///
+/// # Errors
+/// When an operator does not accept its new inputs.
+pub fn localize(plan: Arc<dyn ExecutionPlan>) -> Result<StageGraph> {
+    let plan = rewrite(plan)?;
+    let stage = Stage {
+        id: StageId(0),
+        partitions: plan.output_partitioning().partition_count(),
+        estimated_bytes: estimated_bytes(&plan),
+        output: Output::Result,
+        inputs: Vec::new(),
+        encoded: None,
+        plan,
+    };
+    Ok(StageGraph { stages: vec![Arc::new(stage)], place: Place::Cluster })
+}
+
+fn rewrite(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+    if plan.is::<RecursiveQueryExec>() {
+        // Its inner plan is reset and run again for each round; DataFusion's own exchanges know how.
+        return Ok(plan);
+    }
+    let children = plan.children().into_iter().map(|child| rewrite(Arc::clone(child)));
+    let plan = replace_children(Arc::clone(&plan), children.collect::<Result<Vec<_>>>()?)?;
+    if let Some(repartition) = plan.downcast_ref::<RepartitionExec>() {
+        if repartition.preserve_order() {
+            return Ok(plan);
+        }
+        let how = LocalExchange::Partition(repartition.partitioning().clone());
+        return Ok(exchange(repartition.input(), how));
+    }
+    if let Some(coalesce) = plan.downcast_ref::<CoalescePartitionsExec>() {
+        if partitions(coalesce.input()) <= 1 {
+            return Ok(plan);
+        }
+        let gathered = exchange(coalesce.input(), LocalExchange::Gather);
+        return Ok(match plan.fetch() {
+            Some(rows) => Arc::new(GlobalLimitExec::new(gathered, 0, Some(rows))),
+            None => gathered,
+        });
+    }
+    if let Some(merge) = plan.downcast_ref::<SortPreservingMergeExec>()
+        && partitions(merge.input()) > 1
+    {
+        let driven = exchange(merge.input(), LocalExchange::Pass);
+        return replace_children(Arc::clone(&plan), vec![driven]);
+    }
+    Ok(plan)
+}
+
+fn partitions(plan: &Arc<dyn ExecutionPlan>) -> usize {
+    plan.output_partitioning().partition_count()
+}
+
+fn exchange(input: &Arc<dyn ExecutionPlan>, how: LocalExchange) -> Arc<dyn ExecutionPlan> {
+    Arc::new(LocalExchangeExec::new(Arc::clone(input), how))
+}

@@ -1,0 +1,49 @@
+//! Stages: the graph, the cut that makes it, narrowing to a task's partitions, and the codec.
+
+pub mod codec;
+pub mod cut;
+pub mod graph;
+pub mod localize;
+pub mod narrow;
+
+use std::sync::Arc;
+
+use datafusion::error::Result;
+use datafusion::execution::TaskContext;
+use datafusion::physical_plan::ExecutionPlan;
+
+use crate::{ClusterShape, Place, StageGraph};
+
+/// The stages that run `plan` on a cluster of that shape. A plan that cannot travel runs in the driver.
+///
+/// # Errors
+/// When an operator does not accept its new inputs.
+pub fn plan_stages(
+    plan: Arc<dyn ExecutionPlan>,
+    shape: &ClusterShape,
+    context: &TaskContext,
+) -> Result<StageGraph> {
+    if shape.local {
+        return localize::localize(plan);
+    }
+    let mut graph = cut::cut(Arc::clone(&plan))?;
+    match encode_all(&mut graph, context) {
+        Ok(()) => Ok(graph),
+        Err(fault) => {
+            let mut graph = localize::localize(plan)?;
+            graph.place = Place::Driver(fault.strip_backtrace());
+            Ok(graph)
+        }
+    }
+}
+
+fn encode_all(graph: &mut StageGraph, context: &TaskContext) -> Result<()> {
+    for stage in &mut graph.stages {
+        let encoded = codec::encode(stage)?;
+        if cfg!(debug_assertions) {
+            codec::check_round_trip(stage, &encoded, context)?;
+        }
+        Arc::make_mut(stage).encoded = Some(encoded);
+    }
+    Ok(())
+}
