@@ -86,7 +86,9 @@ impl JobMachine {
     fn demand_of(&self, index: usize) -> Demand {
         let stage = &self.stages[index];
         let tasks = match stage.state {
-            StageState::Running => u32::try_from(stage.pending().len()).expect("tasks are numbered in 32 bits"),
+            StageState::Running => {
+                u32::try_from(stage.pending().len()).expect("tasks are numbered in 32 bits")
+            }
             StageState::Blocked | StageState::Complete | StageState::Released => 0,
         };
         let mut demand = bare_demand(stage, tasks);

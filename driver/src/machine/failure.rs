@@ -44,7 +44,10 @@ pub(super) fn gave_up(task: TaskKey, what: &str, mishaps: &[Mishap]) -> UserErro
         lines.push(format!("{left_out} earlier ones not shown"));
     }
     lines.extend(
-        mishaps.iter().skip(left_out).map(|m| format!("a{} on {}: {}", m.attempt, m.executor, one_line(&m.error))),
+        mishaps
+            .iter()
+            .skip(left_out)
+            .map(|m| format!("a{} on {}: {}", m.attempt, m.executor, one_line(&m.error))),
     );
     if let Some(detail) = &cause.detail {
         lines.push(format!("cause: {detail}"));

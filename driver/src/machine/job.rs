@@ -18,6 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use firesteel_base::{AttemptKey, ExecutorId, JobId, LeaseId, StageId, Timestamp, UserError};
 
+use super::Life;
 use super::attempt::AttemptState;
 use super::effect::{Effect, Outcome};
 use super::event::Event;
@@ -27,7 +28,6 @@ use super::plan::JobPlan;
 use super::policy::Policy;
 use super::stage::Stage;
 use super::task::TaskState;
-use super::Life;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum JobState {
@@ -112,19 +112,27 @@ impl JobMachine {
         match event {
             Event::Begin => self.begin(),
             Event::ClusterChanged { executors } => self.executors = executors.into_iter().collect(),
-            Event::Granted { lease, stage, life, tasks } => self.granted(now, lease, stage, life, tasks, effects),
+            Event::Granted { lease, stage, life, tasks } => {
+                self.granted(now, lease, stage, life, tasks, effects)
+            }
             Event::Revoked { lease, tasks } => self.leases.revoke(lease, tasks),
             Event::DemandRefused { stage, reason } => self.refused(now, stage, &reason, effects),
             Event::AttemptStarted { attempt, life } => self.started(attempt, &life),
-            Event::AttemptProgress { attempt, life, rows, bytes } => self.progressed(attempt, &life, rows, bytes),
+            Event::AttemptProgress { attempt, life, rows, bytes } => {
+                self.progressed(attempt, &life, rows, bytes)
+            }
             Event::AttemptFinished { attempt, life, lanes } => self.finished(attempt, life, lanes, effects),
-            Event::AttemptFailed { attempt, life, failure } => self.failed(now, attempt, &life, failure, effects),
+            Event::AttemptFailed { attempt, life, failure } => {
+                self.failed(now, attempt, &life, failure, effects)
+            }
             Event::ExecutorGone { life, reason } => self.executor_gone(now, life, &reason, effects),
             Event::LinkLost { life, reason } => self.link_lost(now, &life, &reason, effects),
             Event::ResultBegun { task } => self.result_begun(task),
             Event::ResultTaskRead { task } => self.result_task_read(task, effects),
             Event::ResultRead => self.end(now, Outcome::Succeeded, effects),
-            Event::ResultFetchFailed { producer, error } => self.result_unreadable(now, producer, &error, effects),
+            Event::ResultFetchFailed { producer, error } => {
+                self.result_unreadable(now, producer, &error, effects)
+            }
             Event::Cancel { reason } => self.end(now, Outcome::Cancelled(reason), effects),
             Event::ManagerBack => self.manager_back(),
             Event::ManagerLost { error } => self.end(now, Outcome::Failed(error), effects),
@@ -238,9 +246,10 @@ impl JobMachine {
             stage.tasks.iter_mut().for_each(|task| task.avoid = None);
             return;
         }
-        let error = UserError::new(format!("no executor of the cluster can run a task of {}", stage.key(self.job)))
-            .detail(reason)
-            .hint("ask for less memory or fewer cores per task, or add larger executors");
+        let error =
+            UserError::new(format!("no executor of the cluster can run a task of {}", stage.key(self.job)))
+                .detail(reason)
+                .hint("ask for less memory or fewer cores per task, or add larger executors");
         self.end(now, Outcome::Failed(error), effects);
     }
 
@@ -306,7 +315,13 @@ impl JobMachine {
         }
     }
 
-    pub(super) fn cancel_task(&mut self, position: usize, number: u32, reason: &str, effects: &mut Vec<Effect>) {
+    pub(super) fn cancel_task(
+        &mut self,
+        position: usize,
+        number: u32,
+        reason: &str,
+        effects: &mut Vec<Effect>,
+    ) {
         let stage = &mut self.stages[position];
         let task = stage.task_mut(number);
         for attempt in task.live.iter_mut().filter(|attempt| attempt.counts()) {

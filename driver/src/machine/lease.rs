@@ -97,8 +97,12 @@ impl Leases {
     }
 
     fn drop_where(&mut self, doomed: impl Fn(&Lease) -> bool) -> Vec<(LeaseId, u32)> {
-        let dropped: Vec<_> =
-            self.active.iter().filter(|(_, lease)| doomed(lease)).map(|(id, lease)| (*id, lease.slots)).collect();
+        let dropped: Vec<_> = self
+            .active
+            .iter()
+            .filter(|(_, lease)| doomed(lease))
+            .map(|(id, lease)| (*id, lease.slots))
+            .collect();
         for (id, _) in &dropped {
             self.active.remove(id);
         }

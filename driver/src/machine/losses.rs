@@ -16,7 +16,13 @@ use super::reports::mishap;
 use super::task::TaskState;
 
 impl JobMachine {
-    pub(super) fn executor_gone(&mut self, now: Timestamp, life: Life, reason: &str, effects: &mut Vec<Effect>) {
+    pub(super) fn executor_gone(
+        &mut self,
+        now: Timestamp,
+        life: Life,
+        reason: &str,
+        effects: &mut Vec<Effect>,
+    ) {
         self.gone.insert(life.clone());
         self.used.remove(&life);
         // The manager, who says it, has ended these leases itself.
@@ -107,7 +113,8 @@ impl JobMachine {
             return;
         }
         if self.reading.partly && producer.task.task == self.reading.tasks_read {
-            let told = format!("a part of what {producer} computed was handed out already, so it is not run again");
+            let told =
+                format!("a part of what {producer} computed was handed out already, so it is not run again");
             return self.end(now, Outcome::Failed(beside(error.clone(), &told)), effects);
         }
         self.distrust(now, producer, error, effects);
@@ -115,9 +122,16 @@ impl JobMachine {
 
     /// Gives up the output of `producer`, if it is the one that counts; and all that its holder has, when that was
     /// unreadable too often.
-    fn distrust(&mut self, now: Timestamp, producer: AttemptKey, error: &UserError, effects: &mut Vec<Effect>) {
+    fn distrust(
+        &mut self,
+        now: Timestamp,
+        producer: AttemptKey,
+        error: &UserError,
+        effects: &mut Vec<Effect>,
+    ) {
         let Some(position) = self.position_of(producer) else { return };
-        let Some(life) = self.outputs.get(producer.task).filter(|o| o.producer == producer).map(|o| o.life.clone())
+        let Some(life) =
+            self.outputs.get(producer.task).filter(|o| o.producer == producer).map(|o| o.life.clone())
         else {
             return;
         };
@@ -125,7 +139,8 @@ impl JobMachine {
             self.stages[position].reruns += 1;
         }
         if self.stages[position].reruns > self.policy.reruns_per_stage_max {
-            let told = format!("blocks of {} could not be read too often", self.stages[position].key(self.job));
+            let told =
+                format!("blocks of {} could not be read too often", self.stages[position].key(self.job));
             return self.end(now, Outcome::Failed(beside(error.clone(), &told)), effects);
         }
         let unreadable = self.outputs.count_unreadable(&life);
@@ -188,9 +203,8 @@ impl JobMachine {
         effects: &mut Vec<Effect>,
     ) -> bool {
         let key = self.stages[position].task_key(self.job, number);
-        let is_partly_read = position == self.result_position()
-            && self.reading.partly
-            && self.reading.tasks_read == number;
+        let is_partly_read =
+            position == self.result_position() && self.reading.partly && self.reading.tasks_read == number;
         match self.stages[position].tasks[number as usize].state {
             TaskState::Committed if !is_partly_read => {
                 self.drop_output(key, effects);

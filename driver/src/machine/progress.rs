@@ -68,7 +68,9 @@ impl JobMachine {
                 JobState::Waiting => JobPhase::Waiting,
                 JobState::Running => JobPhase::Running,
                 JobState::Delivering => JobPhase::Delivering,
-                JobState::Ending { outcome, .. } | JobState::Ended { outcome } => JobPhase::Ended(outcome.clone()),
+                JobState::Ending { outcome, .. } | JobState::Ended { outcome } => {
+                    JobPhase::Ended(outcome.clone())
+                }
             },
             stages,
             waiting_for_slots_since: since.filter(|_| idle && self.is_active()),
@@ -104,7 +106,8 @@ impl JobMachine {
 
 fn snapshot_of(stage: &Stage) -> StageSnapshot {
     let count = |wanted: fn(&super::task::Task) -> bool| {
-        u32::try_from(stage.tasks.iter().filter(|task| wanted(task)).count()).expect("tasks are numbered in 32 bits")
+        u32::try_from(stage.tasks.iter().filter(|task| wanted(task)).count())
+            .expect("tasks are numbered in 32 bits")
     };
     let written = |task: &super::task::Task| {
         let running = task.live.iter().find(|attempt| attempt.counts());
@@ -119,7 +122,9 @@ fn snapshot_of(stage: &Stage) -> StageSnapshot {
         rows: stage.tasks.iter().map(|task| written(task).0).sum(),
         bytes: stage.tasks.iter().map(|task| written(task).1).sum(),
         waiting: match stage.state {
-            StageState::Running => u32::try_from(stage.pending().len()).expect("tasks are numbered in 32 bits"),
+            StageState::Running => {
+                u32::try_from(stage.pending().len()).expect("tasks are numbered in 32 bits")
+            }
             StageState::Blocked | StageState::Complete | StageState::Released => 0,
         },
     }

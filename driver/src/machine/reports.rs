@@ -2,13 +2,13 @@
 
 use firesteel_base::{AttemptKey, Class, TaskKey, Timestamp, UserError};
 
+use super::Life;
 use super::attempt::{Attempt, AttemptState};
 use super::effect::{Effect, Outcome};
 use super::failure::{AttemptFailure, Mishap, gave_up};
 use super::job::JobMachine;
 use super::map_outputs::{BlockSize, MapOutput};
 use super::task::TaskState;
-use super::Life;
 
 impl JobMachine {
     pub(super) fn started(&mut self, key: AttemptKey, life: &Life) {
@@ -54,7 +54,8 @@ impl JobMachine {
     /// An output that nobody waits for must not stay, unless it is the one that counts and was reported twice.
     fn free_stale(&mut self, key: AttemptKey, life: Life, effects: &mut Vec<Effect>) {
         let ours = self.position_of(key).is_some() && !self.gone.contains(&life);
-        let committed = self.outputs.get(key.task).is_some_and(|output| output.producer == key && output.life == life);
+        let committed =
+            self.outputs.get(key.task).is_some_and(|output| output.producer == key && output.life == life);
         if ours && !committed {
             effects.push(Effect::FreeAttempt { attempt: key, life });
         }
@@ -90,7 +91,9 @@ impl JobMachine {
     ) {
         match (failure.class, failure.lost) {
             (Class::User, _) => self.end(now, Outcome::Failed(failure.error), effects),
-            (Class::Fetch, Some(lost)) => self.fetch_failed(now, position, key, &lost, failure.error, effects),
+            (Class::Fetch, Some(lost)) => {
+                self.fetch_failed(now, position, key, &lost, failure.error, effects)
+            }
             (Class::Cancelled, _) => {
                 // Nobody here asked for it: the executor is about to leave.
                 self.shun(position, key.task, life);

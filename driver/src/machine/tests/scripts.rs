@@ -5,8 +5,8 @@ use std::time::Duration;
 use firesteel_base::{AttemptKey, Class, Epoch, ExecutorId, JobId, LeaseId, StageId, Timestamp, UserError};
 
 use crate::machine::{
-    AttemptFailure, BlockSize, Effect, Event, JobMachine, JobPhase, JobPlan, Life, LostBlock, OutputKind, Policy,
-    StagePlan,
+    AttemptFailure, BlockSize, Effect, Event, JobMachine, JobPhase, JobPlan, Life, LostBlock, OutputKind,
+    Policy, StagePlan,
 };
 
 const JOB: JobId = JobId(7);
@@ -58,7 +58,9 @@ impl Script {
     }
 
     fn cluster(&mut self, executors: &[&str]) {
-        self.tell(Event::ClusterChanged { executors: executors.iter().map(|name| life(name).executor).collect() });
+        self.tell(Event::ClusterChanged {
+            executors: executors.iter().map(|name| life(name).executor).collect(),
+        });
     }
 
     fn grant(&mut self, stage: u32, on: &str, tasks: u32) -> LeaseId {
@@ -110,10 +112,16 @@ fn line(effect: &Effect) -> String {
         Effect::Launch(launch) => {
             let inputs = launch.inputs.iter().flat_map(|input| input.outputs.iter());
             let inputs: Vec<_> = inputs.map(|output| output.producer.to_string()).collect();
-            let reads = if inputs.is_empty() { String::new() } else { format!(" reads {}", inputs.join(" ")) };
-            format!("launch {} on {} under {}{reads}", launch.attempt, launch.life.executor.worker, launch.lease)
+            let reads =
+                if inputs.is_empty() { String::new() } else { format!(" reads {}", inputs.join(" ")) };
+            format!(
+                "launch {} on {} under {}{reads}",
+                launch.attempt, launch.life.executor.worker, launch.lease
+            )
         }
-        Effect::CancelAttempt { attempt, life, .. } => format!("cancel {attempt} on {}", life.executor.worker),
+        Effect::CancelAttempt { attempt, life, .. } => {
+            format!("cancel {attempt} on {}", life.executor.worker)
+        }
         Effect::FreeAttempt { attempt, life } => format!("free {attempt} on {}", life.executor.worker),
         Effect::FreeStage { stage, lives } => {
             format!("free {stage} on {}", names(lives.iter().map(|life| &life.executor)))
@@ -223,7 +231,8 @@ fn tasks_go_where_most_of_their_input_lies() {
     let mut script = Script::new(two_stages(), &["a", "b"]);
     script.grant(0, "a", 1);
     script.grant(0, "b", 1);
-    let lanes = |first, second| vec![vec![BlockSize { rows: 1, bytes: first }, BlockSize { rows: 1, bytes: second }]];
+    let lanes =
+        |first, second| vec![vec![BlockSize { rows: 1, bytes: first }, BlockSize { rows: 1, bytes: second }]];
     let finish = |script: &mut Script, attempt: &str, on: &str, lanes| {
         script.tell(Event::AttemptFinished { attempt: attempt.parse().unwrap(), life: life(on), lanes });
     };
@@ -518,7 +527,10 @@ fn a_refused_demand_fails_the_job_unless_executors_were_left_out() {
     script.says("demand s1 1");
     script.tell(Event::DemandRefused { stage: StageId(1), reason: "too large".into() });
     let said = script.said();
-    assert!(said.starts_with("settled failed: no executor of the cluster can run a task of job7/s1"), "{said}");
+    assert!(
+        said.starts_with("settled failed: no executor of the cluster can run a task of job7/s1"),
+        "{said}"
+    );
 }
 
 #[test]

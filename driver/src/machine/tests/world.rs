@@ -9,8 +9,8 @@ use firesteel_base::{
 };
 
 use crate::machine::{
-    AttemptFailure, BlockSize, Demand, Effect, Event, JobMachine, JobPlan, Launch, Life, LostBlock, MapOutput,
-    Outcome, OutputKind, Policy, StagePlan,
+    AttemptFailure, BlockSize, Demand, Effect, Event, JobMachine, JobPlan, Launch, Life, LostBlock,
+    MapOutput, Outcome, OutputKind, Policy, StagePlan,
 };
 
 const JOB: JobId = JobId(7);
@@ -362,7 +362,9 @@ impl World {
     fn deliver(&mut self) -> bool {
         let tasks = self.plan.stages.last().unwrap().tasks() as usize;
         let may_read = self.outcome.is_none() && (tasks == 0 || !self.result.is_empty());
-        if !may_read || self.result.len() != tasks && tasks > 0 && self.reader.task < tasks && self.result.is_empty() {
+        if !may_read
+            || self.result.len() != tasks && tasks > 0 && self.reader.task < tasks && self.result.is_empty()
+        {
             return false;
         }
         if self.reader.task == tasks {
@@ -374,7 +376,9 @@ impl World {
         }
         // What is handed out is always of the latest list; a list made anew leaves out what was read.
         let number = u32::try_from(self.reader.task).unwrap();
-        let Some(output) = self.result.iter().find(|o| o.producer.task.task == number).cloned() else { return false };
+        let Some(output) = self.result.iter().find(|o| o.producer.task.task == number).cloned() else {
+            return false;
+        };
         if self.reader.waits_for_other_than == Some(output.producer) {
             return false;
         }
@@ -419,9 +423,12 @@ impl World {
             3..=10 => {
                 let told = self.told.clone();
                 match self.rng.pick(&told) {
-                    Some(Event::ResultBegun { .. } | Event::ResultTaskRead { .. } | Event::ResultRead) | None => {}
-                    Some(Event::ResultFetchFailed { .. } | Event::LinkLost { .. } | Event::Cancel { .. }) => {}
-                    Some(Event::ClusterChanged { .. } | Event::ManagerBack | Event::DemandRefused { .. }) => {}
+                    Some(Event::ResultBegun { .. } | Event::ResultTaskRead { .. } | Event::ResultRead)
+                    | None => {}
+                    Some(Event::ResultFetchFailed { .. } | Event::LinkLost { .. } | Event::Cancel { .. }) => {
+                    }
+                    Some(Event::ClusterChanged { .. } | Event::ManagerBack | Event::DemandRefused { .. }) => {
+                    }
                     Some(event) => self.tell(event),
                 }
             }
@@ -512,7 +519,9 @@ impl World {
 
 fn brief(effect: &Effect) -> String {
     match effect {
-        Effect::Launch(launch) => format!("Launch {} on {} under {}", launch.attempt, launch.life, launch.lease),
+        Effect::Launch(launch) => {
+            format!("Launch {} on {} under {}", launch.attempt, launch.life, launch.lease)
+        }
         Effect::ResultReady(outputs) => {
             let producers: Vec<_> = outputs.iter().map(|output| output.producer.to_string()).collect();
             format!("ResultReady {}", producers.join(" "))

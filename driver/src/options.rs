@@ -1,0 +1,54 @@
+//! How a session is opened.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use firesteel_base::{ByteSize, JobId};
+
+/// How a session on this machine is opened. What is not set follows the machine.
+#[derive(Debug, Clone, Default)]
+pub struct LocalOptions {
+    /// Core threads; all cores but those that the control plane is left, when unset.
+    pub cores: Option<u32>,
+    /// Memory for operators and shuffle blocks; three quarters of the machine's, when unset.
+    pub memory: Option<ByteSize>,
+    /// The folder for spilled state and shuffle blocks; the system's temporary folder, when unset.
+    pub scratch: Option<PathBuf>,
+    /// Settings of the session by key: `datafusion.*` and `firesteel.*`.
+    pub conf: BTreeMap<String, String>,
+}
+
+/// How a session on a cluster is opened.
+#[derive(Debug, Clone)]
+pub struct ConnectOptions {
+    /// How the session's jobs are listed.
+    pub name: String,
+    /// Settings of the session by key: `datafusion.*` and `firesteel.*`.
+    pub conf: BTreeMap<String, String>,
+    /// The job that this process was launched for as its driver: all queries of the session run under it, and it ends
+    /// with the session. Without it every query is a job of its own.
+    pub submitted_job: Option<JobId>,
+    /// The queue that its jobs wait in for slots; the default one when empty.
+    pub queue: String,
+    /// Share of slots relative to other jobs.
+    pub weight: u32,
+    /// How long a query waits on a cluster without executors for a first one.
+    pub executors_wait_max: Duration,
+    /// How long jobs go on without the manager before they fail.
+    pub manager_away_max: Duration,
+}
+
+impl Default for ConnectOptions {
+    fn default() -> Self {
+        Self {
+            name: "session".to_owned(),
+            conf: BTreeMap::new(),
+            submitted_job: None,
+            queue: String::new(),
+            weight: 1,
+            executors_wait_max: Duration::from_secs(60),
+            manager_away_max: Duration::from_secs(60),
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! Between wire messages and the machine's types.
+
+use firesteel_base::{AttemptKey, Class, Epoch, ExecutorId, UserError};
+use firesteel_engine::Output;
+use firesteel_protocol::{MalformedMessage, required, v1};
+use firesteel_shuffle::{BlockStat, Holder, LaneOutput};
+
+use crate::machine::{
+    AttemptFailure, BlockSize, Demand, JobSnapshot, Life, LostBlock, MapOutput, Outcome, OutputKind,
+    StageSnapshot,
+};
+
+pub(super) fn life(executor: &v1::ExecutorRef) -> Result<Life, MalformedMessage> {
+    let id = required(executor.id.as_ref(), "ExecutorRef.id")?;
+    Ok(Life { executor: ExecutorId::try_from(id)?, epoch: Epoch(executor.epoch) })
+}
+
+pub(super) fn attempt(key: Option<&v1::AttemptKey>) -> Result<AttemptKey, MalformedMessage> {
+    Ok(AttemptKey::from(required(key, "attempt")?))
+}
+
+pub(super) fn lanes(lanes: &[v1::LaneOutput]) -> Vec<Vec<BlockSize>> {
+    let size = |block: &v1::BlockSize| BlockSize { rows: block.rows, bytes: block.bytes };
+    lanes.iter().map(|lane| lane.partitions.iter().map(size).collect()).collect()
+}
+
+pub(super) fn failure(failure: Option<&v1::Failure>) -> Result<AttemptFailure, MalformedMessage> {
+    let failure = required(failure, "AttemptFailed.failure")?;
+    let lost = failure.fetch.as_ref().map(lost_block).transpose()?;
+    Ok(AttemptFailure { class: failure.base_class(), error: failure.user_error(), lost })
+}
+
+fn lost_block(fetch: &v1::FetchFailure) -> Result<LostBlock, MalformedMessage> {
+    Ok(LostBlock {
+        producer: attempt(fetch.producer.as_ref())?,
+        life: life(required(fetch.holder.as_ref(), "FetchFailure.holder")?)?,
+    })
+}
+
+pub(super) fn wire_output(output: &MapOutput, holder: v1::ExecutorRef) -> v1::MapOutput {
+    let size = |block: &BlockSize| v1::BlockSize { rows: block.rows, bytes: block.bytes };
+    let lane = |lane: &Vec<BlockSize>| v1::LaneOutput { partitions: lane.iter().map(size).collect() };
+    v1::MapOutput {
+        producer: Some(output.producer.into()),
+        holder: Some(holder),
+        lanes: output.lanes.iter().map(lane).collect(),
+    }
+}
+
+pub(super) fn shuffle_output(output: &MapOutput, address: &str) -> firesteel_shuffle::MapOutput {
+    let stat = |block: &BlockSize| BlockStat { rows: block.rows, bytes: block.bytes };
+    let lane = |lane: &Vec<BlockSize>| LaneOutput { partitions: lane.iter().map(stat).collect() };
+    firesteel_shuffle::MapOutput {
+        producer: output.producer,
+        holder: Holder {
+            executor: output.life.executor.clone(),
+            epoch: output.life.epoch,
+            address: address.to_owned(),
+        },
+        lanes: output.lanes.iter().map(lane).collect(),
+    }
+}
+
+pub(super) fn output_kind(output: &Output) -> OutputKind {
+    match output {
+        Output::Hash { .. } => OutputKind::Hash,
+        Output::Range { .. } => OutputKind::Range,
+        Output::RoundRobin { .. } => OutputKind::RoundRobin,
+        Output::Single => OutputKind::Single,
+        Output::Broadcast => OutputKind::Broadcast,
+        Output::Merge { .. } => OutputKind::Merge,
+        Output::Result => OutputKind::Result,
+    }
+}
+
+fn exchange_kind(kind: OutputKind) -> v1::ExchangeKind {
+    match kind {
+        OutputKind::Hash => v1::ExchangeKind::Hash,
+        OutputKind::Range => v1::ExchangeKind::Range,
+        OutputKind::RoundRobin => v1::ExchangeKind::RoundRobin,
+        OutputKind::Single => v1::ExchangeKind::Single,
+        OutputKind::Broadcast => v1::ExchangeKind::Broadcast,
+        OutputKind::Merge => v1::ExchangeKind::Merge,
+        OutputKind::Result => v1::ExchangeKind::Result,
+    }
+}
+
+pub(super) fn wire_demand(job: u64, demand: &Demand) -> v1::StageDemand {
+    let input = |(executor, bytes): &(ExecutorId, u64)| v1::InputAt {
+        executor: Some(executor.into()),
+        bytes: *bytes,
+    };
+    v1::StageDemand {
+        job,
+        stage: demand.stage.0,
+        tasks: demand.tasks,
+        cores_per_task: demand.cores_per_task,
+        memory_per_task: demand.memory_per_task,
+        inputs: demand.inputs.iter().map(input).collect(),
+        output: exchange_kind(demand.output).into(),
+        output_bytes: demand.output_bytes,
+        excluded: demand.excluded.iter().map(Into::into).collect(),
+        gang: false,
+    }
+}
+
+pub(super) fn wire_progress(stage: &StageSnapshot) -> v1::StageProgress {
+    v1::StageProgress {
+        stage: stage.stage.0,
+        tasks: stage.tasks,
+        running: stage.running,
+        done: stage.done,
+        failed_attempts: stage.failed_attempts,
+        rows: stage.rows,
+        bytes: stage.bytes,
+    }
+}
+
+pub(super) fn wire_stages(snapshot: &JobSnapshot) -> Vec<v1::StageProgress> {
+    snapshot.stages.iter().map(wire_progress).collect()
+}
+
+pub(super) fn close_job(job: u64, outcome: &Outcome, rows: u64) -> v1::CloseJob {
+    let failure = |class, error: UserError| Some(v1::Failure::of(class, error));
+    let (state, failure) = match outcome {
+        Outcome::Succeeded => (v1::JobState::Succeeded, None),
+        Outcome::Failed(error) => (v1::JobState::Failed, failure(Class::User, error.clone())),
+        Outcome::Cancelled(reason) => {
+            (v1::JobState::Cancelled, failure(Class::Cancelled, UserError::new(reason.clone())))
+        }
+    };
+    v1::CloseJob { job, state: state.into(), failure, result_rows: rows }
+}

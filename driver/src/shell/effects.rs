@@ -1,0 +1,162 @@
+//! What machines want done.
+
+use firesteel_base::{JobId, StageKey};
+use firesteel_protocol::v1;
+use v1::driver_to_executor::Message as ToExecutor;
+use v1::driver_to_manager::Message as ToManager;
+
+use super::convert;
+use super::messages::RunId;
+use super::run::DriverLoop;
+use crate::machine::{Demand, Effect, Event, Launch, Life, MapOutput, Outcome, StageInputs};
+
+impl DriverLoop {
+    pub fn apply(&mut self, run: RunId, effect: Effect) {
+        match effect {
+            Effect::Demand(demand) => self.demand(run, &demand),
+            Effect::Launch(launch) => self.launch(run, launch),
+            Effect::CancelAttempt { attempt, life, reason } => {
+                let attempt = Some(attempt.into());
+                self.say(&life, ToExecutor::Cancel(v1::CancelAttempt { attempt, reason }));
+            }
+            Effect::FreeAttempt { attempt, life } => {
+                self.say(&life, ToExecutor::FreeAttempt(v1::FreeAttempt { attempt: Some(attempt.into()) }));
+            }
+            Effect::FreeStage { stage, lives } => self.free_stage(run, stage, &lives),
+            Effect::ReleaseSlots { lease, tasks } => {
+                self.manager.send(ToManager::Release(v1::ReleaseSlots { lease: lease.0, tasks }));
+            }
+            Effect::ResultReady(outputs) => {
+                let outputs = outputs.iter().map(|output| self.shuffle_output(output)).collect();
+                self.jobs[&run].show_result(outputs);
+            }
+            Effect::Settled(outcome) => {
+                self.jobs[&run].settle(&outcome);
+                self.publish();
+            }
+            Effect::Close { outcome, rows, lives } => self.close_job(run, &outcome, rows, &lives),
+        }
+    }
+
+    fn demand(&mut self, run: RunId, demand: &Demand) {
+        if let Some(job) = self.jobs[&run].manager_job {
+            self.manager.send(ToManager::Demand(convert::wire_demand(job.0, demand)));
+        }
+    }
+
+    fn launch(&mut self, run: RunId, launch: Launch) {
+        let life = launch.life.clone();
+        let Some(executor) = self.refs.get(&life).cloned() else {
+            let reason = "its address is not known".to_owned();
+            return self.tell(run, Event::LinkLost { life, reason });
+        };
+        self.put_stage(run, launch.attempt.task.stage, &life, executor);
+        let message = self.wire_launch(run, &launch);
+        let link = self.links.get_mut(&life).expect("putting the stage has opened the link");
+        link.launched.insert(launch.attempt, message.clone());
+        link.send(ToExecutor::Launch(message));
+    }
+
+    /// Sends a stage's plan to an executor, unless it is there.
+    fn put_stage(&mut self, run: RunId, key: StageKey, life: &Life, executor: v1::ExecutorRef) {
+        self.link(life, executor);
+        if !self.links[life].put.contains(&key) {
+            if let Some(message) = self.put_stage_message(run, key, life) {
+                self.say(life, ToExecutor::PutStage(message));
+            }
+            self.links.get_mut(life).expect("the link is open").put.insert(key);
+        }
+    }
+
+    /// The message that carries a plan; none when it goes by pointer.
+    pub fn put_stage_message(&self, run: RunId, key: StageKey, life: &Life) -> Option<v1::PutStage> {
+        let job = &self.jobs[&run];
+        let prepared = job.prepared(key.stage);
+        let settings = &job.request.settings;
+        match (&prepared.encoded, self.peers.executors.get(&life.executor)) {
+            (None, Some(here)) => {
+                here.put_stage_shared(key, prepared.digest, prepared.stage.clone(), settings.clone());
+                None
+            }
+            (plan, _) => Some(v1::PutStage {
+                job: key.job.0,
+                stage: key.stage.0,
+                digest: prepared.digest.to_vec().into(),
+                plan: plan.clone().unwrap_or_default(),
+                conf: settings.0.clone().into_iter().collect(),
+            }),
+        }
+    }
+
+    fn wire_launch(&self, run: RunId, launch: &Launch) -> v1::Launch {
+        let job = &self.jobs[&run];
+        let input = |input: &StageInputs| v1::StageInput {
+            // A plan names its inputs as its graph does.
+            stage: job.offset.remove(input.stage).0,
+            outputs: input.outputs.iter().map(|output| self.wire_output(output)).collect(),
+        };
+        v1::Launch {
+            attempt: Some(launch.attempt.into()),
+            digest: job.prepared(launch.attempt.stage()).digest.to_vec().into(),
+            lease: launch.lease.0,
+            epoch: launch.life.epoch.0,
+            first_partition: launch.first_partition,
+            lanes: launch.lanes,
+            inputs: launch.inputs.iter().map(input).collect(),
+            memory_bytes: launch.memory_bytes,
+        }
+    }
+
+    fn wire_output(&self, output: &MapOutput) -> v1::MapOutput {
+        let holder = self.refs.get(&output.life).cloned().unwrap_or_else(|| v1::ExecutorRef {
+            id: Some((&output.life.executor).into()),
+            epoch: output.life.epoch.0,
+            control_address: String::new(),
+            shuffle_address: String::new(),
+        });
+        convert::wire_output(output, holder)
+    }
+
+    fn shuffle_output(&self, output: &MapOutput) -> firesteel_shuffle::MapOutput {
+        let address = self.refs.get(&output.life).map_or("", |executor| executor.shuffle_address.as_str());
+        convert::shuffle_output(output, address)
+    }
+
+    fn free_stage(&mut self, run: RunId, stage: firesteel_base::StageId, lives: &[Life]) {
+        let Some(job) = self.jobs[&run].machine.as_ref().map(|machine| machine.job()) else { return };
+        for life in lives {
+            self.say(life, ToExecutor::FreeStage(v1::FreeStage { job: job.0, stage: stage.0 }));
+        }
+    }
+
+    /// Forgets a query that has given everything back.
+    fn close_job(&mut self, run: RunId, outcome: &Outcome, rows: u64, lives: &[Life]) {
+        self.publish();
+        self.note_outcome(outcome, rows);
+        let Some(job) = self.jobs.remove(&run) else { return };
+        let keys = job.stage_keys();
+        for life in lives {
+            self.forget_at(life, &keys);
+        }
+        if self.submitted.is_none()
+            && let Some(JobId(id)) = job.manager_job
+        {
+            self.manager.send(ToManager::CloseJob(convert::close_job(id, outcome, rows)));
+        }
+    }
+
+    /// Frees what an executor has of a query: all of its job, or its stages when others run under the same job.
+    fn forget_at(&mut self, life: &Life, keys: &[StageKey]) {
+        let is_shared = self.submitted.is_some();
+        let Some(link) = self.links.get_mut(life) else { return };
+        link.put.retain(|key| !keys.contains(key));
+        link.launched.retain(|attempt, _| !keys.contains(&attempt.task.stage));
+        if is_shared {
+            for key in keys {
+                link.send(ToExecutor::FreeStage(v1::FreeStage { job: key.job.0, stage: key.stage.0 }));
+            }
+        } else if let Some(key) = keys.first() {
+            link.send(ToExecutor::FreeJob(v1::FreeJob { job: key.job.0 }));
+        }
+    }
+}

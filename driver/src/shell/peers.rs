@@ -1,0 +1,88 @@
+//! Whom a session talks to: by function call inside this process, or over gRPC.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use firesteel_base::{ExecutorId, UserError};
+use firesteel_executor::Executor;
+use firesteel_manager::Manager;
+use firesteel_protocol::channel::{self, MESSAGE_BYTES_MAX};
+use firesteel_protocol::v1;
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::{ReceiverStream, UnboundedReceiverStream};
+use tonic::Status;
+
+/// Where the manager is.
+#[derive(Debug, Clone)]
+pub(crate) enum ManagerAt {
+    /// In this process.
+    Here(Arc<Manager>),
+    /// At `host:port`.
+    Address(String),
+}
+
+/// Where the manager and the executors are.
+#[derive(Debug, Clone)]
+pub(crate) struct Peers {
+    /// The manager.
+    pub manager: ManagerAt,
+    /// Executors in this process; all others are reached at the address that the manager tells.
+    pub executors: BTreeMap<ExecutorId, Arc<Executor>>,
+}
+
+/// What a peer says, until it or the connection ends.
+pub(super) type Incoming<M> = BoxStream<'static, Result<M, String>>;
+
+impl Peers {
+    /// Opens a session with the manager. The greeting must be waiting in `outgoing`.
+    pub(super) async fn open_manager(
+        &self,
+        outgoing: mpsc::UnboundedReceiver<v1::DriverToManager>,
+    ) -> Result<Incoming<v1::ManagerToDriver>, UserError> {
+        let outgoing = UnboundedReceiverStream::new(outgoing);
+        match &self.manager {
+            ManagerAt::Here(manager) => {
+                let incoming =
+                    manager.driver_session(Box::pin(outgoing)).await.map_err(|status| refused(&status))?;
+                Ok(ReceiverStream::new(incoming).map(Ok).boxed())
+            }
+            ManagerAt::Address(address) => {
+                let channel = channel::connect("manager", address).await?;
+                let mut client = v1::manager_client::ManagerClient::new(channel)
+                    .max_decoding_message_size(MESSAGE_BYTES_MAX)
+                    .max_encoding_message_size(MESSAGE_BYTES_MAX);
+                let told = |status: Status| channel::user_error("manager", address, &status);
+                let incoming = client.driver_session(outgoing).await.map_err(told)?.into_inner();
+                Ok(incoming.map(|message| message.map_err(|status| status.message().to_owned())).boxed())
+            }
+        }
+    }
+
+    /// Attaches to an executor. The greeting must be waiting in `outgoing`.
+    pub(super) async fn open_executor(
+        &self,
+        executor: &v1::ExecutorRef,
+        id: &ExecutorId,
+        outgoing: mpsc::UnboundedReceiver<v1::DriverToExecutor>,
+    ) -> Result<Incoming<v1::ExecutorToDriver>, UserError> {
+        let outgoing = UnboundedReceiverStream::new(outgoing);
+        if let Some(here) = self.executors.get(id) {
+            let incoming = here.attach(outgoing.boxed()).await.map_err(|status| refused(&status))?;
+            return Ok(ReceiverStream::new(incoming).map(Ok).boxed());
+        }
+        let address = &executor.control_address;
+        let channel = channel::connect("executor", address).await?;
+        let mut client = v1::executor_client::ExecutorClient::new(channel)
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX);
+        let told = |status: Status| channel::user_error("executor", address, &status);
+        let incoming = client.attach(outgoing).await.map_err(told)?.into_inner();
+        Ok(incoming.map(|message| message.map_err(|status| status.message().to_owned())).boxed())
+    }
+}
+
+fn refused(status: &Status) -> UserError {
+    UserError::new(status.message())
+}

@@ -1,0 +1,125 @@
+//! A query in a driver loop: from its request to the end of its machine.
+
+use std::sync::Arc;
+
+use firesteel_base::{AttemptKey, JobId, StageId, StageKey, Timestamp};
+
+use firesteel_shuffle::MapOutput;
+
+use super::convert;
+use super::messages::{JobRequest, PreparedStage, StageOffset};
+use crate::machine::{JobMachine, JobPhase, JobPlan, Outcome, Policy, StagePlan};
+use crate::progress::{JobProgress, Phase, StageProgress};
+
+pub(super) struct Running {
+    pub request: JobRequest,
+    pub offset: StageOffset,
+    /// Names the wish to open a job, as the manager echoes it.
+    pub opening: u64,
+    /// The job as the manager knows it now; another one after the manager was away.
+    pub manager_job: Option<JobId>,
+    /// None while the job is not opened.
+    pub machine: Option<JobMachine>,
+}
+
+impl Running {
+    /// Makes the machine, now that the job has a number.
+    pub fn open(&mut self, job: JobId, policy: Policy) {
+        let stages = self.request.stages.iter().map(|stage| self.stage_plan(stage)).collect();
+        self.machine = Some(JobMachine::new(JobPlan { job, stages }, policy));
+        self.manager_job = Some(job);
+    }
+
+    fn stage_plan(&self, prepared: &PreparedStage) -> StagePlan {
+        let stage = &prepared.stage;
+        let partitions = u32::try_from(stage.partitions).expect("partitions are counted in 32 bits");
+        StagePlan {
+            id: self.offset.apply(stage.id),
+            partitions,
+            lanes: self.request.lanes.max(1),
+            inputs: stage.inputs.iter().map(|input| self.offset.apply(*input)).collect(),
+            output: convert::output_kind(&stage.output),
+            estimated_bytes: stage.estimated_bytes,
+            memory_per_task: 0,
+        }
+    }
+
+    /// The id past all of its stages.
+    pub fn stages_end(&self) -> u32 {
+        let count = u32::try_from(self.request.stages.len()).expect("stages are counted in 32 bits");
+        self.offset.0 + count
+    }
+
+    pub fn prepared(&self, stage: StageId) -> &PreparedStage {
+        let id = self.offset.remove(stage);
+        let found = self.request.stages.iter().find(|prepared| prepared.stage.id == id);
+        found.expect("the machine speaks of this job's stages only")
+    }
+
+    /// All of its stages, as executors name them.
+    pub fn stage_keys(&self) -> Vec<StageKey> {
+        let Some(machine) = &self.machine else { return Vec::new() };
+        let key = |prepared: &PreparedStage| StageKey {
+            job: machine.job(),
+            stage: self.offset.apply(prepared.stage.id),
+        };
+        self.request.stages.iter().map(key).collect()
+    }
+
+    /// True when the manager means this query by that job and stage.
+    pub fn is_at_manager(&self, job: JobId, stage: StageId) -> bool {
+        self.manager_job == Some(job) && self.machine.as_ref().is_some_and(|machine| machine.has_stage(stage))
+    }
+
+    pub fn owns(&self, attempt: AttemptKey) -> bool {
+        let of = |machine: &JobMachine| machine.job() == attempt.job() && machine.has_stage(attempt.stage());
+        self.machine.as_ref().is_some_and(of)
+    }
+
+    /// Lets the result be read.
+    pub fn show_result(&self, outputs: Arc<[MapOutput]>) {
+        let result = self.request.stages.last().expect("a job has a result stage");
+        let tasks = self.stage_plan(result).tasks();
+        self.request.view.send_modify(|view| {
+            view.tasks = tasks;
+            view.outputs = Some(outputs);
+        });
+    }
+
+    pub fn settle(&self, outcome: &Outcome) {
+        self.request.view.send_modify(|view| view.outcome = Some(outcome.clone()));
+    }
+
+    pub fn progress(&self, now: Timestamp) -> JobProgress {
+        let Some(machine) = &self.machine else {
+            return JobProgress { phase: Phase::Opening, ..JobProgress::default() };
+        };
+        let snapshot = machine.snapshot();
+        let stage = |stage: &crate::machine::StageSnapshot| StageProgress {
+            stage: stage.stage,
+            tasks: stage.tasks,
+            running: stage.running,
+            done: stage.done,
+            failed_attempts: stage.failed_attempts,
+            rows: stage.rows,
+            bytes: stage.bytes,
+        };
+        JobProgress {
+            job: self.manager_job,
+            phase: match &snapshot.phase {
+                JobPhase::Waiting => Phase::Opening,
+                JobPhase::Running => Phase::Running,
+                JobPhase::Delivering => Phase::Delivering,
+                JobPhase::Ended(Outcome::Succeeded) => Phase::Succeeded,
+                JobPhase::Ended(Outcome::Failed(_)) => Phase::Failed,
+                JobPhase::Ended(Outcome::Cancelled(_)) => Phase::Cancelled,
+            },
+            stages: snapshot.stages.iter().map(stage).collect(),
+            waiting_for_slots: snapshot.waiting_for_slots_since.map(|since| now - since),
+        }
+    }
+
+    pub fn analyze(&self) -> Option<&Arc<firesteel_engine::runner::MetricsSink>> {
+        self.request.analyze.as_ref()
+    }
+}

@@ -1,0 +1,10 @@
+//! Sessions at their public surface: on this machine, and on clusters whose roles all live in this process. One binary,
+//! because linking DataFusion takes long.
+
+mod cluster;
+mod endings;
+mod faults;
+mod local;
+mod losses;
+mod submitted;
+mod support;
