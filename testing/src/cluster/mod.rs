@@ -231,18 +231,6 @@ impl ProcessCluster {
         all.find_map(|daemon| daemon.has_ended().then(|| daemon.name().to_owned()))
     }
 
-    /// The process of the manager.
-    #[must_use]
-    pub fn manager_pid(&self) -> u32 {
-        self.manager.pid()
-    }
-
-    /// The process of a worker.
-    #[must_use]
-    pub fn worker_pid(&self, worker: usize) -> u32 {
-        self.workers[worker].pid()
-    }
-
     /// The processes of a worker's executors.
     ///
     /// # Errors

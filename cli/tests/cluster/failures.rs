@@ -1,0 +1,118 @@
+//! What dies is noticed, and the answer is still right.
+
+use std::time::Duration;
+
+use firesteel_bench::queries::{tpch, tpch_tables_sql};
+use firesteel_testing::cluster::{ClusterOptions, Running, Signal, proc, send};
+use firesteel_testing::data;
+use firesteel_testing::oracle::Answer;
+use firesteel_testing::oracle::tpch::{Scale, check};
+
+use crate::engines::{Engine, cluster, runtime};
+use crate::sharing::ENDLESS;
+use crate::tpch::register;
+
+/// Runs `query` and, once attempts of it run, does `harm`; the answer is right all the same.
+async fn survives(engine: &Engine, query: &str, harm: impl FnOnce()) {
+    let answered = async {
+        let (_, batches) = engine.rows(tpch(query).unwrap().sql).await.unwrap();
+        check(Scale::One, query, &Answer::from_batches(&batches).unwrap()).unwrap();
+    };
+    let mut progress = engine.0.progress();
+    let harmed = async {
+        // Some task has ended, so blocks lie on the executors, and others still run.
+        let hit = progress.wait_for(|now| {
+            let (done, all) = now.tasks();
+            done > 0 && done < all && now.stages.iter().any(|stage| stage.running > 0)
+        });
+        tokio::time::timeout(Duration::from_secs(60), hit).await.unwrap().unwrap();
+        harm();
+    };
+    tokio::join!(answered, harmed);
+}
+
+#[test]
+fn an_executor_that_is_killed_in_the_middle_of_a_job() {
+    let mut cluster = cluster(ClusterOptions::default().alert());
+    let killed = cluster.executor_pids(0).unwrap();
+    assert_eq!(killed.len(), 1);
+    runtime().block_on(async {
+        let engine = Engine::connect(cluster.address()).await.unwrap();
+        register(&engine, Scale::One).await;
+        survives(&engine, "q18", || send(killed[0], Signal::Kill).unwrap()).await;
+        engine.0.close().await;
+    });
+    cluster
+        .wait_for("the worker to start it again", |cluster| {
+            let now = cluster.executor_pids(0)?;
+            Ok(now.len() == 1 && now != killed && cluster.executors()?.iter().all(|e| e["up"] == true))
+        })
+        .unwrap();
+    assert!(cluster.executors().unwrap().iter().any(|executor| executor["epoch"].as_u64() > Some(1)));
+    assert_eq!(cluster.sql("SELECT 1 AS one").unwrap(), "one\n1\n");
+    cluster.wait_for("all slots and blocks to be free", |cluster| cluster.is_idle()).unwrap();
+    cluster.stop().unwrap();
+}
+
+#[test]
+fn a_worker_that_is_killed_with_its_executor_in_the_middle_of_a_job() {
+    let mut cluster = cluster(ClusterOptions::default().alert());
+    let executors = cluster.executor_pids(0).unwrap();
+    runtime().block_on(async {
+        let engine = Engine::connect(cluster.address()).await.unwrap();
+        register(&engine, Scale::One).await;
+        survives(&engine, "q09", || {
+            executors.iter().for_each(|&pid| send(pid, Signal::Kill).unwrap());
+            cluster.signal_worker(0, Signal::Kill).unwrap();
+        })
+        .await;
+        engine.0.close().await;
+    });
+    cluster
+        .wait_for("it to be given up", |cluster| {
+            Ok(cluster.nodes()?.iter().any(|node| node["worker"] == "w0" && node["state"] == "lost"))
+        })
+        .unwrap();
+    assert_eq!(cluster.sql("SELECT 1 AS one").unwrap(), "one\n1\n");
+}
+
+#[test]
+fn executors_do_not_outlive_a_worker_that_is_killed() {
+    let mut cluster = cluster(ClusterOptions::default().alert());
+    let executors = cluster.executor_pids(1).unwrap();
+    cluster.signal_worker(1, Signal::Kill).unwrap();
+    cluster
+        .wait_for("its executors to end", |_| Ok(!executors.iter().any(|&pid| proc::is_alive(pid))))
+        .unwrap();
+}
+
+/// The client that asked is killed: it can free nothing any more, so the cluster does.
+#[test]
+fn a_client_that_is_killed_leaves_nothing_running() {
+    let mut cluster = cluster(ClusterOptions::default().alert());
+    let data = data::tpch(Scale::Tenth).unwrap();
+    let script = tpch_tables_sql(&data).join(";\n") + ";\n" + ENDLESS;
+    let client = Running::start(cluster.client(&["sql", "-c", &script])).unwrap();
+    cluster
+        .wait_for("the query to run", |cluster| {
+            Ok(cluster.executors()?.iter().any(|executor| executor["running_attempts"].as_u64() > Some(0)))
+        })
+        .unwrap();
+    client.signal(Signal::Kill).unwrap();
+    client.finish().unwrap();
+    cluster.wait_for("all slots and blocks to be free", |cluster| cluster.is_idle()).unwrap();
+    cluster.stop().unwrap();
+}
+
+#[test]
+fn a_worker_that_leaves_is_missed_by_nobody() {
+    let mut cluster = cluster(ClusterOptions::default().alert());
+    cluster.signal_worker(1, Signal::Terminate).unwrap();
+    cluster
+        .wait_for("it to have left", |cluster| {
+            Ok(cluster.nodes()?.iter().all(|node| node["worker"] != "w1" || node["state"] == "left"))
+        })
+        .unwrap();
+    assert_eq!(cluster.sql("SELECT count(*) AS n FROM generate_series(1, 1000)").unwrap(), "n\n1000\n");
+    cluster.stop().unwrap();
+}

@@ -1,0 +1,14 @@
+//! The whole system: local mode and clusters of real processes, over real data, against right answers.
+//!
+//! One test binary, because linking it takes long.
+
+#![allow(clippy::unwrap_used)]
+
+mod bad_input;
+mod engines;
+mod failures;
+mod local;
+mod sharing;
+mod slt;
+mod spilling;
+mod tpch;

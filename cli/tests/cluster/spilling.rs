@@ -1,0 +1,91 @@
+//! With little memory, what can spill does, and the answers are the same.
+
+use firesteel_base::ByteSize;
+use firesteel_engine::datafusion::arrow::util::pretty::pretty_format_batches;
+use firesteel_testing::cluster::{ClusterOptions, files_below};
+use firesteel_testing::oracle::tpch::Scale;
+
+use crate::engines::{Engine, cluster, runtime};
+use crate::tpch::{check_all, register};
+
+/// Holds the build sides of the joins, which cannot spill, but neither all groups nor all rows to sort.
+const LITTLE: ByteSize = ByteSize(256 << 20);
+
+/// A sort and an aggregation whose state is several times that.
+const SORT: &str = "SELECT sum(l_orderkey % 7 * (rn % 5)) FROM \
+    (SELECT l_orderkey, row_number() OVER (ORDER BY l_comment, l_orderkey, l_linenumber) AS rn, l_shipinstruct, l_partkey FROM lineitem)";
+const GROUPS: &str = "SELECT count(*), sum(c), max(c) FROM \
+    (SELECT l_comment, l_partkey, count(*) AS c FROM lineitem GROUP BY l_comment, l_partkey)";
+
+async fn text(engine: &Engine, sql: &str) -> String {
+    let (_, batches) = engine.rows(sql).await.unwrap();
+    pretty_format_batches(&batches).unwrap().to_string()
+}
+
+/// Operators of the plan spill when it is run. What did not happen is not in the text.
+async fn assert_spills(engine: &Engine, sql: &str) {
+    let plan = text(engine, &format!("EXPLAIN ANALYZE {sql}")).await;
+    let counts = plan.split("spill_count=").skip(1).map(|rest| {
+        let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+        digits.parse::<u64>().unwrap()
+    });
+    assert!(counts.sum::<u64>() > 0, "nothing spilled:\n{plan}");
+}
+
+async fn compare(little: &Engine, plenty: &Engine) {
+    for engine in [little, plenty] {
+        register(engine, Scale::One).await;
+    }
+    for sql in [SORT, GROUPS] {
+        assert_spills(little, sql).await;
+        assert_eq!(text(little, sql).await, text(plenty, sql).await, "{sql}");
+    }
+}
+
+#[test]
+fn sorting_and_grouping_spill_in_local_mode() {
+    let scratch = tempfile::tempdir().unwrap();
+    runtime().block_on(async {
+        let little = Engine::local_within(2, LITTLE, scratch.path()).await.unwrap();
+        let plenty = Engine::local(2).await.unwrap();
+        compare(&little, &plenty).await;
+        little.0.close().await;
+        plenty.0.close().await;
+    });
+    let left = files_below(scratch.path()).unwrap();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn sorting_and_grouping_spill_on_a_cluster() {
+    let cluster = cluster(ClusterOptions { memory: LITTLE, ..ClusterOptions::default() });
+    runtime().block_on(async {
+        let little = Engine::connect(cluster.address()).await.unwrap();
+        let plenty = Engine::local(2).await.unwrap();
+        compare(&little, &plenty).await;
+        little.0.close().await;
+        plenty.0.close().await;
+    });
+    cluster.stop().unwrap();
+}
+
+#[test]
+fn tpch_one_local_with_little_memory() {
+    let scratch = tempfile::tempdir().unwrap();
+    runtime().block_on(async {
+        let engine = Engine::local_within(2, LITTLE, scratch.path()).await.unwrap();
+        check_all(&engine, Scale::One).await;
+        engine.0.close().await;
+    });
+}
+
+#[test]
+fn tpch_one_cluster_with_little_memory() {
+    let cluster = cluster(ClusterOptions { memory: LITTLE, ..ClusterOptions::default() });
+    runtime().block_on(async {
+        let engine = Engine::connect(cluster.address()).await.unwrap();
+        check_all(&engine, Scale::One).await;
+        engine.0.close().await;
+    });
+    cluster.stop().unwrap();
+}
