@@ -1,0 +1,123 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use firesteel_base::config::Flag;
+use firesteel_base::version;
+
+use crate::commands::{
+    bench, completions, config, doctor, driver, executor, jobs, local_cluster, manager, nodes, sql, submit,
+    topology, worker,
+};
+use crate::exit::EXIT_CODES_HELP;
+
+const EXAMPLES: &str = "\
+Examples:
+  firesteel sql -c \"select count(*) from 'data/orders/*.parquet'\"
+  firesteel bench gen tpch --scale 1 --out data/tpch
+  firesteel local-cluster --workers 2
+  firesteel submit job.sql --manager 127.0.0.1:7400
+  firesteel jobs --manager 127.0.0.1:7400";
+
+fn after_help() -> String {
+    format!("{EXAMPLES}\n\n{EXIT_CODES_HELP}")
+}
+
+/// `0.1.0 (wire version 1)`
+pub fn release() -> &'static str {
+    static TEXT: std::sync::OnceLock<String> = std::sync::OnceLock::new();
+    TEXT.get_or_init(|| format!("{} (wire version {})", version::RELEASE, version::WIRE))
+}
+
+/// Run SQL over files, on this machine or on a cluster of bare-metal hosts
+///
+/// `firesteel sql` runs queries inside the command itself and needs nothing set up. A cluster is a manager
+/// (`firesteel manager`) and one worker on each host (`firesteel worker`); jobs go to it with `firesteel submit`, or with
+/// `firesteel sql --manager HOST:PORT`.
+#[derive(Debug, Parser)]
+#[command(name = "firesteel", version = release(), after_help = after_help(), arg_required_else_help = true)]
+#[command(infer_long_args = false, max_term_width = 110, disable_help_subcommand = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// What every command takes.
+    #[command(flatten)]
+    pub global: Global,
+}
+
+/// Flags of every command.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Global options")]
+pub struct Global {
+    /// Read the configuration from FILE [env: FIRESTEEL_CONFIG] [default: /etc/firesteel/firesteel.toml if it is there]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// What to log: error, warn, info, debug, trace or off, or directives such as info,firesteel_shuffle=debug
+    #[arg(long, global = true, value_name = "LEVEL")]
+    pub log_level: Option<String>,
+    /// How to log: text or json
+    #[arg(long, global = true, value_name = "FORMAT")]
+    pub log_format: Option<String>,
+    /// No progress and no notes on standard error; errors are still told
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+}
+
+impl Global {
+    /// The settings among them.
+    pub fn flags(&self) -> Vec<Flag> {
+        let mut flags = Flags::default();
+        flags.put("log.level", "--log-level", self.log_level.as_ref());
+        flags.put("log.format", "--log-format", self.log_format.as_ref());
+        flags.0
+    }
+}
+
+impl Global {
+    /// The flags again, for a process of this program that this one starts.
+    pub fn child_args(&self) -> Vec<String> {
+        let config = self.config.as_ref().map(|file| file.to_string_lossy().into_owned());
+        let given = [
+            ("--config", config),
+            ("--log-level", self.log_level.clone()),
+            ("--log-format", self.log_format.clone()),
+        ];
+        given.into_iter().filter_map(|(flag, value)| Some([flag.to_owned(), value?])).flatten().collect()
+    }
+}
+
+/// Collects the settings given as flags.
+#[derive(Debug, Default)]
+pub struct Flags(pub Vec<Flag>);
+
+impl Flags {
+    /// Takes one in if it was given. Its text is checked together with the rest of the configuration.
+    pub fn put(&mut self, key: &'static str, flag: &'static str, value: Option<&String>) {
+        if let Some(value) = value {
+            self.0.push(Flag { key, flag, value: value.clone() });
+        }
+    }
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    Sql(sql::SqlArgs),
+    Submit(submit::SubmitArgs),
+    Jobs(jobs::JobsArgs),
+    Nodes(nodes::NodesArgs),
+    LocalCluster(local_cluster::LocalClusterArgs),
+    Manager(manager::ManagerArgs),
+    Worker(worker::WorkerArgs),
+    Topology(topology::TopologyArgs),
+    Doctor(doctor::DoctorArgs),
+    Config(config::ConfigArgs),
+    Bench(bench::BenchArgs),
+    Completions(completions::CompletionsArgs),
+    #[command(hide = true)]
+    Executor(executor::ExecutorArgs),
+    #[command(hide = true)]
+    Driver(driver::DriverArgs),
+}

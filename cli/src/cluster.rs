@@ -1,0 +1,242 @@
+//! A client's view of a cluster: the manager's calls about jobs and nodes, and a worker's about results.
+
+use std::time::Duration;
+
+use arrow::array::RecordBatch;
+use arrow::buffer::Buffer;
+use arrow::error::ArrowError;
+use arrow::ipc::reader::StreamDecoder;
+use firesteel_base::{JobId, UserError, version};
+use firesteel_protocol::channel::{self, Channel};
+use firesteel_protocol::v1::manager_client::ManagerClient;
+use firesteel_protocol::v1::worker_client::WorkerClient;
+use firesteel_protocol::v1::{
+    CancelJobRequest, FetchResultRequest, JobInfo, JobState, ListJobsRequest, ListNodesReply,
+    ListNodesRequest, ShowJobRequest, SubmitRequest, WaitJobRequest,
+};
+use futures::{Stream, StreamExt, stream};
+
+use crate::exit::Failure;
+use crate::output::results::Rows;
+
+/// The manager of a cluster.
+#[derive(Debug, Clone)]
+pub struct Cluster {
+    address: String,
+    manager: ManagerClient<Channel>,
+}
+
+/// Calls a method of the manager and tells its refusals as what they are.
+macro_rules! call {
+    ($cluster:expr, $method:ident, $request:expr) => {
+        match $cluster.manager.clone().$method($request).await {
+            Ok(reply) => Ok(reply.into_inner()),
+            Err(status) => {
+                let error = channel::user_error("manager", &$cluster.address, &status);
+                let unreachable = channel::is_unreachable(&status);
+                Err(if unreachable { Failure::cluster(error) } else { Failure::from(error) })
+            }
+        }
+    };
+}
+
+impl Cluster {
+    /// Connects to the manager at `address`.
+    pub async fn connect(address: &str) -> Result<Self, Failure> {
+        let channel = channel::connect("manager", address).await.map_err(|error| {
+            let also = "give the manager with --manager HOST:PORT or FIRESTEEL_MANAGER, or start one with \
+                        `firesteel local-cluster`";
+            let hint = error.hint.as_ref().map_or_else(|| also.to_owned(), |hint| format!("{hint} {also}"));
+            Failure::cluster(error.hint(hint))
+        })?;
+        let manager = ManagerClient::new(channel)
+            .max_decoding_message_size(channel::MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(channel::MESSAGE_BYTES_MAX);
+        Ok(Self { address: address.to_owned(), manager })
+    }
+
+    /// Hands a job to the cluster, which runs its driver.
+    pub async fn submit(
+        &self,
+        name: &str,
+        sql: &str,
+        conf: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<JobId, Failure> {
+        let request = SubmitRequest {
+            wire_version: version::WIRE,
+            name: name.to_owned(),
+            sql: sql.to_owned(),
+            conf: conf.into_iter().collect(),
+            user: user(),
+        };
+        Ok(JobId(call!(self, submit, request)?.job))
+    }
+
+    /// The jobs that run or wait; with `all`, those that have ended as well.
+    pub async fn jobs(&self, all: bool) -> Result<Vec<JobInfo>, Failure> {
+        let request = ListJobsRequest { wire_version: version::WIRE, all };
+        Ok(call!(self, list_jobs, request)?.jobs)
+    }
+
+    /// One job.
+    pub async fn job(&self, job: JobId) -> Result<JobInfo, Failure> {
+        call!(self, show_job, ShowJobRequest { wire_version: version::WIRE, job: job.0 })
+    }
+
+    /// The job when it has ended, or as it is when `wait` has passed.
+    pub async fn wait(&self, job: JobId, wait: Duration) -> Result<JobInfo, Failure> {
+        let max_wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+        call!(self, wait_job, WaitJobRequest { wire_version: version::WIRE, job: job.0, max_wait_ms })
+    }
+
+    /// Cancels a job.
+    pub async fn cancel(&self, job: JobId) -> Result<JobInfo, Failure> {
+        call!(self, cancel_job, CancelJobRequest { wire_version: version::WIRE, job: job.0 })
+    }
+
+    /// The nodes.
+    pub async fn nodes(&self) -> Result<ListNodesReply, Failure> {
+        call!(self, list_nodes, ListNodesRequest { wire_version: version::WIRE })
+    }
+}
+
+/// Whether the job has ended.
+pub fn has_ended(job: &JobInfo) -> bool {
+    matches!(job.state(), JobState::Succeeded | JobState::Failed | JobState::Cancelled)
+}
+
+/// The result of an ended cluster-mode job, from the worker that keeps it.
+pub async fn fetch_result(job: &JobInfo) -> Result<Rows, Failure> {
+    let id = JobId(job.job);
+    if job.result_address.is_empty() {
+        return Err(no_result(id, job).into());
+    }
+    let address = job.result_address.clone();
+    let channel = channel::connect("worker", &address).await.map_err(Failure::cluster)?;
+    let mut worker = WorkerClient::new(channel).max_decoding_message_size(channel::MESSAGE_BYTES_MAX);
+    let request = FetchResultRequest { wire_version: version::WIRE, job: id.0 };
+    let reply = worker.fetch_result(request).await;
+    let chunks = reply.map_err(|status| Failure::from(channel::user_error("worker", &address, &status)))?;
+    let chunks = chunks.into_inner().map(move |chunk| {
+        chunk
+            .map(|chunk| Buffer::from(chunk.data))
+            .map_err(|status| Failure::from(channel::user_error("worker", &address, &status)))
+    });
+    decode(chunks).await
+}
+
+fn no_result(id: JobId, job: &JobInfo) -> UserError {
+    let error = UserError::new(format!("{id} has no result to fetch"));
+    match job.state() {
+        JobState::Queued | JobState::Running => {
+            error.detail("it has not ended yet").hint(format!("wait for it with `firesteel jobs wait {id}`"))
+        }
+        JobState::Succeeded if !job.cluster_mode => error
+            .detail("its driver was in the client, which had the result")
+            .hint("submit with --deploy-mode cluster to have the cluster keep the result"),
+        JobState::Succeeded => error.detail("the worker that kept it has dropped it, or is gone"),
+        _ => error.detail("it did not succeed").hint(format!("`firesteel jobs show {id}` says why")),
+    }
+}
+
+/// Decodes an Arrow IPC stream that comes in chunks cut anywhere.
+async fn decode(
+    chunks: impl Stream<Item = Result<Buffer, Failure>> + Send + 'static,
+) -> Result<Rows, Failure> {
+    let mut reader =
+        Reader { chunks: chunks.boxed(), decoder: StreamDecoder::new(), rest: Buffer::default() };
+    let first = reader.next().await?;
+    let schema = reader.decoder.schema().ok_or_else(|| truncated(None))?;
+    let head = stream::iter(first.map(Ok));
+    let tail = stream::try_unfold(reader, |mut reader| async move {
+        Ok::<_, Failure>(reader.next().await?.map(|batch| (batch, reader)))
+    });
+    Ok(Rows::new(schema, head.chain(tail)))
+}
+
+struct Reader {
+    chunks: stream::BoxStream<'static, Result<Buffer, Failure>>,
+    decoder: StreamDecoder,
+    rest: Buffer,
+}
+
+impl Reader {
+    async fn next(&mut self) -> Result<Option<RecordBatch>, Failure> {
+        loop {
+            if let Some(batch) =
+                self.decoder.decode(&mut self.rest).map_err(|fault| truncated(Some(&fault)))?
+            {
+                return Ok(Some(batch));
+            }
+            match self.chunks.next().await.transpose()? {
+                Some(chunk) => self.rest = chunk,
+                None => {
+                    self.decoder.finish().map_err(|fault| truncated(Some(&fault)))?;
+                    return Ok(None);
+                }
+            }
+        }
+    }
+}
+
+fn truncated(fault: Option<&ArrowError>) -> Failure {
+    let error = UserError::new("the result that the worker sent is not whole");
+    Failure::from(match fault {
+        Some(fault) => error.detail(fault.to_string()),
+        None => error,
+    })
+}
+
+/// Who submits: the name of the user that runs this process.
+fn user() -> String {
+    ["USER", "LOGNAME"]
+        .iter()
+        .find_map(|variable| std::env::var(variable).ok().filter(|name| !name.is_empty()))
+        .unwrap_or_else(|| format!("uid {}", rustix::process::getuid().as_raw()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{ArrayRef, Int32Array};
+    use arrow::ipc::writer::StreamWriter;
+    use futures::TryStreamExt;
+
+    use super::*;
+
+    fn encoded(batches: &[RecordBatch]) -> Vec<u8> {
+        let mut writer = StreamWriter::try_new(Vec::new(), &batches[0].schema()).unwrap();
+        batches.iter().for_each(|batch| writer.write(batch).unwrap());
+        writer.into_inner().unwrap()
+    }
+
+    fn batch(values: Vec<i32>) -> RecordBatch {
+        let values: ArrayRef = Arc::new(Int32Array::from(values));
+        RecordBatch::try_from_iter([("v", values)]).unwrap()
+    }
+
+    async fn decoded(bytes: &[u8], chunk: usize) -> Result<Vec<RecordBatch>, Failure> {
+        let chunks: Vec<_> = bytes.chunks(chunk).map(|part| Ok(Buffer::from(part.to_vec()))).collect();
+        decode(stream::iter(chunks)).await?.batches.try_collect().await
+    }
+
+    #[tokio::test]
+    async fn a_result_is_the_same_however_it_is_cut() {
+        let batches = [batch(vec![1, 2, 3]), batch(vec![4])];
+        let bytes = encoded(&batches);
+        for chunk in [1, 7, 64, bytes.len()] {
+            assert_eq!(decoded(&bytes, chunk).await.unwrap(), batches);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_cut_off_result_is_a_failure_and_an_empty_one_has_its_columns() {
+        let bytes = encoded(&[batch(vec![1])]);
+        let failure = decoded(&bytes[..bytes.len() / 2], 16).await.unwrap_err();
+        assert!(failure.error.unwrap().message.contains("not whole"));
+        assert!(decoded(&[], 16).await.is_err());
+        let none = decode(stream::iter([Ok(Buffer::from(encoded(&[batch(vec![])])))])).await.unwrap();
+        assert_eq!(none.schema.fields().len(), 1);
+    }
+}

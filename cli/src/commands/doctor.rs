@@ -1,0 +1,106 @@
+//! `firesteel doctor`
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use firesteel_base::config::Config;
+use firesteel_base::{ByteSize, UserError};
+use firesteel_hw::layout::plan_executors;
+use firesteel_hw::probe::{Finding, State, examine, examine_scratch};
+use firesteel_hw::topology::Topology;
+use serde_json::json;
+
+use super::worker::layout_request;
+use crate::args::Global;
+use crate::context::{Context, Role};
+use crate::exit::{Exit, Failure};
+use crate::output::results::{print, print_json};
+
+const EXAMPLES: &str = "\
+Examples:
+  firesteel doctor
+  firesteel doctor --json | jq '.findings[] | select(.state != \"ok\")'
+
+The exit code is 0 when Firesteel can run here, however slowly, and 1 when it cannot.";
+
+/// Say what this machine can and cannot do, and what to change
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct DoctorArgs {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the command.
+pub fn run(global: &Global, args: &DoctorArgs) -> Result<Exit, Failure> {
+    let context = Context::load(global, Vec::new(), Role::Command)?;
+    let topology = Topology::discover().map_err(UserError::from)?;
+    let mut findings = examine(&topology);
+    for folder in scratch_folders(&context.config) {
+        findings.extend(examine_scratch(&folder));
+    }
+    let executors = executors(&topology, &context.config);
+    if args.json {
+        print_json(&json!({
+            "can_run": executors.is_ok(),
+            "executors": executors.as_ref().ok(),
+            "fault": executors.as_ref().err().map(|fault| &fault.message),
+            "findings": findings,
+        }))?;
+    } else {
+        print(&report(&findings))?;
+    }
+    let executors = executors?;
+    if !args.json {
+        print(&format!("\nFiresteel can run here. A worker would start {executors}.\n"))?;
+    }
+    Ok(Exit::Done)
+}
+
+/// What a worker would start here, as it is configured.
+fn executors(topology: &Topology, config: &Config) -> Result<String, UserError> {
+    let layouts = plan_executors(topology, &layout_request(&config.worker))?;
+    let cores: usize = layouts.iter().map(|layout| layout.cores.len()).sum();
+    let memory: u64 = layouts.iter().map(|layout| layout.memory_bytes).sum();
+    Ok(format!(
+        "{} executor(s) with {cores} core(s) and {} of memory in all",
+        layouts.len(),
+        ByteSize(memory)
+    ))
+}
+
+/// The folders that local mode and a worker would use; for one that is not there yet, where it would be made.
+fn scratch_folders(config: &Config) -> Vec<PathBuf> {
+    let local = config.local.scratch.clone().set().map_or_else(std::env::temp_dir, PathBuf::from);
+    let mut folders = Vec::new();
+    for folder in std::iter::once(&local).chain(&config.worker.scratch) {
+        let there = existing(folder).to_owned();
+        if !folders.contains(&there) {
+            folders.push(there);
+        }
+    }
+    folders
+}
+
+fn existing(folder: &Path) -> &Path {
+    folder.ancestors().find(|ancestor| ancestor.exists()).unwrap_or(folder)
+}
+
+fn report(findings: &[Finding]) -> String {
+    let mut text = String::new();
+    let mut area = "";
+    for finding in findings {
+        if finding.area != area {
+            area = finding.area;
+            text.push_str(&format!("{}{area}\n", if text.is_empty() { "" } else { "\n" }));
+        }
+        text.push_str(&format!("  [{:^7}] {}: {}\n", finding.state, finding.name, finding.found));
+        if let Some(advice) = &finding.advice {
+            text.push_str(&format!("            to change it: {advice}\n"));
+        }
+    }
+    let faults = findings.iter().filter(|finding| finding.state != State::Ok).count();
+    text.push_str(&format!("\n{} things looked at, {faults} could be better\n", findings.len()));
+    text
+}

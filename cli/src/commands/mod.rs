@@ -1,0 +1,40 @@
+//! The commands, a file each.
+
+pub mod bench;
+pub mod completions;
+pub mod config;
+pub mod doctor;
+pub mod driver;
+pub mod executor;
+pub mod jobs;
+pub mod local_cluster;
+pub mod manager;
+pub mod nodes;
+pub mod sql;
+pub mod submit;
+pub mod topology;
+pub mod worker;
+
+use crate::args::{Cli, Command};
+use crate::exit::{Exit, Failure};
+
+/// Runs the command that was asked for.
+pub fn run(cli: Cli) -> Result<Exit, Failure> {
+    let global = cli.global;
+    match cli.command {
+        Command::Sql(args) => sql::run(&global, args),
+        Command::Submit(args) => submit::run(&global, args),
+        Command::Jobs(args) => jobs::run(&global, args),
+        Command::Nodes(args) => nodes::run(&global, &args),
+        Command::LocalCluster(args) => local_cluster::run(&global, args),
+        Command::Manager(args) => manager::run(&global, args),
+        Command::Worker(args) => worker::run(&global, args),
+        Command::Topology(args) => topology::run(&global, &args),
+        Command::Doctor(args) => doctor::run(&global, &args),
+        Command::Config(args) => config::run(&global, &args),
+        Command::Bench(args) => bench::run(&global, args),
+        Command::Completions(args) => completions::run(&args),
+        Command::Executor(args) => executor::run(&global, args),
+        Command::Driver(args) => driver::run(&global, args),
+    }
+}

@@ -1,0 +1,159 @@
+//! `firesteel nodes`
+
+use clap::Args;
+use firesteel_base::ByteSize;
+use firesteel_protocol::v1::{NodeExecutor, NodeInfo, NodeState};
+use serde_json::{Value, json};
+
+use crate::args::{Flags, Global};
+use crate::cluster::Cluster;
+use crate::context::{Context, Role};
+use crate::exit::{Exit, Failure};
+use crate::output::results::{print, print_json};
+use crate::output::text;
+use crate::runtime;
+
+const EXAMPLES: &str = "\
+Examples:
+  firesteel nodes
+  firesteel nodes --manager head:7400 --json | jq '.nodes[].host'";
+
+/// List the nodes of a cluster: workers, their executors, slots and memory
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct NodesArgs {
+    /// The cluster's manager [env: FIRESTEEL_MANAGER] [default: 127.0.0.1:7400]
+    #[arg(long, value_name = "HOST:PORT")]
+    manager: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the command.
+pub fn run(global: &Global, args: &NodesArgs) -> Result<Exit, Failure> {
+    let mut flags = Flags::default();
+    flags.put("client.manager", "--manager", args.manager.as_ref());
+    let context = Context::load(global, flags.0, Role::Command)?;
+    let reply = runtime::run(async { Cluster::connect(&context.manager()).await?.nodes().await })?;
+    if args.json {
+        print_json(&json!({
+            "manager": context.manager(),
+            "manager_release": reply.manager_release,
+            "manager_started_unix_ms": reply.manager_started_unix_ms,
+            "nodes": reply.nodes.iter().map(as_json).collect::<Vec<_>>(),
+        }))?;
+        return Ok(Exit::Done);
+    }
+    context.note(&format!(
+        "manager {} (release {}), started {}",
+        context.manager(),
+        reply.manager_release,
+        text::ago(reply.manager_started_unix_ms)
+    ));
+    if reply.nodes.is_empty() {
+        print("no workers have joined: start one on each host with `firesteel worker`\n")?;
+        return Ok(Exit::Done);
+    }
+    let headers =
+        ["WORKER", "STATE", "HOST", "RACK", "EXECUTOR", "CPUS", ">SLOTS", ">MEMORY", ">BLOCKS", ">HEARD"];
+    print(&text::columns(&headers, reply.nodes.iter().flat_map(rows)))?;
+    Ok(Exit::Done)
+}
+
+/// A row for each executor; one for a worker that has none.
+fn rows(node: &NodeInfo) -> Vec<Vec<String>> {
+    let head = [node.worker.clone(), state(node).to_owned(), node.host.clone(), node.rack.clone()];
+    let heard = format!("{} ago", text::span(std::time::Duration::from_millis(node.last_heartbeat_age_ms)));
+    let row = |middle: [String; 5]| -> Vec<String> {
+        head.iter().cloned().chain(middle).chain([heard.clone()]).collect()
+    };
+    if node.executors.is_empty() {
+        return vec![row(["-", "", "", "", ""].map(str::to_owned))];
+    }
+    node.executors.iter().map(|executor| row(executor_cells(executor))).collect()
+}
+
+fn executor_cells(executor: &NodeExecutor) -> [String; 5] {
+    let spec = executor.spec.clone().unwrap_or_default();
+    let usage = executor.usage.unwrap_or_default();
+    let name = if executor.up { format!("e{}", spec.index) } else { format!("e{} (down)", spec.index) };
+    [
+        name,
+        cpu_list(&spec.cpus),
+        format!("{}/{}", executor.slots_leased, spec.slots),
+        format!("{}/{}", ByteSize(usage.memory_used), ByteSize(spec.memory_bytes)),
+        ByteSize(usage.block_bytes).to_string(),
+    ]
+}
+
+/// CPUs as ranges: `0-3,8`.
+fn cpu_list(cpus: &[u32]) -> String {
+    let mut ranges: Vec<(u32, u32)> = Vec::new();
+    for &cpu in cpus {
+        match ranges.last_mut() {
+            Some((_, last)) if *last + 1 == cpu => *last = cpu,
+            _ => ranges.push((cpu, cpu)),
+        }
+    }
+    let texts = ranges.iter().map(|&(first, last)| match last - first {
+        0 => first.to_string(),
+        _ => format!("{first}-{last}"),
+    });
+    texts.collect::<Vec<_>>().join(",")
+}
+
+fn state(node: &NodeInfo) -> &'static str {
+    match node.state() {
+        NodeState::Unspecified => "unknown",
+        NodeState::Alive => "alive",
+        NodeState::Suspect => "suspect",
+        NodeState::Lost => "lost",
+        NodeState::Left => "left",
+    }
+}
+
+fn as_json(node: &NodeInfo) -> Value {
+    json!({
+        "worker": node.worker,
+        "state": state(node),
+        "host": node.host,
+        "rack": node.rack,
+        "address": node.address,
+        "release": node.release,
+        "last_heartbeat_age_ms": node.last_heartbeat_age_ms,
+        "topology": serde_json::from_str::<Value>(&node.topology_json).unwrap_or(Value::Null),
+        "executors": node.executors.iter().map(executor_json).collect::<Vec<_>>(),
+    })
+}
+
+fn executor_json(executor: &NodeExecutor) -> Value {
+    let spec = executor.spec.clone().unwrap_or_default();
+    let usage = executor.usage.unwrap_or_default();
+    json!({
+        "index": spec.index,
+        "up": executor.up,
+        "epoch": executor.epoch,
+        "numa_node": spec.numa_node,
+        "cpus": spec.cpus,
+        "slots": spec.slots,
+        "slots_leased": executor.slots_leased,
+        "memory_bytes": spec.memory_bytes,
+        "memory_used": usage.memory_used,
+        "block_bytes": usage.block_bytes,
+        "running_attempts": usage.running_attempts,
+        "control_address": executor.control_address,
+        "shuffle_address": executor.shuffle_address,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::cpu_list;
+
+    #[test]
+    fn cpus_are_shown_as_ranges() {
+        assert_eq!(cpu_list(&[0, 1, 2, 8, 10, 11]), "0-2,8,10-11");
+        assert_eq!(cpu_list(&[]), "");
+    }
+}

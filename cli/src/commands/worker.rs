@@ -1,0 +1,208 @@
+//! `firesteel worker`
+
+use std::net::{SocketAddr, UdpSocket};
+use std::path::PathBuf;
+
+use clap::Args;
+use firesteel_base::config::{Config, HostPort, WorkerSettings};
+use firesteel_base::{UserError, WorkerId};
+use firesteel_executor::worker::{
+    self, ChildCommand, RestartPolicy, ResultLimits, WorkerConfig, WorkerLimits,
+};
+use firesteel_hw::layout::{LayoutRequest, plan_executors};
+use firesteel_hw::topology::Topology;
+
+use crate::args::{Flags, Global};
+use crate::context::{Context, Role};
+use crate::exit::{Exit, Failure};
+use crate::runtime;
+use crate::signals::Stop;
+use crate::supervision::{SupervisedArgs, stop_asked};
+
+const EXAMPLES: &str = "\
+Examples:
+  firesteel worker --manager head:7400
+  firesteel worker --manager head:7400 --memory 96GiB --scratch /nvme0/firesteel,/nvme1/firesteel
+
+A worker starts one executor for each NUMA node of its host, restarts one that dies, and keeps the results of cluster-mode
+jobs. SIGTERM and Ctrl-C stop it and its executors cleanly. `firesteel topology` and `firesteel doctor` show what it will
+find on this host.";
+
+/// Run the worker of a host
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct WorkerArgs {
+    /// The cluster's manager [default: 127.0.0.1:7400]
+    #[arg(long, value_name = "HOST:PORT")]
+    manager: Option<String>,
+    /// The worker's name, used by no other worker of the cluster [default: the host's name]
+    #[arg(long, value_name = "NAME")]
+    id: Option<String>,
+    /// The address to listen on [default: 0.0.0.0:7410]
+    #[arg(long, value_name = "HOST:PORT")]
+    bind: Option<String>,
+    /// The name or address under which others reach this host [default: that from which it reaches the manager]
+    #[arg(long, value_name = "HOST")]
+    advertise: Option<String>,
+    /// How many executors to start [default: one for each NUMA node]
+    #[arg(long, value_name = "N")]
+    executors: Option<String>,
+    /// Core threads over all executors [default: all cores but those kept for the control plane]
+    #[arg(long, value_name = "N")]
+    cores: Option<String>,
+    /// Memory of each executor, such as 96GiB [default: its share of three quarters of the host's]
+    #[arg(long, value_name = "SIZE")]
+    memory: Option<String>,
+    /// Folders for what does not fit in memory, separated by commas [default: /var/tmp/firesteel]
+    #[arg(long, value_name = "DIRS")]
+    scratch: Option<String>,
+    /// The rack that this host stands in
+    #[arg(long, value_name = "NAME")]
+    rack: Option<String>,
+    /// The CPUs to use, such as 0-3,8 [default: all that this process may use]
+    #[arg(long, value_name = "LIST")]
+    cpus: Option<String>,
+    #[command(flatten)]
+    supervised: SupervisedArgs,
+}
+
+impl WorkerArgs {
+    fn flags(&self) -> Flags {
+        let mut flags = Flags::default();
+        flags.put("worker.manager", "--manager", self.manager.as_ref());
+        flags.put("worker.id", "--id", self.id.as_ref());
+        flags.put("worker.bind", "--bind", self.bind.as_ref());
+        flags.put("worker.advertise", "--advertise", self.advertise.as_ref());
+        flags.put("worker.executors", "--executors", self.executors.as_ref());
+        flags.put("worker.cores", "--cores", self.cores.as_ref());
+        flags.put("worker.memory", "--memory", self.memory.as_ref());
+        flags.put("worker.scratch", "--scratch", self.scratch.as_ref());
+        flags.put("worker.rack", "--rack", self.rack.as_ref());
+        flags.put("worker.cpus", "--cpus", self.cpus.as_ref());
+        flags
+    }
+}
+
+/// Runs the command.
+pub fn run(global: &Global, args: WorkerArgs) -> Result<Exit, Failure> {
+    let context = Context::load(global, args.flags().0, Role::Daemon)?;
+    runtime::run(async {
+        let stop = Stop::listen()?;
+        let config = worker_config(&context, global).await?;
+        worker::run(config, stop_asked(stop, args.supervised)).await?;
+        Ok(Exit::Done)
+    })
+}
+
+async fn worker_config(context: &Context, global: &Global) -> Result<WorkerConfig, Failure> {
+    let Config { worker, executor, .. } = &context.config;
+    check_layout(worker)?;
+    Ok(WorkerConfig {
+        id: worker_id(worker)?,
+        manager: worker.manager.to_string(),
+        listen: resolve(&worker.bind).await?,
+        advertise_host: advertise_host(worker).await?,
+        rack: worker.rack.clone(),
+        scratch: worker.scratch.clone(),
+        topology: None,
+        layout: layout_request(worker),
+        pin: worker.pin,
+        block_memory_fraction: executor.block_memory_fraction,
+        executor_command: child(global, "executor")?,
+        driver_command: child(global, "driver")?,
+        log_folder: worker.log_folder.clone().set().map(PathBuf::from),
+        restart: RestartPolicy {
+            ends_max: worker.executor_restarts.saturating_add(1),
+            window: worker.executor_restart_window,
+            ..RestartPolicy::default()
+        },
+        results: ResultLimits {
+            count_max: usize::try_from(worker.results).unwrap_or(usize::MAX),
+            bytes_max: worker.results_size,
+        },
+        limits: WorkerLimits::default(),
+    })
+}
+
+/// What the configuration asks of this host.
+pub fn layout_request(worker: &WorkerSettings) -> LayoutRequest {
+    LayoutRequest {
+        executors: worker.executors.set(),
+        cores: worker.cores.set(),
+        control_cores: worker.control_cores.set(),
+        smt: worker.smt,
+        memory: worker.memory.set().map(|size| size.0),
+        cpus: worker.cpus.clone().set(),
+    }
+}
+
+/// Refuses what this machine does not have before anything is started.
+fn check_layout(worker: &WorkerSettings) -> Result<(), Failure> {
+    let topology = Topology::discover().map_err(UserError::from)?;
+    plan_executors(&topology, &layout_request(worker)).map_err(|fault| Failure::usage(fault.into()))?;
+    Ok(())
+}
+
+/// This program in another role, with the global flags that this process was given.
+fn child(global: &Global, role: &str) -> Result<ChildCommand, Failure> {
+    let mut command = ChildCommand::this_program(&[role])?;
+    command.args.extend(global.child_args());
+    Ok(command)
+}
+
+fn worker_id(worker: &WorkerSettings) -> Result<WorkerId, Failure> {
+    let name = worker.id.clone().set().unwrap_or_else(host_name);
+    name.parse().map_err(|fault| {
+        Failure::usage(
+            UserError::new(format!("this host's name cannot be the worker's: {fault}"))
+                .hint("give the worker a name with --id NAME (worker.id)"),
+        )
+    })
+}
+
+fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+async fn resolve(address: &HostPort) -> Result<SocketAddr, Failure> {
+    let mut found =
+        tokio::net::lookup_host((address.host.as_str(), address.port)).await.map_err(|fault| {
+            Failure::usage(
+                UserError::new(format!("'{}' is not the name or address of a host", address.host))
+                    .detail(fault.to_string())
+                    .hint("write it as host:port, for example 0.0.0.0:7410"),
+            )
+        })?;
+    found.next().ok_or_else(|| {
+        Failure::usage(UserError::new(format!("the host name '{}' has no address", address.host)))
+    })
+}
+
+/// What others reach this host under: what is set, the address it is bound to, or that from which it reaches the manager.
+async fn advertise_host(worker: &WorkerSettings) -> Result<String, Failure> {
+    if let Some(host) = worker.advertise.clone().set() {
+        return Ok(host);
+    }
+    let bound = resolve(&worker.bind).await?;
+    if !bound.ip().is_unspecified() {
+        return Ok(bound.ip().to_string());
+    }
+    let manager = resolve(&worker.manager).await?;
+    outgoing_address(manager).map_err(|fault| {
+        Failure::usage(
+            UserError::new(format!(
+                "cannot tell from which address this host reaches the manager at {manager}"
+            ))
+            .detail(fault.to_string())
+            .hint("name this host's address with --advertise HOST (worker.advertise)"),
+        )
+    })
+}
+
+/// The address that the kernel would send from. Nothing is sent.
+fn outgoing_address(to: SocketAddr) -> std::io::Result<String> {
+    let any: SocketAddr = if to.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0u16; 8], 0).into() };
+    let socket = UdpSocket::bind(any)?;
+    socket.connect(to)?;
+    Ok(socket.local_addr()?.ip().to_string())
+}

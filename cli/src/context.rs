@@ -1,0 +1,71 @@
+//! What every command has at hand: the configuration, and how much to say.
+
+use firesteel_base::config::{self, Auto, Config, Flag, Inputs, LogSettings};
+use firesteel_base::telemetry;
+
+use crate::args::Global;
+use crate::exit::Failure;
+
+/// The manager that commands talk to when none is set.
+const LOCAL_MANAGER: &str = "127.0.0.1:7400";
+
+/// The configuration, and how much to say.
+#[derive(Debug)]
+pub struct Context {
+    /// Every setting.
+    pub config: Config,
+    /// Nothing but errors on standard error.
+    pub quiet: bool,
+}
+
+/// Whether a process serves others or answers a person; it decides what is logged by default.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Manager, worker, executor, driver.
+    Daemon,
+    /// Everything else.
+    Command,
+}
+
+impl Context {
+    /// Reads the configuration, with the command's own flags laid over it, and sets up logging.
+    pub fn load(global: &Global, mut flags: Vec<Flag>, role: Role) -> Result<Self, Failure> {
+        flags.extend(global.flags());
+        let environment = std::env::vars_os().filter_map(|(name, value)| {
+            Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))
+        });
+        let inputs = Inputs { file: global.config.clone(), environment: environment.collect(), flags };
+        let config = config::load(&inputs)?;
+        start_logging(&config.log, role);
+        Ok(Self { config, quiet: global.quiet })
+    }
+
+    /// The manager to talk to.
+    pub fn manager(&self) -> String {
+        self.manager_if_set().unwrap_or_else(|| LOCAL_MANAGER.to_owned())
+    }
+
+    /// The manager to talk to, if one is set anywhere.
+    pub fn manager_if_set(&self) -> Option<String> {
+        self.config.client.manager.clone().set().map(|address| address.to_string())
+    }
+
+    /// Says something that is neither result nor error, on standard error.
+    pub fn note(&self, text: &str) {
+        if !self.quiet {
+            eprintln!("{text}");
+        }
+    }
+}
+
+fn start_logging(log: &LogSettings, role: Role) {
+    let default = match role {
+        Role::Daemon => "info",
+        Role::Command => "warn",
+    };
+    let filter = match &log.level {
+        Auto::Auto => default,
+        Auto::Set(level) => level,
+    };
+    telemetry::init(filter, log.format, std::io::stderr);
+}

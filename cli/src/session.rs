@@ -1,0 +1,84 @@
+//! Opening a session: on this machine or on a cluster.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+
+use firesteel_base::UserError;
+use firesteel_base::config::LocalSettings;
+use firesteel_driver::{ConnectOptions, JobProgress, LocalOptions, Session};
+
+use crate::exit::Failure;
+use crate::output::progress::{Snapshot, StageSnapshot};
+
+/// Where queries run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// In this process.
+    Local(LocalSettings),
+    /// On the cluster of the manager at this address.
+    Cluster(String),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Local(_) => f.write_str("running in this process"),
+            Self::Cluster(manager) => write!(f, "running on the cluster of {manager}"),
+        }
+    }
+}
+
+/// Opens a session there. `name` is how its jobs are listed.
+pub async fn open(place: &Place, name: &str, conf: BTreeMap<String, String>) -> Result<Session, Failure> {
+    match place {
+        Place::Local(local) => Ok(Session::local(local_options(local, conf)).await?),
+        Place::Cluster(manager) => {
+            let options = ConnectOptions { name: name.to_owned(), conf, ..ConnectOptions::default() };
+            Session::connect(manager, options).await.map_err(Failure::cluster)
+        }
+    }
+}
+
+fn local_options(local: &LocalSettings, conf: BTreeMap<String, String>) -> LocalOptions {
+    LocalOptions {
+        cores: local.cores.set(),
+        unpinned: false,
+        memory: local.memory.set(),
+        scratch: local.scratch.clone().set().map(PathBuf::from),
+        conf,
+    }
+}
+
+/// How far the session's latest query has come.
+pub fn snapshot(progress: &JobProgress) -> Snapshot {
+    let stage = |stage: &firesteel_driver::StageProgress| StageSnapshot {
+        stage: stage.stage.0,
+        tasks: stage.tasks,
+        running: stage.running,
+        done: stage.done,
+        failed: stage.failed_attempts,
+        rows: stage.rows,
+        bytes: stage.bytes,
+    };
+    Snapshot {
+        job: progress.job.map(|job| job.to_string()).unwrap_or_default(),
+        waiting: progress.waiting_for_slots,
+        stages: progress.stages.iter().map(stage).collect(),
+    }
+}
+
+/// Session settings given as `KEY=VALUE`.
+pub fn conf(pairs: &[String]) -> Result<BTreeMap<String, String>, Failure> {
+    pairs.iter().map(|pair| conf_pair(pair)).collect()
+}
+
+fn conf_pair(pair: &str) -> Result<(String, String), Failure> {
+    match pair.split_once('=') {
+        Some((key, value)) if !key.trim().is_empty() => Ok((key.trim().to_owned(), value.trim().to_owned())),
+        _ => Err(Failure::usage(
+            UserError::new(format!("--conf {pair}: not of the form KEY=VALUE"))
+                .hint("for example --conf datafusion.execution.batch_size=4096"),
+        )),
+    }
+}
