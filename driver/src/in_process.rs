@@ -274,7 +274,7 @@ async fn end(executor: Arc<Executor>, manager: Arc<Manager>) {
 async fn assemble(options: LocalOptions, memory_share: u64) -> Result<HomeCluster, UserError> {
     let request = LayoutRequest {
         executors: Some(1),
-        cores: options.cores,
+        cores: options.cores.filter(|_| !options.unpinned),
         memory: options.memory.map(|memory| memory.0),
         ..LayoutRequest::default()
     };
@@ -283,7 +283,13 @@ async fn assemble(options: LocalOptions, memory_share: u64) -> Result<HomeCluste
     let worker: WorkerId = "local".parse().expect("a name of letters");
     let id = ExecutorId { worker: worker.clone(), index: layout.index };
     let memory = ByteSize(layout.memory_bytes / memory_share);
-    let executor = Executor::start(executor_config(id, &layout, memory, options.scratch))?;
+    let mut config = executor_config(id, &layout, memory, options.scratch);
+    if options.unpinned {
+        let count = options.cores.map_or(config.cores.len(), |cores| cores as usize);
+        config.cores = vec![None; count];
+        config.numa_node = None;
+    }
+    let executor = Executor::start(config)?;
     let manager = Manager::start(ManagerConfig::default());
     match connect(&manager, &worker, &executor, &topology).await {
         Ok((member, control)) => {

@@ -11,6 +11,8 @@ use firesteel_base::{ByteSize, JobId};
 pub struct LocalOptions {
     /// Core threads; all cores but those that the control plane is left, when unset.
     pub cores: Option<u32>,
+    /// Leaves core threads where the system puts them. There may then be more of them than the machine has cores.
+    pub unpinned: bool,
     /// Memory for operators and shuffle blocks; three quarters of the machine's, when unset.
     pub memory: Option<ByteSize>,
     /// The folder for spilled state and shuffle blocks; the system's temporary folder, when unset.

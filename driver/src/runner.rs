@@ -7,10 +7,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use datafusion::error::Result;
 use datafusion::execution::SendableRecordBatchStream;
-use datafusion::physical_plan::Partitioning;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use firesteel_base::UserError;
-use firesteel_engine::ops::{LocalExchange, LocalExchangeExec};
+use firesteel_engine::stage::localize::over_cores;
 use firesteel_engine::{ClusterShape, JobRunner, JobSpec, Place, Stage, codec, datafusion};
 use firesteel_shuffle::Fetcher;
 use futures::{StreamExt, TryStreamExt, stream};
@@ -94,7 +93,7 @@ impl Runner {
 
     fn prepare(&self, stage: &Arc<Stage>, cores: usize) -> Result<PreparedStage> {
         if self.is_local {
-            let stage = folded(stage, cores);
+            let stage = over_cores(stage, cores);
             return Ok(PreparedStage {
                 digest: codec::digest(stage.id.to_string().as_bytes()),
                 stage,
@@ -111,16 +110,6 @@ impl Runner {
             encoded: Some(encoded),
         })
     }
-}
-
-/// A stage that one task of `cores` lanes can run whole: partitions beyond are dealt out to them.
-fn folded(stage: &Arc<Stage>, cores: usize) -> Arc<Stage> {
-    if stage.partitions <= cores {
-        return Arc::clone(stage);
-    }
-    let dealt = LocalExchange::Partition(Partitioning::RoundRobinBatch(cores));
-    let plan = Arc::new(LocalExchangeExec::new(Arc::clone(&stage.plan), dealt));
-    Arc::new(Stage { plan, partitions: cores, ..stage.as_ref().clone() })
 }
 
 fn shape_of(members: &[Member], is_local: bool) -> ClusterShape {

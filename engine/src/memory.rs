@@ -6,17 +6,20 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use datafusion::common::resources_datafusion_err;
 use datafusion::error::Result;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryLimit, MemoryPool, MemoryReservation};
-use firesteel_base::{ByteSize, Grant, MemoryBudget};
+use firesteel_base::{ByteSize, Grant, MemoryBudget, OutOfBudget};
+use firesteel_shuffle::BlockStore;
 use parking_lot::Mutex;
 
 /// One executor's operators drawing on its budget.
 #[derive(Debug)]
 pub struct GrantPool {
     budget: MemoryBudget,
+    blocks: Option<Arc<BlockStore>>,
     state: Mutex<State>,
 }
 
@@ -28,10 +31,32 @@ struct State {
 }
 
 impl GrantPool {
-    /// A pool that draws on `budget`.
+    /// A pool that draws on `budget`. When a consumer that cannot spill is refused, the coldest of `blocks`, which are
+    /// counted in the same budget, go to files first.
     #[must_use]
-    pub fn new(budget: MemoryBudget) -> Self {
-        Self { budget, state: Mutex::default() }
+    pub fn new(budget: MemoryBudget, blocks: Option<Arc<BlockStore>>) -> Self {
+        Self { budget, blocks, state: Mutex::default() }
+    }
+
+    /// Writes blocks to files until `bytes` are free; whether that changed anything.
+    fn make_room(&self, bytes: u64) -> bool {
+        let Some(blocks) = &self.blocks else { return false };
+        match blocks.make_room(bytes) {
+            Ok(freed) => freed > 0,
+            Err(fault) => {
+                tracing::warn!(%fault, "blocks could not be written to files to make room for an operator");
+                false
+            }
+        }
+    }
+
+    fn grow_within_limit(&self, consumer: &MemoryConsumer, additional: u64) -> Result<(), OutOfBudget> {
+        let mut state = self.state.lock();
+        state.grant(&self.budget, holder(consumer)).try_grow(additional)?;
+        if consumer.can_spill() {
+            state.spillable += additional;
+        }
+        Ok(())
     }
 
     /// The most bytes that one spillable consumer may hold now.
@@ -92,11 +117,10 @@ impl MemoryPool for GrantPool {
     }
 
     fn try_grow(&self, reservation: &MemoryReservation, additional: usize) -> Result<()> {
-        let mut state = self.state.lock();
         let consumer = reservation.consumer();
         let additional = additional as u64;
         if consumer.can_spill() {
-            let share = self.spiller_share(&state);
+            let share = self.spiller_share(&self.state.lock());
             let wanted = reservation.size() as u64 + additional;
             if wanted > share {
                 return Err(resources_datafusion_err!(
@@ -108,14 +132,13 @@ impl MemoryPool for GrantPool {
                 ));
             }
         }
-        state
-            .grant(&self.budget, holder(consumer))
-            .try_grow(additional)
-            .map_err(|refusal| resources_datafusion_err!("{refusal}"))?;
-        if consumer.can_spill() {
-            state.spillable += additional;
-        }
-        Ok(())
+        let grown = match self.grow_within_limit(consumer, additional) {
+            Err(_) if !consumer.can_spill() && self.make_room(additional) => {
+                self.grow_within_limit(consumer, additional)
+            }
+            grown => grown,
+        };
+        grown.map_err(|refusal| resources_datafusion_err!("{refusal}"))
     }
 
     fn reserved(&self) -> usize {
@@ -136,13 +159,11 @@ impl fmt::Display for GrantPool {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
 
     fn pool(bytes: u64) -> (MemoryBudget, Arc<dyn MemoryPool>) {
         let budget = MemoryBudget::new(ByteSize(bytes));
-        (budget.clone(), Arc::new(GrantPool::new(budget)))
+        (budget.clone(), Arc::new(GrantPool::new(budget, None)))
     }
 
     #[test]

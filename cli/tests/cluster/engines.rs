@@ -25,7 +25,7 @@ pub struct Engine(pub Session);
 impl Engine {
     /// In this process, on so many core threads.
     pub async fn local(cores: u32) -> Result<Self, UserError> {
-        Self::local_with(LocalOptions { cores: Some(cores), ..LocalOptions::default() }).await
+        Self::local_with(LocalOptions { cores: Some(cores), unpinned: true, ..LocalOptions::default() }).await
     }
 
     /// In this process, with so little memory.
@@ -33,6 +33,7 @@ impl Engine {
         let scratch = Some(scratch.to_owned());
         Self::local_with(LocalOptions {
             cores: Some(cores),
+            unpinned: true,
             memory: Some(memory),
             scratch,
             ..LocalOptions::default()

@@ -22,6 +22,7 @@ pub const LONG: Duration = Duration::from_secs(120);
 pub fn local_options(cores: u32, scratch: &Path) -> LocalOptions {
     LocalOptions {
         cores: Some(cores),
+        unpinned: true,
         memory: Some(ByteSize(256 << 20)),
         scratch: Some(scratch.to_owned()),
         ..LocalOptions::default()

@@ -3,11 +3,13 @@
 mod gate;
 mod gather;
 mod local_exchange;
+mod pad;
 mod shuffle_read;
 mod subset;
 
 pub use gather::GatherExec;
 pub use local_exchange::{LocalExchange, LocalExchangeExec};
+pub use pad::PadExec;
 pub use shuffle_read::{ReadKind, ShuffleReadExec};
 pub use subset::PartitionSubsetExec;
 

@@ -48,7 +48,7 @@ impl TaskEnv {
             .with_mode(DiskManagerMode::Directories(scratch))
             .with_max_temp_directory_size(u64::MAX);
         let runtime = RuntimeEnvBuilder::new()
-            .with_memory_pool(Arc::new(GrantPool::new(budget)))
+            .with_memory_pool(Arc::new(GrantPool::new(budget, Some(Arc::clone(&store)))))
             .with_disk_manager_builder(disk)
             .build_arc()
             .map_err(|fault| {

@@ -1,5 +1,6 @@
 //! The plan of a job that one executor runs alone: one stage, in which rows change core without being encoded.
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 use datafusion::error::Result;
@@ -8,12 +9,12 @@ use datafusion::physical_plan::limit::GlobalLimitExec;
 use datafusion::physical_plan::recursive_query::RecursiveQueryExec;
 use datafusion::physical_plan::repartition::RepartitionExec;
 use datafusion::physical_plan::sorts::sort_preserving_merge::SortPreservingMergeExec;
-use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
+use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties, Partitioning};
 use firesteel_base::StageId;
 
 use super::cut::estimated_bytes;
 use super::narrow::replace_children;
-use crate::ops::{LocalExchange, LocalExchangeExec};
+use crate::ops::{LocalExchange, LocalExchangeExec, PadExec};
 use crate::{Output, Place, Stage, StageGraph};
 
 /// The graph of one stage that computes `plan`, with each exchange between partitions driven by the cores.
@@ -32,6 +33,21 @@ pub fn localize(plan: Arc<dyn ExecutionPlan>) -> Result<StageGraph> {
         plan,
     };
     Ok(StageGraph { stages: vec![Arc::new(stage)], place: Place::Cluster })
+}
+
+/// The stage as one task over `cores` core threads runs it: a partition for each, so that the task gets them all.
+#[must_use]
+pub fn over_cores(stage: &Arc<Stage>, cores: usize) -> Arc<Stage> {
+    let plan = Arc::clone(&stage.plan);
+    let plan: Arc<dyn ExecutionPlan> = match stage.partitions.cmp(&cores) {
+        Ordering::Equal => return Arc::clone(stage),
+        Ordering::Less => Arc::new(PadExec::new(plan, cores)),
+        Ordering::Greater => {
+            let dealt = LocalExchange::Partition(Partitioning::RoundRobinBatch(cores));
+            Arc::new(LocalExchangeExec::new(plan, dealt))
+        }
+    };
+    Arc::new(Stage { plan, partitions: cores, ..stage.as_ref().clone() })
 }
 
 fn rewrite(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
