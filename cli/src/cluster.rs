@@ -18,6 +18,7 @@ use futures::{Stream, StreamExt, stream};
 
 use crate::exit::Failure;
 use crate::output::results::Rows;
+use crate::output::text::unix_ms_now;
 
 /// The manager of a cluster.
 #[derive(Debug, Clone)]
@@ -115,14 +116,32 @@ pub async fn fetch_result(job: &JobInfo) -> Result<Rows, Failure> {
     let channel = channel::connect("worker", &address).await.map_err(Failure::cluster)?;
     let mut worker = WorkerClient::new(channel).max_decoding_message_size(channel::MESSAGE_BYTES_MAX);
     let request = FetchResultRequest { wire_version: version::WIRE, job: id.0 };
-    let reply = worker.fetch_result(request).await;
-    let chunks = reply.map_err(|status| Failure::from(channel::user_error("worker", &address, &status)))?;
-    let chunks = chunks.into_inner().map(move |chunk| {
+    let chunks = loop {
+        match worker.fetch_result(request).await {
+            Ok(chunks) => break chunks.into_inner(),
+            // The job has ended for the manager a moment before its driver's process has, and its worker keeps the
+            // result only then.
+            Err(status) if channel::is_not_found(&status) && ended_just_now(job) => {
+                tokio::time::sleep(RESULT_POLL).await;
+            }
+            Err(status) => return Err(channel::user_error("worker", &address, &status).into()),
+        }
+    };
+    let chunks = chunks.map(move |chunk| {
         chunk
             .map(|chunk| Buffer::from(chunk.data))
             .map_err(|status| Failure::from(channel::user_error("worker", &address, &status)))
     });
     decode(chunks).await
+}
+
+/// How long after its job's end a result may still be on its way into the worker's keeping.
+const RESULT_LATE_MAX: Duration = Duration::from_secs(5);
+const RESULT_POLL: Duration = Duration::from_millis(20);
+
+fn ended_just_now(job: &JobInfo) -> bool {
+    let age = unix_ms_now().saturating_sub(job.ended_unix_ms);
+    Duration::from_millis(age) < RESULT_LATE_MAX
 }
 
 fn no_result(id: JobId, job: &JobInfo) -> UserError {

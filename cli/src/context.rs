@@ -61,7 +61,8 @@ impl Context {
 fn start_logging(log: &LogSettings, role: Role) {
     let default = match role {
         Role::Daemon => "info",
-        Role::Command => "warn",
+        // In local mode the manager is part of this process, and its worker leaves with every session.
+        Role::Command => "warn,firesteel_manager=error",
     };
     let filter = match &log.level {
         Auto::Auto => default,

@@ -96,6 +96,12 @@ pub fn is_unreachable(status: &Status) -> bool {
     )
 }
 
+/// Whether a call failed because what was asked for is not there.
+#[must_use]
+pub fn is_not_found(status: &Status) -> bool {
+    status.code() == Code::NotFound
+}
+
 fn root_cause(fault: &dyn std::error::Error) -> String {
     let mut cause = fault;
     while let Some(deeper) = cause.source() {

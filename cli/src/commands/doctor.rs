@@ -15,6 +15,7 @@ use crate::args::Global;
 use crate::context::{Context, Role};
 use crate::exit::{Exit, Failure};
 use crate::output::results::{print, print_json};
+use crate::output::text;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -64,8 +65,9 @@ fn executors(topology: &Topology, config: &Config) -> Result<String, UserError> 
     let cores: usize = layouts.iter().map(|layout| layout.cores.len()).sum();
     let memory: u64 = layouts.iter().map(|layout| layout.memory_bytes).sum();
     Ok(format!(
-        "{} executor(s) with {cores} core(s) and {} of memory in all",
-        layouts.len(),
+        "{} with {} and {} of memory in all",
+        text::count(layouts.len() as u64, "executor"),
+        text::count(cores as u64, "core"),
         ByteSize(memory)
     ))
 }

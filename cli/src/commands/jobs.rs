@@ -180,7 +180,7 @@ fn show(job: &JobInfo, json: bool) -> Result<(), Failure> {
         job.slots_held
     );
     if job.state() == JobState::Succeeded {
-        shown.push_str(&format!("  {} rows in the result\n", text::number(job.result_rows)));
+        shown.push_str(&format!("  {} in the result\n", text::count(job.result_rows, "row")));
     }
     if let Some(failure) = &job.failure {
         shown.push_str(&format!("\nerror: {}\n", failure.user_error()));

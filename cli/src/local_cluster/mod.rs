@@ -18,6 +18,7 @@ use crate::cluster::Cluster;
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::output::results::print;
+use crate::output::text;
 use crate::signals::Stop;
 use folder::Folder;
 use process::Process;
@@ -189,12 +190,13 @@ impl Running {
 }
 
 fn shape(plan: &Plan) -> String {
-    let cores = plan.shares.first().map_or(0, |share| share.cpus.len());
+    let cores = plan.shares.first().map_or(0, |share| share.cpus.len() as u64);
     let shared = match plan.shares.first() {
         Some(share) if !share.exclusive => ", which share this machine's cores",
         _ => "",
     };
-    format!("{} workers with {cores} core(s) and {} of memory each{shared}", plan.shares.len(), plan.memory)
+    let workers = text::count(plan.shares.len() as u64, "worker");
+    format!("{workers} with {} and {} of memory each{shared}", text::count(cores, "core"), plan.memory)
 }
 
 fn manager_args(plan: &Plan) -> Vec<String> {

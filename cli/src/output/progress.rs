@@ -171,7 +171,6 @@ impl Display {
         }
         if let Some(bar) = &self.inner.bar {
             bar.set_message(snapshot.screen(elapsed));
-            bar.tick();
         }
         if self.inner.lines && self.line_is_due(elapsed) {
             eprintln!("{}", snapshot.line(elapsed));

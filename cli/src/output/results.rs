@@ -56,10 +56,7 @@ pub struct Written {
 impl Written {
     /// The line about it: how many rows, in what time.
     pub fn summary(&self, elapsed: Duration) -> String {
-        let rows = match self.rows {
-            1 => "1 row".to_owned(),
-            rows => format!("{} rows", text::number(rows)),
-        };
+        let rows = text::count(self.rows, "row");
         let more = if self.more { " shown, there are more: --max-rows 0 shows all" } else { "" };
         format!("({rows}{more}, {:.3} s)", elapsed.as_secs_f64())
     }

@@ -53,6 +53,12 @@ pub fn unix_ms_now() -> u64 {
     u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// So many of a thing: `1 row`, `1,000 rows`.
+pub fn count(n: u64, thing: &str) -> String {
+    let plural = if n == 1 { "" } else { "s" };
+    format!("{} {thing}{plural}", number(n))
+}
+
 /// A number with its thousands set apart: `1,234,567`.
 pub fn number(n: u64) -> String {
     let digits = n.to_string();
@@ -104,7 +110,9 @@ mod tests {
         for (n, text) in [(0, "0"), (999, "999"), (1000, "1,000"), (1_234_567, "1,234,567")] {
             assert_eq!(number(n), text);
         }
+        assert_eq!((count(1, "row"), count(0, "core")), ("1 row".to_owned(), "0 cores".to_owned()));
         assert_eq!(brief("select *\n  from t", 20), "select * from t");
+        assert_eq!((count(1, "row"), count(0, "core")), ("1 row".to_owned(), "0 cores".to_owned()));
         assert_eq!(brief("select * from orders", 10), "select ...");
     }
 }
