@@ -48,9 +48,12 @@ pub fn encode(stage: &Stage) -> Result<Bytes> {
         estimated_bytes: stage.estimated_bytes,
         output: Some(encode_output(&stage.output)?),
     };
-    let packed = zstd::bulk::compress(&message.encode_to_vec(), ZSTD_LEVEL)
+    let bytes = message.encode_to_vec();
+    let packed = zstd::bulk::compress(&bytes, ZSTD_LEVEL)
         .map_err(|fault| internal_datafusion_err!("compressing a plan: {fault}"))?;
-    Ok(packed.into())
+    let mut encoded = (bytes.len() as u64).to_le_bytes().to_vec();
+    encoded.extend_from_slice(&packed);
+    Ok(encoded.into())
 }
 
 /// The name of encoded bytes: xxh3-128, big endian.
@@ -69,7 +72,8 @@ pub fn decode_in(encoded: &[u8], context: &TaskContext) -> Result<Stage, UserErr
 }
 
 fn decode(encoded: &[u8], context: &TaskContext) -> Result<Stage> {
-    let bytes = zstd::bulk::decompress(encoded, unpacked_size(encoded)?)
+    let (size, packed) = split_size(encoded)?;
+    let bytes = zstd::bulk::decompress(packed, size)
         .map_err(|fault| exec_datafusion_err!("not a plan: {fault}"))?;
     let message = StageMessage::decode(bytes.as_slice())
         .map_err(|fault| exec_datafusion_err!("not a plan: {fault}"))?;
@@ -86,12 +90,15 @@ fn decode(encoded: &[u8], context: &TaskContext) -> Result<Stage> {
     })
 }
 
-/// The size that the frame promises, refused when no plan is that large.
-fn unpacked_size(encoded: &[u8]) -> Result<usize> {
-    match zstd::bulk::Decompressor::upper_bound(encoded) {
-        Some(size) if size <= PLAN_BYTES_MAX => Ok(size),
-        Some(size) => exec_err!("a plan of {size} bytes is above the limit of {PLAN_BYTES_MAX}"),
-        None => exec_err!("not a plan: its size is not given"),
+/// Splits the size before compression, which comes first, from the rest. A size that no plan has is refused before
+/// anything of that size is allocated.
+fn split_size(encoded: &[u8]) -> Result<(usize, &[u8])> {
+    let Some((size, packed)) = encoded.split_first_chunk::<8>() else {
+        return exec_err!("not a plan: it is too short");
+    };
+    match usize::try_from(u64::from_le_bytes(*size)) {
+        Ok(size) if size <= PLAN_BYTES_MAX => Ok((size, packed)),
+        _ => exec_err!("not a plan: its size is above the limit of {PLAN_BYTES_MAX} bytes"),
     }
 }
 

@@ -27,22 +27,23 @@ pub fn plan_stages(
         return localize::localize(plan);
     }
     let mut graph = cut::cut(Arc::clone(&plan))?;
-    match encode_all(&mut graph, context) {
-        Ok(()) => Ok(graph),
-        Err(fault) => {
-            let mut graph = localize::localize(plan)?;
-            graph.place = Place::Driver(fault.strip_backtrace());
-            Ok(graph)
+    if let Err(fault) = encode_all(&mut graph) {
+        let mut graph = localize::localize(plan)?;
+        graph.place = Place::Driver(fault.strip_backtrace());
+        return Ok(graph);
+    }
+    if cfg!(debug_assertions) {
+        for stage in &graph.stages {
+            let encoded = stage.encoded.as_ref().expect("every stage was encoded");
+            codec::check_round_trip(stage, encoded, context)?;
         }
     }
+    Ok(graph)
 }
 
-fn encode_all(graph: &mut StageGraph, context: &TaskContext) -> Result<()> {
+fn encode_all(graph: &mut StageGraph) -> Result<()> {
     for stage in &mut graph.stages {
         let encoded = codec::encode(stage)?;
-        if cfg!(debug_assertions) {
-            codec::check_round_trip(stage, &encoded, context)?;
-        }
         Arc::make_mut(stage).encoded = Some(encoded);
     }
     Ok(())

@@ -134,8 +134,8 @@ async fn open(manager: &str, registration: &v1::RegisterWorker) -> Result<Open, 
 fn end(manager: &str, status: &Status) -> End {
     let fault = user_error("manager", manager, status);
     match status.code() {
-        Code::AlreadyExists
-        | Code::FailedPrecondition
+        Code::AlreadyExists => End::Refused(fault.hint("give this worker another id with --id, or stop the other one")),
+        Code::FailedPrecondition
         | Code::InvalidArgument
         | Code::PermissionDenied
         | Code::Unimplemented => End::Refused(fault),

@@ -62,10 +62,12 @@ impl ResultStore {
         }
     }
 
-    /// The file with the result of `job`, when it is kept.
+    /// The file with the result of `job`, when there is one. A driver gives its file this name when it is complete, and
+    /// says so to the manager before it exits: a client may well ask before the driver's end is known here.
     #[must_use]
     pub fn find(&self, job: JobId) -> Option<PathBuf> {
-        self.kept.lock().contains_key(&job).then(|| self.path(job))
+        let path = self.path(job);
+        path.is_file().then_some(path)
     }
 
     /// Deletes the result of `job`, kept or half written.

@@ -283,7 +283,7 @@ fn record(note: &Note) {
     match note {
         Note::WorkerChanged { worker, state, reason } => info!(%worker, state, reason, "worker"),
         Note::ExecutorUp { executor, epoch } => info!(%executor, %epoch, "executor up"),
-        Note::ExecutorGone { executor, epoch, reason } => warn!(%executor, %epoch, reason, "executor gone"),
+        Note::ExecutorGone { executor, epoch, reason } => info!(%executor, %epoch, reason, "executor gone"),
         Note::JobAdded { job, name } => info!(%job, name, "job added"),
     }
 }

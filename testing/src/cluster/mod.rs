@@ -323,7 +323,8 @@ fn start_manager(
     Ok((manager, address))
 }
 
-/// The files below `folder`, at any depth; none when it is not there.
+/// The files below `folder`, at any depth; none when it is not there. The lock that keeps two workers from one scratch folder
+/// is not counted: it stays, so that nobody locks a file that another has just removed.
 ///
 /// # Errors
 /// When a folder cannot be read.
@@ -338,7 +339,7 @@ pub fn files_below(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
             let path = entry?.path();
             if path.is_dir() {
                 open.push(path);
-            } else {
+            } else if path.file_name().is_none_or(|name| name != "worker.lock") {
                 files.push(path);
             }
         }

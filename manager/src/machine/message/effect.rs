@@ -219,8 +219,7 @@ impl fmt::Display for Refusal {
         match self {
             Self::IdInUse { worker, address } => write!(
                 f,
-                "the worker id '{worker}' is in use by a live worker at {address}: \
-                 give this worker another id, or stop that one"
+                "the worker id '{worker}' is in use by a live worker at {address}"
             ),
             Self::TooMany { what, limit } => write!(f, "the manager takes no more than {limit} {what}"),
             Self::TooLong { what, limit } => write!(f, "the {what} is longer than {limit} bytes"),
