@@ -9,7 +9,7 @@ use crate::engines::{Engine, cluster, runtime};
 use crate::tpch::{check_all, register};
 
 /// Holds the build sides of the joins, which cannot spill, but neither all groups nor all rows to sort.
-const LITTLE: ByteSize = ByteSize(256 << 20);
+const LITTLE: ByteSize = ByteSize(384 << 20);
 
 /// A sort and an aggregation whose state is several times that.
 const SORT: &str = "SELECT sum(l_orderkey % 7 * (rn % 5)) FROM \

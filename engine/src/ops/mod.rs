@@ -10,7 +10,7 @@ mod subset;
 pub use gather::GatherExec;
 pub use local_exchange::{LocalExchange, LocalExchangeExec};
 pub use pad::PadExec;
-pub use shuffle_read::{ReadKind, ShuffleReadExec};
+pub use shuffle_read::{ReadKind, SameValue, ShuffleReadExec};
 pub use subset::PartitionSubsetExec;
 
 /// Implements the parts of `ExecutionPlan` that are the same for an operator without expressions: `$children` maps

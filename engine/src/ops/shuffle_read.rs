@@ -7,11 +7,15 @@ use std::sync::atomic::Ordering;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::physical_expr::{EquivalenceProperties, LexOrdering};
+use datafusion::physical_expr::{
+    AcrossPartitions, ConstExpr, EquivalenceProperties, LexOrdering, PhysicalExpr,
+};
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
 use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties};
+use datafusion::physical_plan::{
+    DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, Partitioning, PlanProperties,
+};
 use firesteel_base::StageId;
 use firesteel_shuffle::{BlockKey, Holder, MapOutput};
 use futures::{StreamExt, TryStreamExt};
@@ -33,33 +37,84 @@ pub enum ReadKind {
     Lane,
 }
 
+/// Expressions that have the same value in every row; what a planner knew of the rows before they were cut off from the
+/// plan that made them, and may have relied on.
+#[derive(Debug, Clone)]
+pub struct SameValue {
+    /// The expressions, over the read's columns.
+    pub exprs: Vec<Arc<dyn PhysicalExpr>>,
+    /// Whether that value is also the same in all rows.
+    pub constant: bool,
+}
+
+impl SameValue {
+    /// What is known of the rows of `plan`, whichever of its partitions they come from.
+    #[must_use]
+    pub fn of(plan: &Arc<dyn ExecutionPlan>) -> Vec<Self> {
+        let equivalences = plan.equivalence_properties();
+        let constants = equivalences.constants();
+        let is_constant = |expr: &Arc<dyn PhysicalExpr>| {
+            let uniform = |known: &ConstExpr| matches!(known.across_partitions, AcrossPartitions::Uniform(_));
+            constants.iter().any(|known| uniform(known) && known.expr.eq(expr))
+        };
+        let classes = equivalences.eq_group().iter().map(|class| Self {
+            exprs: class.iter().cloned().collect(),
+            constant: class.iter().any(is_constant),
+        });
+        classes.filter(|same| same.constant || same.exprs.len() > 1).collect()
+    }
+
+    fn declare(&self, equivalences: &mut EquivalenceProperties) -> Result<()> {
+        for pair in self.exprs.windows(2) {
+            equivalences.add_equal_conditions(Arc::clone(&pair[0]), Arc::clone(&pair[1]))?;
+        }
+        let constant = self.exprs.first().filter(|_| self.constant);
+        let uniform = || AcrossPartitions::Uniform(None);
+        equivalences.add_constants(constant.map(|expr| ConstExpr::new(Arc::clone(expr), uniform())))
+    }
+}
+
 /// A leaf: the rows that another stage wrote, divided by that stage's output.
 #[derive(Debug)]
 pub struct ShuffleReadExec {
     stage: StageId,
     kind: ReadKind,
+    same: Vec<SameValue>,
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
 }
 
 impl ShuffleReadExec {
     /// Reads `stage`, whose rows have `schema` and arrive divided as `partitioning`, each partition ordered as
-    /// `ordering` says.
-    #[must_use]
-    pub fn new(
+    /// `ordering` says; `same` is what is known of their values.
+    ///
+    /// # Errors
+    /// When `same` or `ordering` speak of other columns.
+    pub fn try_new(
         stage: StageId,
         kind: ReadKind,
         schema: SchemaRef,
         partitioning: Partitioning,
         ordering: Option<LexOrdering>,
-    ) -> Self {
+        same: Vec<SameValue>,
+    ) -> Result<Self> {
         let mut equivalences = EquivalenceProperties::new(schema);
+        for same in &same {
+            same.declare(&mut equivalences)?;
+        }
         if let Some(ordering) = ordering {
             equivalences.add_ordering(ordering);
         }
         let properties =
             PlanProperties::new(equivalences, partitioning, EmissionType::Incremental, Boundedness::Bounded);
-        Self { stage, kind, properties: Arc::new(properties), metrics: ExecutionPlanMetricsSet::new() }
+        let properties = Arc::new(properties);
+        Ok(Self { stage, kind, same, properties, metrics: ExecutionPlanMetricsSet::new() })
+    }
+
+    /// What is known of the rows' values.
+    #[must_use]
+    pub fn same(&self) -> &[SameValue] {
+        &self.same
     }
 
     /// The stage it reads.
@@ -118,6 +173,7 @@ impl ExecutionPlan for ShuffleReadExec {
     plan_boilerplate!(ShuffleReadExec, |read, _children| Ok(Arc::new(Self {
         stage: read.stage,
         kind: read.kind.clone(),
+        same: read.same.clone(),
         properties: Arc::clone(&read.properties),
         metrics: ExecutionPlanMetricsSet::new(),
     })));

@@ -230,7 +230,7 @@ mod tests {
         assert_eq!(
             stage_text(&head, &tasks),
             "-> result, ran as 2 tasks\n2 attempts committed, rows=4, bytes=1KiB\n\
-             FilterExec: a, metrics=[output_rows=5]\n  ScanExec: x, metrics=[output_rows=12]"
+             FilterExec: a, metrics=[output_rows=5]\n  ScanExec: y, metrics=[output_rows=12]"
         );
     }
 }

@@ -13,6 +13,7 @@ use datafusion::common::{exec_datafusion_err, exec_err, internal_datafusion_err,
 use datafusion::error::Result;
 use datafusion::execution::TaskContext;
 use datafusion::physical_expr::LexOrdering;
+use datafusion::physical_plan::memory::LazyMemoryExec;
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties, Partitioning, displayable};
 use datafusion_proto::bytes::{
     physical_plan_from_bytes_with_proto_converter, physical_plan_to_bytes_with_proto_converter,
@@ -27,7 +28,7 @@ use datafusion_proto::protobuf;
 use firesteel_base::{StageId, UserError};
 use prost::Message;
 
-use crate::ops::{GatherExec, ReadKind, ShuffleReadExec};
+use crate::ops::{GatherExec, ReadKind, SameValue, ShuffleReadExec};
 use crate::session::sinks::StagedWriteExec;
 use crate::{Output, Stage};
 
@@ -40,6 +41,7 @@ const ZSTD_LEVEL: i32 = 1;
 /// # Errors
 /// When its plan holds something that cannot travel.
 pub fn encode(stage: &Stage) -> Result<Bytes> {
+    refuse_generated_series(&stage.plan)?;
     let plan = physical_plan_to_bytes_with_proto_converter(Arc::clone(&stage.plan), &OwnNodes, &CONVERTER)?;
     let message = StageMessage {
         id: stage.id.0,
@@ -54,6 +56,14 @@ pub fn encode(stage: &Stage) -> Result<Bytes> {
     let mut encoded = (bytes.len() as u64).to_le_bytes().to_vec();
     encoded.extend_from_slice(&packed);
     Ok(encoded.into())
+}
+
+/// DataFusion's protocol loses which columns of a generated series are read.
+fn refuse_generated_series(plan: &Arc<dyn ExecutionPlan>) -> Result<()> {
+    if plan.is::<LazyMemoryExec>() {
+        return exec_err!("a generated series cannot travel to an executor");
+    }
+    plan.children().into_iter().try_for_each(refuse_generated_series)
 }
 
 /// The name of encoded bytes: xxh3-128, big endian.
@@ -73,8 +83,8 @@ pub fn decode_in(encoded: &[u8], context: &TaskContext) -> Result<Stage, UserErr
 
 fn decode(encoded: &[u8], context: &TaskContext) -> Result<Stage> {
     let (size, packed) = split_size(encoded)?;
-    let bytes = zstd::bulk::decompress(packed, size)
-        .map_err(|fault| exec_datafusion_err!("not a plan: {fault}"))?;
+    let bytes =
+        zstd::bulk::decompress(packed, size).map_err(|fault| exec_datafusion_err!("not a plan: {fault}"))?;
     let message = StageMessage::decode(bytes.as_slice())
         .map_err(|fault| exec_datafusion_err!("not a plan: {fault}"))?;
     let plan = physical_plan_from_bytes_with_proto_converter(&message.plan, context, &OwnNodes, &CONVERTER)?;
@@ -108,11 +118,22 @@ fn split_size(encoded: &[u8]) -> Result<(usize, &[u8])> {
 /// When the decoded stage differs in what EXPLAIN shows of it.
 pub fn check_round_trip(stage: &Stage, encoded: &[u8], context: &TaskContext) -> Result<()> {
     let decoded = decode(encoded, context)?;
-    let text = |stage: &Stage| displayable(stage.plan.as_ref()).indent(true).to_string();
+    let text = |stage: &Stage| {
+        let lines = displayable(stage.plan.as_ref()).indent(true).to_string();
+        lines.lines().map(without_scan_hints).collect::<Vec<_>>().join("\n")
+    };
     if text(stage) != text(&decoded) || stage.output.to_string() != decoded.output.to_string() {
         return internal_err!("the codec changed a plan:\n{stage}\ninto:\n{decoded}");
     }
     Ok(())
+}
+
+/// A line of a plan without the hints at the end of a Parquet scan, which only help it to read row groups in a better order:
+/// DataFusion's protocol has no place for them.
+fn without_scan_hints(line: &str) -> &str {
+    let hints = [", sort_order_for_reorder=", ", dynamic_rg_pruning="];
+    let start = hints.iter().filter_map(|hint| line.find(hint)).min();
+    &line[..start.unwrap_or(line.len())]
 }
 
 const CONVERTER: DeduplicatingProtoConverter = DeduplicatingProtoConverter {};
@@ -253,6 +274,16 @@ struct ShuffleReadMessage {
     partitioning: Option<protobuf::Partitioning>,
     #[prost(message, repeated, tag = 5)]
     ordering: Vec<protobuf::PhysicalSortExprNode>,
+    #[prost(message, repeated, tag = 6)]
+    same: Vec<SameValueMessage>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct SameValueMessage {
+    #[prost(message, repeated, tag = 1)]
+    exprs: Vec<protobuf::PhysicalExprNode>,
+    #[prost(bool, tag = 2)]
+    constant: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, prost::Enumeration)]
@@ -324,7 +355,12 @@ fn encode_read(
         Some(ordering) => serialize_physical_sort_exprs(ordering.clone(), &OwnNodes, converter)?,
         None => Vec::new(),
     };
+    let same = read.same().iter().map(|same| {
+        let exprs = same.exprs.iter().map(|expr| converter.physical_expr_to_proto(expr, &OwnNodes));
+        Ok(SameValueMessage { exprs: exprs.collect::<Result<_>>()?, constant: same.constant })
+    });
     let mut message = ShuffleReadMessage {
+        same: same.collect::<Result<_>>()?,
         stage: read.stage().0,
         schema: Some(schema.as_ref().try_into()?),
         partitioning: Some(serialize_partitioning(read.partitioning(), &OwnNodes, converter)?),
@@ -358,6 +394,12 @@ fn decode_read(
             .ok_or_else(|| exec_datafusion_err!("a read lacks its partitioning"))?;
     let ordering = parse_physical_sort_exprs(&message.ordering, &decoding, &schema, converter)?;
     let ordering = LexOrdering::new(ordering);
+    let same = message.same.iter().map(|same| {
+        let exprs = same.exprs.iter().map(|expr| converter.proto_to_physical_expr(expr, &schema, &decoding));
+        Ok(SameValue { exprs: exprs.collect::<Result<_>>()?, constant: same.constant })
+    });
+    let same = same.collect::<Result<_>>()?;
     let stage = StageId(message.stage);
-    Ok(Arc::new(ShuffleReadExec::new(stage, kind, Arc::new(schema), partitioning, ordering)))
+    let read = ShuffleReadExec::try_new(stage, kind, Arc::new(schema), partitioning, ordering, same)?;
+    Ok(Arc::new(read))
 }

@@ -19,7 +19,7 @@ use firesteel_base::StageId;
 pub use joins::MakeJoinsDistributable;
 
 use super::narrow::replace_children;
-use crate::ops::{ReadKind, ShuffleReadExec};
+use crate::ops::{ReadKind, SameValue, ShuffleReadExec};
 use crate::{Output, Place, Stage, StageGraph};
 
 /// Cuts `plan` into stages.
@@ -73,8 +73,9 @@ impl Cutter {
             }
         };
         let schema = repartition.schema();
+        let same = SameValue::of(repartition.input());
         let stage = self.end_stage(Arc::clone(repartition.input()), output);
-        let read = ShuffleReadExec::new(stage, ReadKind::Partition, schema, partitioning, None);
+        let read = ShuffleReadExec::try_new(stage, ReadKind::Partition, schema, partitioning, None, same)?;
         let read: Arc<dyn ExecutionPlan> = Arc::new(read);
         match repartition.input().output_ordering() {
             // Rows of several lanes arrive mixed: what relied on their order gets it back by sorting.
@@ -98,10 +99,11 @@ impl Cutter {
             None => Arc::clone(input),
         };
         let schema = producer.schema();
+        let same = SameValue::of(&producer);
         let stage = self.end_stage(producer, Output::Single);
         let single = Partitioning::UnknownPartitioning(1);
         let read: Arc<dyn ExecutionPlan> =
-            Arc::new(ShuffleReadExec::new(stage, ReadKind::All, schema, single, None));
+            Arc::new(ShuffleReadExec::try_new(stage, ReadKind::All, schema, single, None, same)?);
         Ok(match plan.fetch() {
             Some(rows) => Arc::new(GlobalLimitExec::new(read, 0, Some(rows))),
             None => read,
@@ -118,9 +120,10 @@ impl Cutter {
             return Ok(Arc::clone(plan));
         };
         let schema = input.schema();
+        let same = SameValue::of(input);
         let stage = self.end_stage(Arc::clone(input), Output::Merge { ordering: ordering.clone() });
         let lanes = Partitioning::UnknownPartitioning(lanes);
-        let read = ShuffleReadExec::new(stage, ReadKind::Lane, schema, lanes, Some(ordering));
+        let read = ShuffleReadExec::try_new(stage, ReadKind::Lane, schema, lanes, Some(ordering), same)?;
         replace_children(Arc::clone(plan), vec![Arc::new(read)])
     }
 

@@ -1,5 +1,7 @@
 //! The session at its public surface: SQL in, rows or errors out, over a cluster that lives in the test.
 
+#![allow(clippy::unwrap_used)] // What a test sets up is there, or the test fails.
+
 mod bad_input;
 mod explain;
 mod formats;

@@ -134,11 +134,12 @@ async fn open(manager: &str, registration: &v1::RegisterWorker) -> Result<Open, 
 fn end(manager: &str, status: &Status) -> End {
     let fault = user_error("manager", manager, status);
     match status.code() {
-        Code::AlreadyExists => End::Refused(fault.hint("give this worker another id with --id, or stop the other one")),
-        Code::FailedPrecondition
-        | Code::InvalidArgument
-        | Code::PermissionDenied
-        | Code::Unimplemented => End::Refused(fault),
+        Code::AlreadyExists => {
+            End::Refused(fault.hint("give this worker another id with --id, or stop the other one"))
+        }
+        Code::FailedPrecondition | Code::InvalidArgument | Code::PermissionDenied | Code::Unimplemented => {
+            End::Refused(fault)
+        }
         _ => End::Lost(fault),
     }
 }

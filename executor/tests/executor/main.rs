@@ -1,5 +1,7 @@
 //! The executor and the worker at their public surfaces. One binary, because linking DataFusion takes long.
 
+#![allow(clippy::unwrap_used)] // What a test sets up is there, or the test fails.
+
 mod admission;
 mod attempts;
 mod driver;

@@ -139,7 +139,8 @@ fn what_is_queued_before_the_stop_is_run() {
     for kind in BOTH {
         let core = start(kind);
         let ran: Vec<Arc<AtomicBool>> = (0..100).map(|_| Arc::default()).collect();
-        for flag in ran.iter().cloned() {
+        for flag in &ran {
+            let flag = Arc::clone(flag);
             let work = async move {
                 tokio::task::yield_now().await;
                 flag.store(true, Ordering::SeqCst);

@@ -217,10 +217,9 @@ pub enum Refusal {
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::IdInUse { worker, address } => write!(
-                f,
-                "the worker id '{worker}' is in use by a live worker at {address}"
-            ),
+            Self::IdInUse { worker, address } => {
+                write!(f, "the worker id '{worker}' is in use by a live worker at {address}")
+            }
             Self::TooMany { what, limit } => write!(f, "the manager takes no more than {limit} {what}"),
             Self::TooLong { what, limit } => write!(f, "the {what} is longer than {limit} bytes"),
             Self::UnknownJob(job) => {

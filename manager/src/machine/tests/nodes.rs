@@ -28,12 +28,7 @@ fn an_id_in_use_by_a_live_worker_is_refused_by_name() {
     world.worker("a", &[4]);
     let other = world.next_session();
     let told = world.worker_says(other, WorkerEvent::Register(registration("a", "other", &[2])));
-    assert_eq!(
-        told,
-        [
-            "refuse 2: the worker id 'a' is in use by a live worker at a:7410"
-        ]
-    );
+    assert_eq!(told, ["refuse 2: the worker id 'a' is in use by a live worker at a:7410"]);
     assert_eq!(world.worker_says(other, WorkerEvent::ExecutorUp(up("a", 0, 9))), [""; 0], "it is nobody");
 }
 
