@@ -59,11 +59,7 @@ impl Shell {
         loop {
             self.runtime.block_on(self.names.refresh(self.runner.session().context()));
             match self.editor.read_line(&Ps).map_err(|fault| no_terminal(&fault))? {
-                Signal::Success(text) => {
-                    if self.run_text(text.trim()) {
-                        return Ok(());
-                    }
-                }
+                Signal::Success(text) if self.run_text(text.trim()) => return Ok(()),
                 Signal::CtrlD => return Ok(()),
                 // Ctrl-C at the prompt drops what was typed.
                 _ => {}
