@@ -12,6 +12,7 @@ mod explain;
 mod job;
 mod names;
 mod planner;
+mod pushdown;
 pub mod sinks;
 mod statements;
 pub mod stores;

@@ -17,6 +17,7 @@ use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
 
 use super::config::SessionSettings;
 use super::job::{JobExec, QueryText};
+use super::pushdown::PushFiltersDown;
 use super::sinks::{self, Target};
 use super::stores::Stores;
 use super::{analyze, explain};
@@ -180,6 +181,7 @@ impl QueryPlanner for PlainPlanner {
 /// The session's state with what planning for that cluster needs.
 fn tuned(state: &SessionState, shape: &ClusterShape) -> SessionState {
     let mut rules = state.physical_optimizers().to_vec();
+    PushFiltersDown::replace_in(&mut rules);
     if !shape.local {
         let after = rules.iter().position(|rule| rule.name() == "join_selection").map_or(0, |at| at + 1);
         let rule: Arc<dyn PhysicalOptimizerRule + Send + Sync> = Arc::new(MakeJoinsDistributable);

@@ -65,7 +65,7 @@ fn narrow_union(plan: &Arc<dyn ExecutionPlan>, first: usize, count: usize) -> Re
 }
 
 /// `plan` over other children.
-pub(super) fn replace_children(
+pub(crate) fn replace_children(
     plan: Arc<dyn ExecutionPlan>,
     children: Vec<Arc<dyn ExecutionPlan>>,
 ) -> Result<Arc<dyn ExecutionPlan>> {

@@ -100,7 +100,8 @@ impl Lab {
 
     /// The text with the folder's name replaced by `$dir`.
     pub fn scrub(&self, text: &str) -> String {
-        text.replace(self.folder.path().to_str().unwrap(), "$dir")
+        let folder = self.folder.path().to_str().unwrap();
+        text.replace(folder, "$dir").replace(folder.trim_start_matches('/'), "$dir")
     }
 
     /// All files under `name`, sorted; hidden ones too.

@@ -7,6 +7,7 @@ mod explain;
 mod formats;
 mod lab;
 mod s3;
+mod same_names;
 mod stage_graphs;
 mod statements;
 mod writes;
