@@ -1,8 +1,9 @@
 //! Sessions of cluster deploy mode: all queries under the job that the process was launched for.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
-use firesteel_base::{JobId, UserError, version};
+use firesteel_base::{Class, JobId, UserError, version};
 use firesteel_driver::{ConnectOptions, Session};
 use firesteel_protocol::v1;
 use tokio::sync::mpsc;
@@ -10,7 +11,7 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 use v1::manager_to_worker::Message as ToWorker;
 use v1::worker_to_manager::Message as FromWorker;
 
-use crate::support::{Cluster, Tables, number};
+use crate::support::{Cluster, LONG, Tables, number, told};
 
 /// Submits a job and stands for the worker that is asked to run its driver.
 async fn launched(cluster: &Cluster) -> (JobId, mpsc::UnboundedSender<v1::WorkerToManager>) {
@@ -97,6 +98,17 @@ async fn when_it_is_cancelled_nothing_runs_under_it_any_more() {
     assert_eq!(number(&session, "select count(*) from generate_series(1, 10)").await, 10);
     let request = v1::CancelJobRequest { wire_version: version::WIRE, job: job.0 };
     cluster.manager.cancel_job(request).await.unwrap();
+    // The session hears of it soon; from then on it runs nothing.
+    let refused = async {
+        loop {
+            let query = session.sql("select 1").await.unwrap().collect().await;
+            match query {
+                Ok(_) => tokio::time::sleep(Duration::from_millis(5)).await,
+                Err(fault) => break told(&fault).0,
+            }
+        }
+    };
+    assert_eq!(tokio::time::timeout(LONG, refused).await.expect("it hears of it"), Class::Cancelled);
     session.close().await;
     assert_eq!(ended(&cluster, job).await.state(), v1::JobState::Cancelled);
     cluster.stop().await;

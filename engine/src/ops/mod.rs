@@ -4,12 +4,14 @@ mod gate;
 mod gather;
 mod local_exchange;
 mod pad;
+mod series;
 mod shuffle_read;
 mod subset;
 
 pub use gather::GatherExec;
 pub use local_exchange::{LocalExchange, LocalExchangeExec};
 pub use pad::PadExec;
+pub use series::{Series, SeriesExec};
 pub use shuffle_read::{ReadKind, SameValue, ShuffleReadExec};
 pub use subset::PartitionSubsetExec;
 

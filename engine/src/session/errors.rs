@@ -33,8 +33,11 @@ pub fn classify(fault: &DataFusionError) -> (Class, UserError) {
             match diagnostic.span {
                 Some(span) if span.start.line > 0 => {
                     let place = at(span.start.line, span.start.column);
-                    let detail =
-                        error.detail.as_ref().map_or(place.clone(), |more| format!("{place}; {more}"));
+                    let detail = match error.detail.as_deref() {
+                        None => place,
+                        Some(more) if more.starts_with(&place) => more.to_owned(),
+                        Some(more) => format!("{place}; {more}"),
+                    };
                     (class, error.detail(detail))
                 }
                 _ => (class, error),

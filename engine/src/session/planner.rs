@@ -23,6 +23,7 @@ use super::stores::Stores;
 use super::{analyze, explain};
 use crate::runner::MetricsSink;
 use crate::stage::cut::MakeJoinsDistributable;
+use crate::stage::series::DivideSeries;
 use crate::stage::{localize, plan_stages};
 use crate::{ClusterShape, JobRunner, JobSpec, Place, Settings, StageGraph};
 
@@ -66,10 +67,11 @@ impl JobPlanner {
         let catalog_only = reads_only_the_catalog(logical);
         let shape = if catalog_only { HERE } else { self.runner.shape().await? };
         let mut state = tuned(own_state, &shape);
+        let target = sinks::target_of(logical)?;
         let logical = sinks::prepare(logical.clone(), &state, &self.stores)?;
         let logical = join_subqueries(logical, &mut state, &shape)?;
         let plan = DefaultPhysicalPlanner::default().create_physical_plan(&logical, &state).await?;
-        let (plan, target) = sinks::stage(plan, &logical)?;
+        let (plan, target) = sinks::stage(plan, target);
         let graph = if catalog_only {
             StageGraph {
                 place: Place::Driver("it reads this session's catalog".to_owned()),
@@ -182,6 +184,7 @@ impl QueryPlanner for PlainPlanner {
 fn tuned(state: &SessionState, shape: &ClusterShape) -> SessionState {
     let mut rules = state.physical_optimizers().to_vec();
     PushFiltersDown::replace_in(&mut rules);
+    rules.insert(0, Arc::new(DivideSeries));
     if !shape.local {
         let after = rules.iter().position(|rule| rule.name() == "join_selection").map_or(0, |at| at + 1);
         let rule: Arc<dyn PhysicalOptimizerRule + Send + Sync> = Arc::new(MakeJoinsDistributable);

@@ -4,32 +4,34 @@
 //! is compressed with zstd and named by its digest, so that it travels once to each executor. Shared expressions, such as
 //! a join's runtime filter and its use in a scan, are shared again after decoding.
 
-use std::path::Path;
+mod check;
+mod nodes;
+mod scan;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
-use datafusion::arrow::datatypes::{Schema, SchemaRef};
-use datafusion::common::{exec_datafusion_err, exec_err, internal_datafusion_err, internal_err};
+use datafusion::arrow::datatypes::Schema;
+use datafusion::common::{exec_datafusion_err, exec_err, internal_datafusion_err};
 use datafusion::error::Result;
 use datafusion::execution::TaskContext;
 use datafusion::physical_expr::LexOrdering;
 use datafusion::physical_plan::memory::LazyMemoryExec;
-use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties, Partitioning, displayable};
+use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties, Partitioning};
 use datafusion_proto::bytes::{
     physical_plan_from_bytes_with_proto_converter, physical_plan_to_bytes_with_proto_converter,
 };
 use datafusion_proto::physical_plan::from_proto::{parse_physical_sort_exprs, parse_protobuf_partitioning};
 use datafusion_proto::physical_plan::to_proto::{serialize_partitioning, serialize_physical_sort_exprs};
-use datafusion_proto::physical_plan::{
-    DeduplicatingProtoConverter, PhysicalExtensionCodec, PhysicalPlanDecodeContext,
-    PhysicalProtoConverterExtension,
-};
+use datafusion_proto::physical_plan::{DeduplicatingProtoConverter, PhysicalPlanDecodeContext};
 use datafusion_proto::protobuf;
 use firesteel_base::{StageId, UserError};
 use prost::Message;
 
-use crate::ops::{GatherExec, ReadKind, SameValue, ShuffleReadExec};
-use crate::session::sinks::StagedWriteExec;
+pub use check::check_round_trip;
+
+use self::nodes::OwnNodes;
+use self::scan::TextScanExec;
 use crate::{Output, Stage};
 
 /// The largest plan that is decoded, in bytes before compression.
@@ -42,7 +44,8 @@ const ZSTD_LEVEL: i32 = 1;
 /// When its plan holds something that cannot travel.
 pub fn encode(stage: &Stage) -> Result<Bytes> {
     refuse_generated_series(&stage.plan)?;
-    let plan = physical_plan_to_bytes_with_proto_converter(Arc::clone(&stage.plan), &OwnNodes, &CONVERTER)?;
+    let plan = TextScanExec::put_above_scans(Arc::clone(&stage.plan))?;
+    let plan = physical_plan_to_bytes_with_proto_converter(plan, &OwnNodes, &CONVERTER)?;
     let message = StageMessage {
         id: stage.id.0,
         plan: plan.to_vec(),
@@ -58,7 +61,8 @@ pub fn encode(stage: &Stage) -> Result<Bytes> {
     Ok(encoded.into())
 }
 
-/// DataFusion's protocol loses which columns of a generated series are read.
+/// DataFusion's protocol loses which columns of a generated series are read. Those of whole numbers are ours by now; this
+/// leaves times.
 fn refuse_generated_series(plan: &Arc<dyn ExecutionPlan>) -> Result<()> {
     if plan.is::<LazyMemoryExec>() {
         return exec_err!("a generated series cannot travel to an executor");
@@ -110,30 +114,6 @@ fn split_size(encoded: &[u8]) -> Result<(usize, &[u8])> {
         Ok(size) if size <= PLAN_BYTES_MAX => Ok((size, packed)),
         _ => exec_err!("not a plan: its size is above the limit of {PLAN_BYTES_MAX} bytes"),
     }
-}
-
-/// Refuses a stage that does not come out of the codec as it went in.
-///
-/// # Errors
-/// When the decoded stage differs in what EXPLAIN shows of it.
-pub fn check_round_trip(stage: &Stage, encoded: &[u8], context: &TaskContext) -> Result<()> {
-    let decoded = decode(encoded, context)?;
-    let text = |stage: &Stage| {
-        let lines = displayable(stage.plan.as_ref()).indent(true).to_string();
-        lines.lines().map(without_scan_hints).collect::<Vec<_>>().join("\n")
-    };
-    if text(stage) != text(&decoded) || stage.output.to_string() != decoded.output.to_string() {
-        return internal_err!("the codec changed a plan:\n{stage}\ninto:\n{decoded}");
-    }
-    Ok(())
-}
-
-/// A line of a plan without the hints at the end of a Parquet scan, which only help it to read row groups in a better order:
-/// DataFusion's protocol has no place for them.
-fn without_scan_hints(line: &str) -> &str {
-    let hints = [", sort_order_for_reorder=", ", dynamic_rg_pruning="];
-    let start = hints.iter().filter_map(|hint| line.find(hint)).min();
-    &line[..start.unwrap_or(line.len())]
 }
 
 const CONVERTER: DeduplicatingProtoConverter = DeduplicatingProtoConverter {};
@@ -229,177 +209,4 @@ fn decode_output(message: OutputMessage, schema: &Schema, context: &TaskContext)
         }
         OutputKind::Unspecified => return exec_err!("the stage's output is of a kind not known here"),
     })
-}
-
-/// Our operators, as extensions of DataFusion's protocol.
-#[derive(Debug)]
-struct OwnNodes;
-
-#[derive(Clone, PartialEq, Message)]
-struct NodeMessage {
-    #[prost(oneof = "Node", tags = "1, 2, 3")]
-    node: Option<Node>,
-}
-
-#[derive(Clone, PartialEq, prost::Oneof)]
-enum Node {
-    #[prost(message, tag = "1")]
-    ShuffleRead(ShuffleReadMessage),
-    #[prost(message, tag = "2")]
-    Gather(GatherMessage),
-    #[prost(message, tag = "3")]
-    StagedWrite(StagedWriteMessage),
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct GatherMessage {}
-
-#[derive(Clone, PartialEq, Message)]
-struct StagedWriteMessage {
-    #[prost(string, tag = 1)]
-    target: String,
-    #[prost(string, tag = 2)]
-    staging: String,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct ShuffleReadMessage {
-    #[prost(uint32, tag = 1)]
-    stage: u32,
-    #[prost(enumeration = "ReadKindMessage", tag = 2)]
-    kind: i32,
-    #[prost(message, optional, tag = 3)]
-    schema: Option<protobuf::Schema>,
-    #[prost(message, optional, tag = 4)]
-    partitioning: Option<protobuf::Partitioning>,
-    #[prost(message, repeated, tag = 5)]
-    ordering: Vec<protobuf::PhysicalSortExprNode>,
-    #[prost(message, repeated, tag = 6)]
-    same: Vec<SameValueMessage>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct SameValueMessage {
-    #[prost(message, repeated, tag = 1)]
-    exprs: Vec<protobuf::PhysicalExprNode>,
-    #[prost(bool, tag = 2)]
-    constant: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, prost::Enumeration)]
-#[repr(i32)]
-enum ReadKindMessage {
-    Unspecified = 0,
-    Partition = 1,
-    All = 2,
-    Lane = 3,
-}
-
-impl PhysicalExtensionCodec for OwnNodes {
-    fn try_decode(
-        &self,
-        buf: &[u8],
-        inputs: &[Arc<dyn ExecutionPlan>],
-        ctx: &TaskContext,
-        converter: &dyn PhysicalProtoConverterExtension,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        let message =
-            NodeMessage::decode(buf).map_err(|fault| exec_datafusion_err!("not a node: {fault}"))?;
-        match (message.node, inputs) {
-            (Some(Node::Gather(_)), [input]) => Ok(Arc::new(GatherExec::new(Arc::clone(input)))),
-            (Some(Node::StagedWrite(write)), [input]) => Ok(Arc::new(StagedWriteExec::new(
-                Arc::clone(input),
-                write.target.into(),
-                write.staging.into(),
-            ))),
-            (Some(Node::ShuffleRead(read)), []) => decode_read(read, ctx, converter),
-            _ => exec_err!("a node of a kind not known here, or with too many inputs"),
-        }
-    }
-
-    fn try_encode(
-        &self,
-        node: Arc<dyn ExecutionPlan>,
-        buf: &mut Vec<u8>,
-        converter: &dyn PhysicalProtoConverterExtension,
-    ) -> Result<()> {
-        let node = if let Some(read) = node.downcast_ref::<ShuffleReadExec>() {
-            Node::ShuffleRead(encode_read(read, converter)?)
-        } else if node.is::<GatherExec>() {
-            Node::Gather(GatherMessage {})
-        } else if let Some(write) = node.downcast_ref::<StagedWriteExec>() {
-            Node::StagedWrite(encode_staged_write(write)?)
-        } else {
-            return exec_err!("{} cannot travel to an executor", node.name());
-        };
-        NodeMessage { node: Some(node) }
-            .encode(buf)
-            .map_err(|fault| internal_datafusion_err!("encoding a node: {fault}"))
-    }
-}
-
-fn encode_staged_write(write: &StagedWriteExec) -> Result<StagedWriteMessage> {
-    let text = |path: &Path| match path.to_str() {
-        Some(text) => Ok(text.to_owned()),
-        None => exec_err!("the path {path:?} is no text"),
-    };
-    Ok(StagedWriteMessage { target: text(write.target())?, staging: text(write.staging())? })
-}
-
-fn encode_read(
-    read: &ShuffleReadExec,
-    converter: &dyn PhysicalProtoConverterExtension,
-) -> Result<ShuffleReadMessage> {
-    let schema: SchemaRef = read.schema();
-    let ordering = match read.ordering() {
-        Some(ordering) => serialize_physical_sort_exprs(ordering.clone(), &OwnNodes, converter)?,
-        None => Vec::new(),
-    };
-    let same = read.same().iter().map(|same| {
-        let exprs = same.exprs.iter().map(|expr| converter.physical_expr_to_proto(expr, &OwnNodes));
-        Ok(SameValueMessage { exprs: exprs.collect::<Result<_>>()?, constant: same.constant })
-    });
-    let mut message = ShuffleReadMessage {
-        same: same.collect::<Result<_>>()?,
-        stage: read.stage().0,
-        schema: Some(schema.as_ref().try_into()?),
-        partitioning: Some(serialize_partitioning(read.partitioning(), &OwnNodes, converter)?),
-        ordering,
-        ..Default::default()
-    };
-    message.set_kind(match read.kind() {
-        ReadKind::Partition => ReadKindMessage::Partition,
-        ReadKind::All => ReadKindMessage::All,
-        ReadKind::Lane => ReadKindMessage::Lane,
-    });
-    Ok(message)
-}
-
-fn decode_read(
-    message: ShuffleReadMessage,
-    ctx: &TaskContext,
-    converter: &dyn PhysicalProtoConverterExtension,
-) -> Result<Arc<dyn ExecutionPlan>> {
-    let decoding = PhysicalPlanDecodeContext::new(ctx, &OwnNodes);
-    let kind = match message.kind() {
-        ReadKindMessage::Partition => ReadKind::Partition,
-        ReadKindMessage::All => ReadKind::All,
-        ReadKindMessage::Lane => ReadKind::Lane,
-        ReadKindMessage::Unspecified => return exec_err!("a read of a kind not known here"),
-    };
-    let schema = message.schema.as_ref().ok_or_else(|| exec_datafusion_err!("a read lacks its schema"))?;
-    let schema: Schema = schema.try_into()?;
-    let partitioning =
-        parse_protobuf_partitioning(message.partitioning.as_ref(), &decoding, &schema, converter)?
-            .ok_or_else(|| exec_datafusion_err!("a read lacks its partitioning"))?;
-    let ordering = parse_physical_sort_exprs(&message.ordering, &decoding, &schema, converter)?;
-    let ordering = LexOrdering::new(ordering);
-    let same = message.same.iter().map(|same| {
-        let exprs = same.exprs.iter().map(|expr| converter.proto_to_physical_expr(expr, &schema, &decoding));
-        Ok(SameValue { exprs: exprs.collect::<Result<_>>()?, constant: same.constant })
-    });
-    let same = same.collect::<Result<_>>()?;
-    let stage = StageId(message.stage);
-    let read = ShuffleReadExec::try_new(stage, kind, Arc::new(schema), partitioning, ordering, same)?;
-    Ok(Arc::new(read))
 }

@@ -5,6 +5,7 @@ pub mod cut;
 pub mod graph;
 pub mod localize;
 pub mod narrow;
+pub mod series;
 
 use std::sync::Arc;
 

@@ -112,7 +112,9 @@ async fn an_executor_that_falls_silent_is_killed() {
 async fn an_executor_that_never_is_ready_is_killed() {
     let scratch = tempfile::tempdir().unwrap();
     let mut manager = FakeManager::start().await;
-    let mut config = config(&manager.address, scratch.path(), script("exec cat >/dev/null"), unused_driver());
+    // Its output stays open, and says nothing.
+    let silent = script("cat >/dev/null; true");
+    let mut config = config(&manager.address, scratch.path(), silent, unused_driver());
     config.limits = WorkerLimits { ready_timeout: Duration::from_millis(20), ..WorkerLimits::default() };
     config.restart.ends_max = 1;
     let worker = run(config);

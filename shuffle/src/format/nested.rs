@@ -7,7 +7,8 @@ use arrow_array::cast::AsArray;
 use arrow_array::types::{Int16Type, Int32Type, Int64Type, RunEndIndexType};
 use arrow_array::{Array, ArrayRef, OffsetSizeTrait, PrimitiveArray, RunArray, UInt32Array, UnionArray};
 use arrow_buffer::{OffsetBuffer, ScalarBuffer};
-use arrow_schema::{DataType, UnionFields, UnionMode};
+use arrow_data::ArrayData;
+use arrow_schema::{ArrowError, DataType, UnionFields, UnionMode};
 use arrow_select::concat::concat;
 use arrow_select::dictionary::garbage_collect_any_dictionary;
 use arrow_select::interleave::interleave;
@@ -89,6 +90,7 @@ fn plan_whole(planner: &mut Planner<'_>, array: &dyn Array) -> Result<(), Format
 
 /// The rows of all parts as one array.
 fn gathered(parts: &[Part<'_, '_>]) -> Result<ArrayRef, FormatError> {
+    check_inner_keys(parts)?;
     let array = match parts {
         [Part { array, rows: Rows::Range { start, len } }] => Ok(array.slice(*start, *len)),
         [Part { array, rows: Rows::Take(rows) }] => take(*array, &UInt32Array::from(rows.to_vec()), None),
@@ -101,6 +103,49 @@ fn gathered(parts: &[Part<'_, '_>]) -> Result<ArrayRef, FormatError> {
         },
     };
     array.map_err(FormatError::gather)
+}
+
+/// Refuses parts whose inner dictionaries Arrow's kernels cannot join: in items of lists they panic where the keys do not
+/// hold all dictionaries' values, and tell of it only at the top.
+fn check_inner_keys(parts: &[Part<'_, '_>]) -> Result<(), FormatError> {
+    if parts.len() < 2 || matches!(parts[0].array.data_type(), DataType::Dictionary(_, _)) {
+        return Ok(());
+    }
+    let arrays: Vec<ArrayData> = parts.iter().map(|part| part.array.to_data()).collect();
+    if keys_hold(&arrays.iter().collect::<Vec<_>>()) {
+        Ok(())
+    } else {
+        Err(FormatError::gather(ArrowError::DictionaryKeyOverflowError))
+    }
+}
+
+/// Whether each dictionary in arrays of one type, joined one after the other as Arrow does, has no more values than its
+/// keys can tell apart.
+fn keys_hold(arrays: &[&ArrayData]) -> bool {
+    if let DataType::Dictionary(keys, _) = arrays[0].data_type() {
+        let values = |array: &ArrayData| array.child_data()[0].len();
+        let shared = arrays.windows(2).all(|pair| pair[0].child_data()[0].ptr_eq(&pair[1].child_data()[0]));
+        if !shared && arrays.iter().map(|array| values(array)).sum::<usize>() > keys_max(keys) {
+            return false;
+        }
+    }
+    let children = 0..arrays[0].child_data().len();
+    children
+        .into_iter()
+        .all(|child| keys_hold(&arrays.iter().map(|array| &array.child_data()[child]).collect::<Vec<_>>()))
+}
+
+/// How many values keys of that type can tell apart.
+fn keys_max(keys: &DataType) -> usize {
+    match keys {
+        DataType::Int8 => 1 << 7,
+        DataType::UInt8 => 1 << 8,
+        DataType::Int16 => 1 << 15,
+        DataType::UInt16 => 1 << 16,
+        DataType::Int32 => 1 << 31,
+        DataType::UInt32 => 1 << 32,
+        _ => usize::MAX,
+    }
 }
 
 fn slice_of(part: &Part<'_, '_>) -> Option<ArrayRef> {

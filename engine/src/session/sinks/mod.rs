@@ -43,18 +43,17 @@ pub(super) fn prepare(logical: LogicalPlan, state: &SessionState, stores: &Store
     Ok(LogicalPlan::Copy(CopyTo { options, ..copy }))
 }
 
-/// Puts the file writing at the root of `plan` behind a staging folder, when its target is local.
+/// Puts the file writing at the root of `plan` behind a staging folder, when it has a local target.
 pub(super) fn stage(
     plan: Arc<dyn ExecutionPlan>,
-    logical: &LogicalPlan,
-) -> Result<(Arc<dyn ExecutionPlan>, Option<Target>)> {
-    let target = if plan.is::<DataSinkExec>() { target_of(logical)? } else { None };
-    match target {
+    target: Option<Target>,
+) -> (Arc<dyn ExecutionPlan>, Option<Target>) {
+    match target.filter(|_| plan.is::<DataSinkExec>()) {
         Some(target) => {
             let staged = StagedWriteExec::new(plan, target.path.clone(), target.staging.clone());
-            Ok((Arc::new(staged), Some(target)))
+            (Arc::new(staged), Some(target))
         }
-        None => Ok((plan, None)),
+        None => (plan, None),
     }
 }
 
@@ -84,7 +83,8 @@ pub(super) fn publish(job: Arc<dyn ExecutionPlan>, target: Target) -> Arc<dyn Ex
     Arc::new(PublishExec::new(job, target))
 }
 
-fn target_of(logical: &LogicalPlan) -> Result<Option<Target>> {
+/// Where a plan that writes puts its files, when that is a local place.
+pub(super) fn target_of(logical: &LogicalPlan) -> Result<Option<Target>> {
     match logical {
         LogicalPlan::Copy(copy) => Target::new(&Location::parse(&copy.output_url).map_err(external)?),
         LogicalPlan::Dml(DmlStatement { target, op: WriteOp::Insert(_), table_name, .. }) => {

@@ -185,7 +185,8 @@ fn names_under(folder: &Path, name: &Path, names: &mut Vec<PathBuf>) -> io::Resu
 fn cannot_write(path: &Path, fault: &io::Error) -> DataFusionError {
     let error = UserError::new(format!("'{}' cannot be written: {fault}", path.display()));
     external(match fault.kind() {
-        io::ErrorKind::NotADirectory => error.hint("a part of the path is a file"),
+        // Making a folder beneath a file is refused in either way.
+        io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists => error.hint("a part of the path is a file"),
         io::ErrorKind::IsADirectory => error.hint("it is a folder; end the path with '/' to add files to it"),
         _ => error,
     })

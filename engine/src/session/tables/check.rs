@@ -12,6 +12,7 @@ use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 use super::kind::FileKind;
 use super::location::Location;
 use crate::session::classify;
+use crate::session::errors::DAMAGED_PARQUET;
 
 /// How many files are looked at at a time.
 const FILES_AT_A_TIME: usize = 32;
@@ -103,7 +104,10 @@ impl Checked<'_> {
                 .detail("it does not begin with the four bytes PAR1"),
             (true, false) => UserError::new(format!("the Parquet file '{shown}' is truncated"))
                 .detail(format!("its {} bytes do not end with a footer", file.size)),
-            (true, true) => UserError::new(format!("the Parquet file '{shown}' is damaged")).detail(why),
+            (true, true) => {
+                let why = why.strip_prefix(DAMAGED_PARQUET).map_or(why.as_str(), |why| why.trim_start_matches(": "));
+                UserError::new(format!("the Parquet file '{shown}' is damaged")).detail(why)
+            }
         }
     }
 
@@ -184,7 +188,7 @@ impl Checked<'_> {
 }
 
 /// Whether rows of the two types can stand in one column without being cast; strings in different layouts can.
-fn same_type(a: &DataType, b: &DataType) -> bool {
+pub(super) fn same_type(a: &DataType, b: &DataType) -> bool {
     a.equals_datatype(b) || (is_text(a) && is_text(b))
 }
 

@@ -14,7 +14,7 @@ use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::CreateExternalTable;
 use firesteel_base::UserError;
 
-use super::check::Checked;
+use super::check::{Checked, same_type};
 use super::kind::FileKind;
 use super::location::{Found, Location};
 use crate::session::statements::external;
@@ -151,17 +151,26 @@ fn merge(
     let Some(here) = here else {
         return Ok(());
     };
-    match columns {
-        Some(so_far) if !so_far.contains(&here) && !here.contains(so_far) => {
-            Err(UserError::new("the locations of a table must hold the same columns")
-                .detail(format!("those of '{}' differ from the ones before", location.text)))
-        }
-        Some(_) => Ok(()),
-        None => {
-            *columns = Some(here);
-            Ok(())
-        }
+    let Some(so_far) = columns else {
+        *columns = Some(here);
+        return Ok(());
+    };
+    let same = so_far.fields().len() == here.fields().len()
+        && so_far
+            .fields()
+            .iter()
+            .zip(here.fields())
+            .all(|(a, b)| a.name() == b.name() && same_type(a.data_type(), b.data_type()));
+    if !same {
+        return Err(UserError::new("the locations of a table must hold the same columns")
+            .detail(format!("those of '{}' differ from the ones before", location.text)));
     }
+    // Where one location has NULLs, the table has.
+    let fields = so_far.fields().iter().zip(here.fields());
+    let fields: Vec<_> =
+        fields.map(|(a, b)| a.as_ref().clone().with_nullable(a.is_nullable() || b.is_nullable())).collect();
+    *so_far = Arc::new(Schema::new_with_metadata(fields, so_far.metadata().clone()));
+    Ok(())
 }
 
 #[async_trait]

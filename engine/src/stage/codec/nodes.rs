@@ -1,0 +1,252 @@
+//! Operators that DataFusion's protocol does not know, as extensions of it.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::{Schema, SchemaRef};
+use datafusion::common::{exec_datafusion_err, exec_err, internal_datafusion_err};
+use datafusion::error::Result;
+use datafusion::execution::TaskContext;
+use datafusion::physical_expr::LexOrdering;
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion_proto::physical_plan::from_proto::{parse_physical_sort_exprs, parse_protobuf_partitioning};
+use datafusion_proto::physical_plan::to_proto::{serialize_partitioning, serialize_physical_sort_exprs};
+use datafusion_proto::physical_plan::{
+    PhysicalExtensionCodec, PhysicalPlanDecodeContext, PhysicalProtoConverterExtension,
+};
+use datafusion_proto::protobuf;
+use firesteel_base::StageId;
+use prost::Message;
+
+use super::scan::TextScanExec;
+use crate::ops::{GatherExec, ReadKind, SameValue, Series, SeriesExec, ShuffleReadExec};
+use crate::session::sinks::StagedWriteExec;
+
+/// Our operators, as extensions of DataFusion's protocol.
+#[derive(Debug)]
+pub(super) struct OwnNodes;
+
+#[derive(Clone, PartialEq, Message)]
+struct NodeMessage {
+    #[prost(oneof = "Node", tags = "1, 2, 3, 4, 5")]
+    node: Option<Node>,
+}
+
+#[derive(Clone, PartialEq, prost::Oneof)]
+enum Node {
+    #[prost(message, tag = "1")]
+    ShuffleRead(ShuffleReadMessage),
+    #[prost(message, tag = "2")]
+    Gather(GatherMessage),
+    #[prost(message, tag = "3")]
+    StagedWrite(StagedWriteMessage),
+    #[prost(message, tag = "4")]
+    Series(SeriesMessage),
+    #[prost(message, tag = "5")]
+    TextScan(TextScanMessage),
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct GatherMessage {}
+
+#[derive(Clone, PartialEq, Message)]
+struct StagedWriteMessage {
+    #[prost(string, tag = 1)]
+    target: String,
+    #[prost(string, tag = 2)]
+    staging: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct SeriesMessage {
+    #[prost(message, optional, tag = 1)]
+    schema: Option<protobuf::Schema>,
+    #[prost(sint64, tag = 2)]
+    start: i64,
+    #[prost(sint64, tag = 3)]
+    step: i64,
+    #[prost(uint64, tag = 4)]
+    count: u64,
+    #[prost(uint32, tag = 5)]
+    partitions: u32,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct TextScanMessage {
+    #[prost(string, tag = 1)]
+    compression: String,
+    #[prost(uint32, optional, tag = 2)]
+    terminator: Option<u32>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct ShuffleReadMessage {
+    #[prost(uint32, tag = 1)]
+    stage: u32,
+    #[prost(enumeration = "ReadKindMessage", tag = 2)]
+    kind: i32,
+    #[prost(message, optional, tag = 3)]
+    schema: Option<protobuf::Schema>,
+    #[prost(message, optional, tag = 4)]
+    partitioning: Option<protobuf::Partitioning>,
+    #[prost(message, repeated, tag = 5)]
+    ordering: Vec<protobuf::PhysicalSortExprNode>,
+    #[prost(message, repeated, tag = 6)]
+    same: Vec<SameValueMessage>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct SameValueMessage {
+    #[prost(message, repeated, tag = 1)]
+    exprs: Vec<protobuf::PhysicalExprNode>,
+    #[prost(bool, tag = 2)]
+    constant: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, prost::Enumeration)]
+#[repr(i32)]
+enum ReadKindMessage {
+    Unspecified = 0,
+    Partition = 1,
+    All = 2,
+    Lane = 3,
+}
+
+impl PhysicalExtensionCodec for OwnNodes {
+    fn try_decode(
+        &self,
+        buf: &[u8],
+        inputs: &[Arc<dyn ExecutionPlan>],
+        ctx: &TaskContext,
+        converter: &dyn PhysicalProtoConverterExtension,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let message =
+            NodeMessage::decode(buf).map_err(|fault| exec_datafusion_err!("not a node: {fault}"))?;
+        match (message.node, inputs) {
+            (Some(Node::Gather(_)), [input]) => Ok(Arc::new(GatherExec::new(Arc::clone(input)))),
+            (Some(Node::StagedWrite(write)), [input]) => Ok(Arc::new(StagedWriteExec::new(
+                Arc::clone(input),
+                write.target.into(),
+                write.staging.into(),
+            ))),
+            (Some(Node::ShuffleRead(read)), []) => decode_read(read, ctx, converter),
+            (Some(Node::Series(series)), []) => decode_series(&series),
+            (Some(Node::TextScan(scan)), [input]) => {
+                let terminator = scan.terminator.map(u8::try_from).transpose();
+                let terminator =
+                    terminator.map_err(|_| exec_datafusion_err!("a line ends in more than one byte"))?;
+                TextScanExec::restore(input, &scan.compression, terminator)
+            }
+            _ => exec_err!("a node of a kind not known here, or with too many inputs"),
+        }
+    }
+
+    fn try_encode(
+        &self,
+        node: Arc<dyn ExecutionPlan>,
+        buf: &mut Vec<u8>,
+        converter: &dyn PhysicalProtoConverterExtension,
+    ) -> Result<()> {
+        let node = if let Some(read) = node.downcast_ref::<ShuffleReadExec>() {
+            Node::ShuffleRead(encode_read(read, converter)?)
+        } else if node.is::<GatherExec>() {
+            Node::Gather(GatherMessage {})
+        } else if let Some(write) = node.downcast_ref::<StagedWriteExec>() {
+            Node::StagedWrite(encode_staged_write(write)?)
+        } else if let Some(series) = node.downcast_ref::<SeriesExec>() {
+            Node::Series(encode_series(series)?)
+        } else if let Some(scan) = node.downcast_ref::<TextScanExec>() {
+            Node::TextScan(TextScanMessage {
+                compression: scan.compression().to_owned(),
+                terminator: scan.terminator().map(u32::from),
+            })
+        } else {
+            return exec_err!("{} cannot travel to an executor", node.name());
+        };
+        NodeMessage { node: Some(node) }
+            .encode(buf)
+            .map_err(|fault| internal_datafusion_err!("encoding a node: {fault}"))
+    }
+}
+
+fn encode_staged_write(write: &StagedWriteExec) -> Result<StagedWriteMessage> {
+    let text = |path: &Path| match path.to_str() {
+        Some(text) => Ok(text.to_owned()),
+        None => exec_err!("the path {path:?} is no text"),
+    };
+    Ok(StagedWriteMessage { target: text(write.target())?, staging: text(write.staging())? })
+}
+
+fn encode_series(exec: &SeriesExec) -> Result<SeriesMessage> {
+    let Series { start, step, count } = exec.series();
+    let schema: SchemaRef = exec.schema();
+    let partitions = exec.properties().output_partitioning().partition_count();
+    let partitions = u32::try_from(partitions).map_err(|_| exec_datafusion_err!("too many partitions"))?;
+    Ok(SeriesMessage { schema: Some(schema.as_ref().try_into()?), start, step, count, partitions })
+}
+
+fn decode_series(message: &SeriesMessage) -> Result<Arc<dyn ExecutionPlan>> {
+    let schema = message.schema.as_ref().ok_or_else(|| exec_datafusion_err!("a series lacks its schema"))?;
+    let schema: Schema = schema.try_into()?;
+    let SeriesMessage { start, step, count, partitions, .. } = *message;
+    let series = SeriesExec::try_new(Series { start, step, count }, Arc::new(schema), partitions as usize)?;
+    Ok(Arc::new(series))
+}
+
+fn encode_read(
+    read: &ShuffleReadExec,
+    converter: &dyn PhysicalProtoConverterExtension,
+) -> Result<ShuffleReadMessage> {
+    let schema: SchemaRef = read.schema();
+    let ordering = match read.ordering() {
+        Some(ordering) => serialize_physical_sort_exprs(ordering.clone(), &OwnNodes, converter)?,
+        None => Vec::new(),
+    };
+    let same = read.same().iter().map(|same| {
+        let exprs = same.exprs.iter().map(|expr| converter.physical_expr_to_proto(expr, &OwnNodes));
+        Ok(SameValueMessage { exprs: exprs.collect::<Result<_>>()?, constant: same.constant })
+    });
+    let mut message = ShuffleReadMessage {
+        same: same.collect::<Result<_>>()?,
+        stage: read.stage().0,
+        schema: Some(schema.as_ref().try_into()?),
+        partitioning: Some(serialize_partitioning(read.partitioning(), &OwnNodes, converter)?),
+        ordering,
+        ..Default::default()
+    };
+    message.set_kind(match read.kind() {
+        ReadKind::Partition => ReadKindMessage::Partition,
+        ReadKind::All => ReadKindMessage::All,
+        ReadKind::Lane => ReadKindMessage::Lane,
+    });
+    Ok(message)
+}
+
+fn decode_read(
+    message: ShuffleReadMessage,
+    ctx: &TaskContext,
+    converter: &dyn PhysicalProtoConverterExtension,
+) -> Result<Arc<dyn ExecutionPlan>> {
+    let decoding = PhysicalPlanDecodeContext::new(ctx, &OwnNodes);
+    let kind = match message.kind() {
+        ReadKindMessage::Partition => ReadKind::Partition,
+        ReadKindMessage::All => ReadKind::All,
+        ReadKindMessage::Lane => ReadKind::Lane,
+        ReadKindMessage::Unspecified => return exec_err!("a read of a kind not known here"),
+    };
+    let schema = message.schema.as_ref().ok_or_else(|| exec_datafusion_err!("a read lacks its schema"))?;
+    let schema: Schema = schema.try_into()?;
+    let partitioning =
+        parse_protobuf_partitioning(message.partitioning.as_ref(), &decoding, &schema, converter)?
+            .ok_or_else(|| exec_datafusion_err!("a read lacks its partitioning"))?;
+    let ordering = parse_physical_sort_exprs(&message.ordering, &decoding, &schema, converter)?;
+    let ordering = LexOrdering::new(ordering);
+    let same = message.same.iter().map(|same| {
+        let exprs = same.exprs.iter().map(|expr| converter.proto_to_physical_expr(expr, &schema, &decoding));
+        Ok(SameValue { exprs: exprs.collect::<Result<_>>()?, constant: same.constant })
+    });
+    let same = same.collect::<Result<_>>()?;
+    let stage = StageId(message.stage);
+    let read = ShuffleReadExec::try_new(stage, kind, Arc::new(schema), partitioning, ordering, same)?;
+    Ok(Arc::new(read))
+}
