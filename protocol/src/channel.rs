@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use firesteel_base::{UserError, version};
+use tokio::net::TcpListener;
+use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Endpoint, Server};
 use tonic::{Code, Status};
 
@@ -54,6 +56,13 @@ pub fn server() -> Server {
         .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
         .initial_stream_window_size(WINDOW_BYTES)
         .initial_connection_window_size(WINDOW_BYTES)
+}
+
+/// The connections of a listener, for such a server. Messages go out at once: a server over connections that it did not
+/// bind itself leaves their buffering on, and each small answer then waits 40 ms for the peer's acknowledgement.
+#[must_use]
+pub fn incoming(listener: TcpListener) -> TcpIncoming {
+    TcpIncoming::from(listener).with_nodelay(Some(true))
 }
 
 /// Refuses a peer of another wire version, naming both.

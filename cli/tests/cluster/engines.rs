@@ -7,6 +7,7 @@ use firesteel_base::{ByteSize, UserError};
 use firesteel_driver::{ConnectOptions, LocalOptions, Session};
 use firesteel_engine::datafusion::arrow::array::RecordBatch;
 use firesteel_engine::datafusion::arrow::datatypes::SchemaRef;
+use firesteel_engine::datafusion::physical_plan::common::collect;
 use firesteel_engine::session::errors::classify;
 use firesteel_testing::cluster::{ClusterOptions, ProcessCluster};
 use firesteel_testing::slt;
@@ -55,8 +56,11 @@ impl Engine {
     /// All rows of a statement's result. There is one batch at least, so that the columns are known.
     pub async fn rows(&self, sql: &str) -> Result<(SchemaRef, Vec<RecordBatch>), UserError> {
         let frame = self.0.sql(sql).await?;
-        let schema: SchemaRef = frame.schema().inner().clone();
-        let mut batches = frame.collect().await.map_err(|fault| classify(&fault).1)?;
+        let told = |fault| classify(&fault).1;
+        let stream = frame.execute_stream().await.map_err(told)?;
+        // The frame's own schema is from before its types were made to meet.
+        let schema = stream.schema();
+        let mut batches = collect(stream).await.map_err(told)?;
         if batches.is_empty() {
             batches.push(RecordBatch::new_empty(schema.clone()));
         }

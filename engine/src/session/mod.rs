@@ -12,7 +12,7 @@ mod explain;
 mod job;
 mod names;
 mod planner;
-mod pushdown;
+pub(crate) mod rules;
 pub mod sinks;
 mod statements;
 pub mod stores;
@@ -75,12 +75,12 @@ impl EngineSession {
             .build_arc()
             .map_err(|fault| classify(&fault).1)?;
         let planner = JobPlanner::new(runner, Arc::clone(&stores));
-        let mut state = SessionStateBuilder::new()
+        let builder = SessionStateBuilder::new()
             .with_config(config::session_config(&options)?)
             .with_runtime_env(runtime)
             .with_default_features()
-            .with_query_planner(Arc::new(planner))
-            .build();
+            .with_query_planner(Arc::new(planner));
+        let mut state = rules::add_analyzer_rules(builder).build();
         for (url, given) in config::stores_in(&options.conf)? {
             stores.open(state.runtime_env(), &url, given)?;
         }

@@ -17,7 +17,7 @@ use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
 
 use super::config::SessionSettings;
 use super::job::{JobExec, QueryText};
-use super::pushdown::PushFiltersDown;
+use super::rules::{PushFiltersDown, has_window_filters};
 use super::sinks::{self, Target};
 use super::stores::Stores;
 use super::{analyze, explain};
@@ -72,13 +72,18 @@ impl JobPlanner {
         let logical = join_subqueries(logical, &mut state, &shape)?;
         let plan = DefaultPhysicalPlanner::default().create_physical_plan(&logical, &state).await?;
         let (plan, target) = sinks::stage(plan, target);
-        let graph = if catalog_only {
-            StageGraph {
-                place: Place::Driver("it reads this session's catalog".to_owned()),
-                ..localize::localize(Arc::clone(&plan))?
-            }
+        let stays = if catalog_only {
+            Some("it reads this session's catalog")
+        } else if !shape.local && has_window_filters(&logical)? {
+            Some("the filter of a window's aggregate cannot travel")
         } else {
-            plan_stages(Arc::clone(&plan), &shape, &state.task_ctx())?
+            None
+        };
+        let graph = match stays {
+            Some(why) => {
+                StageGraph { place: Place::Driver(why.to_owned()), ..localize::localize(Arc::clone(&plan))? }
+            }
+            None => plan_stages(Arc::clone(&plan), &shape, &state.task_ctx())?,
         };
         let (graph, write_here) = write_here(plan, graph, &shape, &state)?;
         Ok(Planned { state, shape, logical, graph, target, write_here })

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use firesteel_base::{Epoch, UserError};
-use firesteel_protocol::channel::{MESSAGE_BYTES_MAX, server};
+use firesteel_protocol::channel::{MESSAGE_BYTES_MAX, incoming, server};
 use firesteel_protocol::v1;
 use futures::StreamExt;
 use futures::future::ready;
 use futures::stream::BoxStream;
 use tokio::net::TcpListener;
-use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 use v1::executor_server::ExecutorServer;
 
@@ -63,7 +63,7 @@ pub async fn serve(
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
     server()
         .add_service(service)
-        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), shutdown)
+        .serve_with_incoming_shutdown(incoming(listener), shutdown)
         .await
         .map_err(|fault| UserError::new("the executor's gRPC service failed").detail(fault.to_string()))
 }

@@ -4,14 +4,13 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 use firesteel_base::{JobId, UserError};
-use firesteel_protocol::channel::{check_version, server};
+use firesteel_protocol::channel::{check_version, incoming, server};
 use firesteel_protocol::v1;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use tokio::fs::File;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Request, Response, Status};
 use v1::worker_server::WorkerServer;
 
@@ -66,7 +65,7 @@ pub(crate) async fn serve(
 ) -> Result<(), UserError> {
     server()
         .add_service(WorkerServer::new(Service(store)))
-        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), shutdown)
+        .serve_with_incoming_shutdown(incoming(listener), shutdown)
         .await
         .map_err(|fault| UserError::new("the worker's gRPC service failed").detail(fault.to_string()))
 }

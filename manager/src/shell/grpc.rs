@@ -12,7 +12,6 @@ use firesteel_protocol::v1::manager_server::{Manager as Service, ManagerServer};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::{Stream, StreamExt};
-use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{BoxStream, Manager, Outgoing};
@@ -33,7 +32,6 @@ pub async fn serve(
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), UserError> {
     let service = ManagerServer::new(Rpc(Arc::clone(&manager))).max_decoding_message_size(MESSAGE_BYTES_MAX);
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     let (stopping, stop) = oneshot::channel();
     let signal = async move {
         shutdown.await;
@@ -47,7 +45,9 @@ pub async fn serve(
             Err(_) => std::future::pending().await,
         }
     };
-    let serving = channel::server().add_service(service).serve_with_incoming_shutdown(incoming, signal);
+    let serving = channel::server()
+        .add_service(service)
+        .serve_with_incoming_shutdown(channel::incoming(listener), signal);
     tokio::select! {
         ended = serving => ended.map_err(|fault| {
             UserError::new("the manager's gRPC service failed").detail(fault.to_string())

@@ -186,7 +186,9 @@ fn cannot_write(path: &Path, fault: &io::Error) -> DataFusionError {
     let error = UserError::new(format!("'{}' cannot be written: {fault}", path.display()));
     external(match fault.kind() {
         // Making a folder beneath a file is refused in either way.
-        io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists => error.hint("a part of the path is a file"),
+        io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists => {
+            error.hint("a part of the path is a file")
+        }
         io::ErrorKind::IsADirectory => error.hint("it is a folder; end the path with '/' to add files to it"),
         _ => error,
     })

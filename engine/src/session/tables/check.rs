@@ -105,7 +105,9 @@ impl Checked<'_> {
             (true, false) => UserError::new(format!("the Parquet file '{shown}' is truncated"))
                 .detail(format!("its {} bytes do not end with a footer", file.size)),
             (true, true) => {
-                let why = why.strip_prefix(DAMAGED_PARQUET).map_or(why.as_str(), |why| why.trim_start_matches(": "));
+                let why = why
+                    .strip_prefix(DAMAGED_PARQUET)
+                    .map_or(why.as_str(), |why| why.trim_start_matches(": "));
                 UserError::new(format!("the Parquet file '{shown}' is damaged")).detail(why)
             }
         }

@@ -65,18 +65,18 @@ impl FileTables {
         let declared = !cmd.schema.fields().is_empty();
         let (mut columns, mut urls) = (None, Vec::new());
         for (location, found) in parts {
-            let url = match found {
+            let here = match found {
                 Some(found) => {
                     let store = location.store(state).map_err(external)?;
                     let checked =
                         Checked { location: &location, kind, format: &format, store: &store, state };
                     let here = checked.columns(&found.files, declared).await.map_err(external)?;
                     merge(&mut columns, here, &location).map_err(external)?;
-                    found.url
+                    found.urls
                 }
-                None => new_folder(&location, format.as_ref())?,
+                None => vec![new_folder(&location, format.as_ref())?],
             };
-            urls.push(url.with_table_ref(cmd.name.clone()));
+            urls.extend(here.into_iter().map(|url| url.with_table_ref(cmd.name.clone())));
         }
         Ok(Files { urls, format, columns })
     }

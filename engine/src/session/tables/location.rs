@@ -7,8 +7,10 @@ use std::sync::Arc;
 
 use datafusion::catalog::Session;
 use datafusion::datasource::listing::ListingTableUrl;
+use datafusion::error::DataFusionError;
 use firesteel_base::UserError;
 use futures::TryStreamExt;
+use glob::{MatchOptions, Pattern};
 use object_store::{ObjectMeta, ObjectStore};
 
 use super::kind::{FileKind, Suffix};
@@ -29,8 +31,8 @@ pub(crate) struct Location {
 
 /// What was found at a location.
 pub(super) struct Found {
-    /// The location, narrowed to the files of the kind.
-    pub url: ListingTableUrl,
+    /// The location, narrowed to the files of the kind; one for each folder when its pattern spans folders.
+    pub urls: Vec<ListingTableUrl>,
     /// The files, by name. Those without a byte are left out.
     pub files: Vec<ObjectMeta>,
     /// What their names end in; nothing when a single file's name tells nothing.
@@ -88,17 +90,7 @@ impl Location {
         if let Some(path) = self.local_path() {
             self.check_local(&path)?;
         }
-        let store = self.store(state)?;
-        let all = self.url.list_all_files(state, store.as_ref(), "").await;
-        let all = match all {
-            Ok(files) => files.try_collect::<Vec<_>>().await,
-            Err(fault) => Err(fault),
-        };
-        let mut all = all.map_err(|fault| {
-            let (_, error) = classify(&fault);
-            UserError::new(format!("'{}' cannot be listed", self.text)).detail(error.message)
-        })?;
-        all.sort_by(|a, b| a.location.cmp(&b.location));
+        let all = self.list(state).await?;
         let pattern = self.url.get_glob().is_some();
         if all.is_empty() {
             return Err(self.nothing_found(pattern));
@@ -107,7 +99,61 @@ impl Location {
             return self.of_kind(all, kind, compression);
         }
         let suffix = all.first().and_then(|file| kind.suffix_of(file.location.filename()?));
-        self.found(all, suffix, self.url.clone())
+        let urls = match self.pattern_over_folders() {
+            Some(pattern) => self.folders_of(&all, pattern)?,
+            None => vec![self.url.clone()],
+        };
+        self.found(all, suffix, urls)
+    }
+
+    /// All files there, by name.
+    pub(super) async fn list(&self, state: &dyn Session) -> Result<Vec<ObjectMeta>, UserError> {
+        let store = self.store(state)?;
+        let all = match self.pattern_over_folders() {
+            Some(pattern) => {
+                let options = MatchOptions { require_literal_separator: true, ..MatchOptions::new() };
+                let matches = |file: &ObjectMeta| {
+                    let below = file.location.prefix_match(self.url.prefix());
+                    let path =
+                        below.map(|parts| parts.map(|part| part.as_ref().to_owned()).collect::<Vec<_>>());
+                    path.is_some_and(|parts| pattern.matches_with(&parts.join("/"), options))
+                };
+                let all = store.list(Some(self.url.prefix())).try_collect::<Vec<_>>().await;
+                all.map(|all| all.into_iter().filter(matches).collect()).map_err(DataFusionError::from)
+            }
+            None => match self.url.list_all_files(state, store.as_ref(), "").await {
+                Ok(files) => files.try_collect::<Vec<_>>().await,
+                Err(fault) => Err(fault),
+            },
+        };
+        let mut all = all.map_err(|fault| {
+            let (_, error) = classify(&fault);
+            UserError::new(format!("'{}' cannot be listed", self.text)).detail(error.message)
+        })?;
+        all.sort_by(|a, b| a.location.cmp(&b.location));
+        Ok(all)
+    }
+
+    /// The pattern, when it has a part for folders: DataFusion matches patterns with names of files alone.
+    fn pattern_over_folders(&self) -> Option<&Pattern> {
+        self.url.get_glob().as_ref().filter(|pattern| pattern.as_str().contains('/'))
+    }
+
+    /// The folders that the files lie in, each with the pattern's last part.
+    fn folders_of(&self, files: &[ObjectMeta], pattern: &Pattern) -> Result<Vec<ListingTableUrl>, UserError> {
+        let (_, names) = pattern.as_str().rsplit_once('/').unwrap_or(("", pattern.as_str()));
+        let folder = |file: &ObjectMeta| {
+            let path = file.location.as_ref();
+            path.rsplit_once('/').map_or("", |(folder, _)| folder).to_owned()
+        };
+        let mut folders: Vec<String> = files.iter().map(folder).collect();
+        folders.dedup();
+        let root = self.url.object_store();
+        let urls = folders.into_iter().map(|folder| {
+            let url = ListingTableUrl::parse(format!("{}{folder}/", root.as_str()))?;
+            url.with_glob(names)
+        });
+        urls.collect::<Result<_, DataFusionError>>().map_err(|fault| classify(&fault).1)
     }
 
     pub(super) fn check_local(&self, path: &Path) -> Result<(), UserError> {
@@ -160,7 +206,7 @@ impl Location {
                 let files = all.into_iter().filter(|file| suffix(file).is_some()).collect();
                 let url = self.url.clone().with_glob(&format!("*{}", one.text));
                 let url = url.map_err(|fault| classify(&fault).1)?;
-                self.found(files, Some(one.clone()), url)
+                self.found(files, Some(one.clone()), vec![url])
             }
             several => {
                 let ends: Vec<_> = several.iter().map(|suffix| suffix.text.as_str()).collect();
@@ -178,13 +224,13 @@ impl Location {
         &self,
         files: Vec<ObjectMeta>,
         suffix: Option<Suffix>,
-        url: ListingTableUrl,
+        urls: Vec<ListingTableUrl>,
     ) -> Result<Found, UserError> {
         let files: Vec<_> = files.into_iter().filter(|file| file.size > 0).collect();
         if files.is_empty() {
             return Err(UserError::new(format!("'{}' is empty: it has no byte", self.text)));
         }
-        Ok(Found { url, files, suffix })
+        Ok(Found { urls, files, suffix })
     }
 }
 

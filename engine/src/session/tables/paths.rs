@@ -10,13 +10,11 @@ use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::CreateExternalTable;
 use datafusion::prelude::SessionContext;
 use firesteel_base::UserError;
-use futures::TryStreamExt;
 use parking_lot::RwLock;
 
 use super::factory::FileTables;
 use super::kind::FileKind;
 use super::location::Location;
-use crate::session::classify;
 use crate::session::statements::external;
 
 /// Puts the paths behind the catalog of `context`.
@@ -69,19 +67,10 @@ impl Paths {
     /// The kind of the files in a folder, when they are all of one.
     async fn kind_in(&self, state: &SessionState, location: &Location) -> Result<FileKind> {
         self.tables.open_store(state, location)?;
-        let store = location.store(state).map_err(external)?;
         if let Some(path) = location.local_path() {
             location.check_local(&path).map_err(external)?;
         }
-        let files: Vec<_> =
-            location.url.list_all_files(state, store.as_ref(), "").await?.try_collect().await.map_err(
-                |fault| {
-                    let (_, error) = classify(&fault);
-                    external(
-                        UserError::new(format!("'{}' cannot be listed", location.text)).detail(error.message),
-                    )
-                },
-            )?;
+        let files = location.list(state).await.map_err(external)?;
         let mut kinds: Vec<_> =
             files.iter().filter_map(|file| Some(FileKind::of_name(file.location.filename()?)?.0)).collect();
         kinds.dedup();

@@ -7,6 +7,7 @@ use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use datafusion::common::{exec_datafusion_err, exec_err, internal_datafusion_err};
 use datafusion::error::Result;
 use datafusion::execution::TaskContext;
+use datafusion::logical_expr::AggregateUDF;
 use datafusion::physical_expr::LexOrdering;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion_proto::physical_plan::from_proto::{parse_physical_sort_exprs, parse_protobuf_partitioning};
@@ -20,6 +21,7 @@ use prost::Message;
 
 use super::scan::TextScanExec;
 use crate::ops::{GatherExec, ReadKind, SameValue, Series, SeriesExec, ShuffleReadExec};
+use crate::session::rules::single_value_udaf;
 use crate::session::sinks::StagedWriteExec;
 
 /// Our operators, as extensions of DataFusion's protocol.
@@ -139,6 +141,14 @@ impl PhysicalExtensionCodec for OwnNodes {
             }
             _ => exec_err!("a node of a kind not known here, or with too many inputs"),
         }
+    }
+
+    fn try_decode_udaf(&self, name: &str, _buf: &[u8]) -> Result<Arc<AggregateUDF>> {
+        let single_value = single_value_udaf();
+        if name == single_value.name() {
+            return Ok(single_value);
+        }
+        exec_err!("the aggregate function {name} is not known here")
     }
 
     fn try_encode(
