@@ -59,8 +59,14 @@ fn a_cancelled_job_frees_its_slots_and_blocks_and_leaves_the_others_alone() {
     let data = data::tpch(Scale::Tenth).unwrap();
     let script: String = tpch_tables_sql(&data).join(";\n") + ";\n" + ENDLESS;
     let endless = Running::start(cluster.client(&["sql", "--name", "endless", "-c", &script])).unwrap();
-    cluster.wait_for("the endless job to run", |cluster| Ok(running(cluster, "endless")?.is_some())).unwrap();
-    let job = running(&cluster, "endless").unwrap().unwrap();
+    let mut job = None;
+    // Between two of its stages it may hold no slot: the job that was seen is the one to remember.
+    let seen = |cluster: &ProcessCluster| {
+        job = running(cluster, "endless")?;
+        Ok(job.is_some())
+    };
+    cluster.wait_for("the endless job to run", seen).unwrap();
+    let job = job.unwrap();
     cluster.run(&["jobs", "cancel", &job]).unwrap().succeeded().unwrap();
 
     // Exit code 4: cancelled by somebody else.

@@ -1,15 +1,19 @@
 //! With little memory, what can spill does, and the answers are the same.
 
 use firesteel_base::ByteSize;
+use firesteel_bench::queries::TPCH;
 use firesteel_engine::datafusion::arrow::util::pretty::pretty_format_batches;
 use firesteel_testing::cluster::{ClusterOptions, files_below};
-use firesteel_testing::oracle::tpch::Scale;
+use firesteel_testing::oracle::Answer;
+use firesteel_testing::oracle::tpch::{Scale, check};
 
 use crate::engines::{Engine, cluster, runtime};
 use crate::tpch::{check_all, register};
 
 /// Holds the build sides of the joins, which cannot spill, but neither all groups nor all rows to sort.
 const LITTLE: ByteSize = ByteSize(384 << 20);
+/// The same for an executor of two core threads, which holds the build sides of both.
+const LITTLE_FOR_TWO: ByteSize = ByteSize(640 << 20);
 
 /// A sort and an aggregation whose state is several times that.
 const SORT: &str = "SELECT sum(l_orderkey % 7 * (rn % 5)) FROM \
@@ -25,11 +29,16 @@ async fn text(engine: &Engine, sql: &str) -> String {
 /// Operators of the plan spill when it is run. What did not happen is not in the text.
 async fn assert_spills(engine: &Engine, sql: &str) {
     let plan = text(engine, &format!("EXPLAIN ANALYZE {sql}")).await;
+    assert!(spill_count(&plan) > 0, "nothing spilled:\n{plan}");
+}
+
+/// How often the operators of an analyzed plan spilled.
+fn spill_count(plan: &str) -> u64 {
     let counts = plan.split("spill_count=").skip(1).map(|rest| {
         let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
         digits.parse::<u64>().unwrap()
     });
-    assert!(counts.sum::<u64>() > 0, "nothing spilled:\n{plan}");
+    counts.sum()
 }
 
 async fn compare(little: &Engine, plenty: &Engine) {
@@ -69,11 +78,47 @@ fn sorting_and_grouping_spill_on_a_cluster() {
     cluster.stop().unwrap();
 }
 
+/// Sorts for merge joins, which spill where hash joins need memory for their build sides; and large groupings.
+const SPILLING: [&str; 6] = ["q03", "q10", "q12", "q17", "q18", "q20"];
+
+async fn check_spilling(engine: &Engine) {
+    register(engine, Scale::One).await;
+    engine.rows("SET datafusion.optimizer.prefer_hash_join = false").await.unwrap();
+    let mut spills = 0;
+    for query in TPCH.iter().filter(|query| SPILLING.contains(&query.name)) {
+        spills += spill_count(&text(engine, &format!("EXPLAIN ANALYZE {}", query.sql)).await);
+        let (_, batches) = engine.rows(query.sql).await.unwrap();
+        check(Scale::One, query.name, &Answer::from_batches(&batches).unwrap()).unwrap();
+    }
+    assert!(spills > 0, "nothing spilled");
+}
+
+#[test]
+fn tpch_one_local_spills() {
+    let scratch = tempfile::tempdir().unwrap();
+    runtime().block_on(async {
+        let engine = Engine::local_within(2, LITTLE, scratch.path()).await.unwrap();
+        check_spilling(&engine).await;
+        engine.0.close().await;
+    });
+}
+
+#[test]
+fn tpch_one_cluster_spills() {
+    let cluster = cluster(ClusterOptions { memory: LITTLE, ..ClusterOptions::default() });
+    runtime().block_on(async {
+        let engine = Engine::connect(cluster.address()).await.unwrap();
+        check_spilling(&engine).await;
+        engine.0.close().await;
+    });
+    cluster.stop().unwrap();
+}
+
 #[test]
 fn tpch_one_local_with_little_memory() {
     let scratch = tempfile::tempdir().unwrap();
     runtime().block_on(async {
-        let engine = Engine::local_within(2, LITTLE, scratch.path()).await.unwrap();
+        let engine = Engine::local_within(2, LITTLE_FOR_TWO, scratch.path()).await.unwrap();
         check_all(&engine, Scale::One).await;
         engine.0.close().await;
     });

@@ -1,7 +1,6 @@
 //! The connections to executors, and what comes over them.
 
 use firesteel_base::AttemptKey;
-use firesteel_engine::run::StageMetrics;
 use firesteel_protocol::{MalformedMessage, v1};
 use v1::driver_to_executor::Message as ToExecutor;
 use v1::executor_to_driver::Message as FromExecutor;
@@ -74,9 +73,11 @@ impl DriverLoop {
                 let attempt = convert::attempt(finished.attempt.as_ref())?;
                 self.attempt_ended(life, attempt);
                 let lanes = convert::lanes(&finished.lanes);
+                if let Some(job) = self.run_of(attempt).and_then(|run| self.jobs.get_mut(&run)) {
+                    job.measured = Some((attempt, finished.metrics.unwrap_or_default()));
+                }
                 self.report(attempt, Event::AttemptFinished { attempt, life: life.clone(), lanes });
                 self.drain();
-                self.keep_metrics(attempt, finished.metrics.unwrap_or_default());
             }
             Some(FromExecutor::Failed(failed)) => {
                 let attempt = convert::attempt(failed.attempt.as_ref())?;
@@ -117,19 +118,6 @@ impl DriverLoop {
 
     fn run_of(&self, attempt: AttemptKey) -> Option<RunId> {
         self.jobs.iter().find(|(_, job)| job.owns(attempt)).map(|(run, _)| *run)
-    }
-
-    /// EXPLAIN ANALYZE wants what the attempts measured that counted in the end.
-    fn keep_metrics(&mut self, attempt: AttemptKey, metrics: v1::AttemptMetrics) {
-        let Some(job) = self.run_of(attempt).and_then(|run| self.jobs.get(&run)) else { return };
-        let is_committed = job.machine.as_ref().is_some_and(|machine| machine.is_committed(attempt));
-        let Some(sink) = job.analyze().filter(|_| is_committed && !metrics.operators_json.is_empty()) else {
-            return;
-        };
-        match serde_json::from_str::<StageMetrics>(&metrics.operators_json) {
-            Ok(stage) => sink.add(stage),
-            Err(fault) => tracing::warn!(%attempt, %fault, "ignored an attempt's metrics"),
-        }
     }
 
     /// The executor keeps everything for a moment: who is back in time goes on as if nothing had been.

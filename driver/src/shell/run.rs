@@ -181,7 +181,14 @@ impl DriverLoop {
         let run = request.run;
         let offset = StageOffset(if self.submitted.is_some() { self.next_stage } else { 0 });
         self.openings += 1;
-        let job = Running { request, offset, opening: self.openings, manager_job: None, machine: None };
+        let job = Running {
+            request,
+            offset,
+            opening: self.openings,
+            manager_job: None,
+            machine: None,
+            measured: None,
+        };
         self.next_stage = job.stages_end().max(self.next_stage);
         self.jobs.insert(run, job);
         self.shown = Some(run);
@@ -258,11 +265,14 @@ impl DriverLoop {
     pub fn drain(&mut self) {
         while let Some((run, event)) = self.queue.pop_front() {
             let now = self.now();
-            let Some(machine) = self.jobs.get_mut(&run).and_then(|job| job.machine.as_mut()) else {
-                continue;
-            };
+            let Some(job) = self.jobs.get_mut(&run) else { continue };
+            let Some(machine) = job.machine.as_mut() else { continue };
+            let is_finish = matches!(event, Event::AttemptFinished { .. });
             let mut effects = Vec::new();
             machine.step(now, event, &mut effects);
+            if is_finish {
+                job.keep_measured();
+            }
             self.publish_at.get_or_insert(now + PROGRESS_INTERVAL);
             for effect in effects {
                 self.apply(run, effect);

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use firesteel_base::{AttemptKey, JobId, StageId, StageKey, Timestamp};
-
+use firesteel_engine::run::StageMetrics;
+use firesteel_protocol::v1;
 use firesteel_shuffle::MapOutput;
 
 use super::convert;
@@ -20,6 +21,8 @@ pub(super) struct Running {
     pub manager_job: Option<JobId>,
     /// None while the job is not opened.
     pub machine: Option<JobMachine>,
+    /// What an attempt measured whose end the machine is about to hear of.
+    pub measured: Option<(AttemptKey, v1::AttemptMetrics)>,
 }
 
 impl Running {
@@ -119,7 +122,18 @@ impl Running {
         }
     }
 
-    pub fn analyze(&self) -> Option<&Arc<firesteel_engine::runner::MetricsSink>> {
-        self.request.analyze.as_ref()
+    /// Keeps what an attempt measured, when the machine counts it: EXPLAIN ANALYZE reads it as soon as the last rows are
+    /// there, so this comes before anybody hears of them.
+    pub fn keep_measured(&mut self) {
+        let Some((attempt, metrics)) = self.measured.take() else { return };
+        let is_committed = self.machine.as_ref().is_some_and(|machine| machine.is_committed(attempt));
+        let Some(sink) = self.request.analyze.as_ref().filter(|_| is_committed) else { return };
+        if metrics.operators_json.is_empty() {
+            return;
+        }
+        match serde_json::from_str::<StageMetrics>(&metrics.operators_json) {
+            Ok(stage) => sink.add(stage),
+            Err(fault) => tracing::warn!(%attempt, %fault, "ignored an attempt's metrics"),
+        }
     }
 }

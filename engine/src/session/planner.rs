@@ -24,6 +24,7 @@ use super::{analyze, explain};
 use crate::runner::MetricsSink;
 use crate::stage::cut::MakeJoinsDistributable;
 use crate::stage::series::DivideSeries;
+use crate::stage::yielding::MakeJoinsYield;
 use crate::stage::{localize, plan_stages};
 use crate::{ClusterShape, JobRunner, JobSpec, Place, Settings, StageGraph};
 
@@ -190,6 +191,7 @@ fn tuned(state: &SessionState, shape: &ClusterShape) -> SessionState {
     let mut rules = state.physical_optimizers().to_vec();
     PushFiltersDown::replace_in(&mut rules);
     rules.insert(0, Arc::new(DivideSeries));
+    rules.push(Arc::new(MakeJoinsYield));
     if !shape.local {
         let after = rules.iter().position(|rule| rule.name() == "join_selection").map_or(0, |at| at + 1);
         let rule: Arc<dyn PhysicalOptimizerRule + Send + Sync> = Arc::new(MakeJoinsDistributable);

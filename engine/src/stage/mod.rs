@@ -6,6 +6,7 @@ pub mod graph;
 pub mod localize;
 pub mod narrow;
 pub mod series;
+pub mod yielding;
 
 use std::sync::Arc;
 
