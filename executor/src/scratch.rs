@@ -52,7 +52,7 @@ impl Drop for ScratchFolder {
 
 /// Removes the scratch folders below `root` whose owners are gone. One without a lock file is left alone: its owner
 /// may be about to make it.
-fn sweep(root: &Path) {
+pub(crate) fn sweep(root: &Path) {
     let entries = fs::read_dir(root).into_iter().flatten().flatten();
     let ours = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(PREFIX));
     for folder in ours.map(|entry| entry.path()) {

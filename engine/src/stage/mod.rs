@@ -16,6 +16,9 @@ use datafusion::physical_plan::ExecutionPlan;
 
 use crate::{ClusterShape, Place, StageGraph};
 
+/// The longest reason for staying in the driver that is shown.
+const REASON_CHARS_MAX: usize = 200;
+
 /// The stages that run `plan` on a cluster of that shape. A plan that cannot travel runs in the driver.
 ///
 /// # Errors
@@ -31,7 +34,7 @@ pub fn plan_stages(
     let mut graph = cut::cut(Arc::clone(&plan))?;
     if let Err(fault) = encode_all(&mut graph) {
         let mut graph = localize::localize(plan)?;
-        graph.place = Place::Driver(fault.strip_backtrace());
+        graph.place = Place::Driver(reason(&fault.strip_backtrace()));
         return Ok(graph);
     }
     if cfg!(debug_assertions) {
@@ -41,6 +44,13 @@ pub fn plan_stages(
         }
     }
     Ok(graph)
+}
+
+/// Why a plan cannot travel: the sentence of ours in what DataFusion's encoder makes of it, which has the whole plan in it.
+fn reason(fault: &str) -> String {
+    let ours = fault.split_once("[Execution error: ").and_then(|(_, rest)| rest.split_once(']'));
+    let first_line = || fault.lines().next().unwrap_or_default().chars().take(REASON_CHARS_MAX).collect();
+    ours.map_or_else(first_line, |(text, _)| text.to_owned())
 }
 
 fn encode_all(graph: &mut StageGraph) -> Result<()> {

@@ -45,6 +45,17 @@ async fn other_forms() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_stays_in_the_driver_says_why() {
+    let lab = Lab::cluster(2, 1);
+    let recursive =
+        "with recursive r (n) as (select 1 as n union all select n + 1 from r where n < 5) select n from r";
+    let text = lab.rows(&format!("explain {recursive}")).await;
+    let why = "runs as one task in the driver, because RecursiveQueryExec cannot travel to an executor ";
+    assert!(text.contains(why), "{text}");
+    assert_eq!(lab.value(&format!("select sum(n) from ({recursive})")).await, "15");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn explaining_a_write_writes_nothing() {
     for lab in Lab::both() {
         let text = lab.rows("explain copy (select 1 as n) to '$dir/out.parquet'").await;

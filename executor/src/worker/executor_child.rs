@@ -16,6 +16,7 @@ use super::config::{ChildCommand, WorkerLimits};
 use super::daemon::Event;
 use super::restart::{Restart, RestartHistory, RestartPolicy};
 use crate::process::{ExecutorProcessConfig, Ready};
+use crate::scratch::sweep;
 use crate::shell::executor_client::StatusProbe;
 
 /// What happens to an executor process.
@@ -54,6 +55,8 @@ impl ExecutorChild {
         let mut history = RestartHistory::new(self.restart);
         for life in 1.. {
             let reason = self.live(life).await;
+            // One that was killed could not clear its scratch folders itself.
+            self.config.scratch.iter().for_each(|root| sweep(root));
             if self.stop.is_cancelled() {
                 return;
             }
