@@ -3,6 +3,7 @@
 
 mod common;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
@@ -100,8 +101,10 @@ proptest! {
         }
         let expected: Vec<&dyn Array> = expected.iter().map(AsRef::as_ref).collect();
         let schema = batches[0].schema();
-        match (FramePlan::new(fingerprint(&schema), &chosen), concat(&expected)) {
-            (Ok(plan), Ok(expected)) => {
+        // Arrow tells of too many values for a dictionary's keys by an error or, inside of lists, by a panic.
+        let expected = catch_unwind(AssertUnwindSafe(|| concat(&expected)));
+        match (FramePlan::new(fingerprint(&schema), &chosen), expected) {
+            (Ok(plan), Ok(Ok(expected))) => {
                 let bytes = plan.frame_bytes();
                 let frame = plan.encode(None);
                 prop_assert_eq!(frame.len(), bytes);
@@ -110,7 +113,7 @@ proptest! {
             }
             // Keys of eight bits do not hold the values of several dictionaries; the writer then cuts the frame.
             (plan, expected) => {
-                let (plan, expected) = (plan.map(|_| ()), expected.map(|_| ()));
+                let (plan, expected) = (plan.map(|_| ()), expected.map(|taken| taken.map(|_| ())));
                 prop_assert!(has_dictionary(&data_type), "{:?} {:?}", plan, expected);
             }
         }

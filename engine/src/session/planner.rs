@@ -13,6 +13,7 @@ use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
 
 use super::config::SessionSettings;
@@ -128,6 +129,10 @@ impl QueryPlanner for JobPlanner {
         match logical {
             LogicalPlan::Explain(explain) => explain::explain(self, explain, session).await,
             LogicalPlan::Analyze(analyze) => analyze::analyze(self, analyze, session).await,
+            // What a statement about tables or settings leaves, and a query that can have no rows: no job.
+            LogicalPlan::EmptyRelation(empty) if !empty.produce_one_row => {
+                Ok(Arc::new(EmptyExec::new(Arc::clone(empty.schema.inner()))))
+            }
             query => self.job(self.plan(query, session).await?, None),
         }
     }
