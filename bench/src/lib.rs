@@ -1,13 +1,16 @@
-//! Benchmark data and queries: [`generate`] makes TPC-H tables as Parquet files, [`queries`] holds the queries.
+//! Benchmark data, queries and answers: [`generate`] makes the tables of TPC-H and TPC-DS as Parquet files, [`queries`] holds
+//! the queries, [`verify`] holds answers against right ones.
 //!
 //! The `firesteel-bench` binary of this package measures; this library only makes and names things, so the
 //! `firesteel` command and the tests can use it.
 //!
-//! Results derived from TPC-H are not comparable to published TPC-H results.
+//! Results derived from TPC-H or TPC-DS are not comparable to published TPC results.
 
 pub mod generate;
 pub mod progress;
+#[macro_use]
 pub mod queries;
+pub mod verify;
 
-pub use generate::{Compression, GenerateOptions, Manifest, generate};
+pub use generate::{Benchmark, Compression, GenerateOptions, Manifest, generate};
 pub use progress::Progress;

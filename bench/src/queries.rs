@@ -3,6 +3,8 @@
 use std::fmt::Write;
 use std::path::Path;
 
+use crate::Benchmark;
+
 /// One query of a benchmark.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Query {
@@ -12,21 +14,60 @@ pub struct Query {
     pub sql: &'static str,
 }
 
-macro_rules! tpch {
-    ($($name:literal)*) => {
-        [$(Query { name: $name, sql: include_str!(concat!("../queries/tpch/", $name, ".sql")) }),*]
+/// `$then!($with "q01" "q02" ...)` for the queries of TPC-H.
+macro_rules! for_tpch_queries {
+    ($then:ident $with:literal) => {
+        $then!(
+            $with
+            "q01" "q02" "q03" "q04" "q05" "q06" "q07" "q08" "q09" "q10" "q11"
+            "q12" "q13" "q14" "q15" "q16" "q17" "q18" "q19" "q20" "q21" "q22"
+        )
+    };
+}
+
+/// `$then!($with "q01" "q02" ...)` for the queries of TPC-DS.
+macro_rules! for_tpcds_queries {
+    ($then:ident $with:literal) => {
+        $then!(
+            $with
+            "q01" "q02" "q03" "q04" "q05" "q06" "q07" "q08" "q09" "q10" "q11" "q12" "q13" "q14" "q15" "q16"
+            "q17" "q18" "q19" "q20" "q21" "q22" "q23" "q24" "q25" "q26" "q27" "q28" "q29" "q30" "q31" "q32"
+            "q33" "q34" "q35" "q36" "q37" "q38" "q39" "q40" "q41" "q42" "q43" "q44" "q45" "q46" "q47" "q48"
+            "q49" "q50" "q51" "q52" "q53" "q54" "q55" "q56" "q57" "q58" "q59" "q60" "q61" "q62" "q63" "q64"
+            "q65" "q66" "q67" "q68" "q69" "q70" "q71" "q72" "q73" "q74" "q75" "q76" "q77" "q78" "q79" "q80"
+            "q81" "q82" "q83" "q84" "q85" "q86" "q87" "q88" "q89" "q90" "q91" "q92" "q93" "q94" "q95" "q96"
+            "q97" "q98" "q99"
+        )
+    };
+}
+
+macro_rules! queries {
+    ($folder:literal $($name:literal)*) => {
+        [$(Query { name: $name, sql: include_str!(concat!("../queries/", $folder, "/", $name, ".sql")) }),*]
     };
 }
 
 /// The 22 queries of TPC-H, in order.
-pub const TPCH: [Query; 22] = tpch!(
-    "q01" "q02" "q03" "q04" "q05" "q06" "q07" "q08" "q09" "q10" "q11"
-    "q12" "q13" "q14" "q15" "q16" "q17" "q18" "q19" "q20" "q21" "q22"
-);
+pub const TPCH: [Query; 22] = for_tpch_queries!(queries "tpch");
 
-/// The tables of TPC-H.
-pub const TPCH_TABLES: [&str; 8] =
-    ["customer", "lineitem", "nation", "orders", "part", "partsupp", "region", "supplier"];
+/// The 99 queries of TPC-DS, in order.
+pub const TPCDS: [Query; 99] = for_tpcds_queries!(queries "tpcds");
+
+/// The queries of a benchmark, in order.
+#[must_use]
+pub fn all(benchmark: Benchmark) -> &'static [Query] {
+    match benchmark {
+        Benchmark::Tpch => &TPCH,
+        Benchmark::Tpcds => &TPCDS,
+    }
+}
+
+/// SQL that makes the tables of a benchmark under `data`, a folder made by [`generate`](crate::generate()), known to a
+/// session: one `CREATE EXTERNAL TABLE` each.
+#[must_use]
+pub fn tables_sql(benchmark: Benchmark, data: &Path) -> Vec<String> {
+    benchmark.table_names().into_iter().map(|table| external_table(data, table)).collect()
+}
 
 /// The TPC-H query of this name (`q01`, `q1` or `1`).
 #[must_use]
@@ -36,11 +77,10 @@ pub fn tpch(name: &str) -> Option<Query> {
     TPCH.get(number.checked_sub(1)?).copied()
 }
 
-/// SQL that makes the tables under `data`, a folder made by [`generate`](crate::generate()), known to a session: one
-/// `CREATE EXTERNAL TABLE` each.
+/// [`tables_sql`] of TPC-H.
 #[must_use]
 pub fn tpch_tables_sql(data: &Path) -> Vec<String> {
-    TPCH_TABLES.iter().map(|table| external_table(data, table)).collect()
+    tables_sql(Benchmark::Tpch, data)
 }
 
 /// [`tpch_tables_sql`] followed by `query`, as one script.

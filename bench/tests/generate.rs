@@ -8,7 +8,7 @@ use std::path::Path;
 use arrow::compute::concat_batches;
 use arrow::record_batch::RecordBatch;
 use firesteel_bench::progress::Silent;
-use firesteel_bench::{Compression, GenerateOptions, Manifest, generate};
+use firesteel_bench::{Benchmark, Compression, GenerateOptions, Manifest, generate};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 const SCALE: f64 = 0.01;
@@ -33,13 +33,16 @@ fn read(folder: &Path, manifest: &Manifest, table: &str) -> RecordBatch {
 #[test]
 fn rows_depend_on_the_scale_alone() {
     let dir = tempfile::tempdir().unwrap();
-    let one =
-        GenerateOptions { files: 1, threads: Some(1), ..GenerateOptions::new(SCALE, dir.path().join("one")) };
+    let one = GenerateOptions {
+        files: 1,
+        threads: Some(1),
+        ..GenerateOptions::new(Benchmark::Tpch, SCALE, dir.path().join("one"))
+    };
     let many = GenerateOptions {
         files: 3,
         row_group_rows: 1000,
         compression: Compression::Zstd,
-        ..GenerateOptions::new(SCALE, dir.path().join("many"))
+        ..GenerateOptions::new(Benchmark::Tpch, SCALE, dir.path().join("many"))
     };
     let (in_one, in_many) = (make(&one), make(&many));
     let counts = [
@@ -67,7 +70,8 @@ fn rows_depend_on_the_scale_alone() {
 #[test]
 fn a_folder_left_half_way_is_taken_up_and_a_complete_one_is_left_alone() {
     let dir = tempfile::tempdir().unwrap();
-    let options = GenerateOptions { files: 2, ..GenerateOptions::new(SCALE, dir.path().join("data")) };
+    let options =
+        GenerateOptions { files: 2, ..GenerateOptions::new(Benchmark::Tpch, SCALE, dir.path().join("data")) };
     let whole = make(&options);
     let path = |name: &str| options.out.join(name);
     let unchanged = || fs::metadata(path("orders/part-000.parquet")).unwrap().modified().unwrap();
@@ -102,14 +106,17 @@ fn a_folder_that_is_not_ours_to_fill_is_refused_by_name() {
     let foreign = dir.path().join("foreign");
     fs::create_dir(&foreign).unwrap();
     fs::write(foreign.join("thesis.tex"), "").unwrap();
-    refuse(&GenerateOptions::new(SCALE, &foreign), "thesis.tex");
+    refuse(&GenerateOptions::new(Benchmark::Tpch, SCALE, &foreign), "thesis.tex");
     assert_eq!(fs::read_dir(&foreign).unwrap().count(), 1);
 
     let file = dir.path().join("file");
     fs::write(&file, "").unwrap();
-    refuse(&GenerateOptions::new(SCALE, &file), "a file is in the way");
+    refuse(&GenerateOptions::new(Benchmark::Tpch, SCALE, &file), "a file is in the way");
 
-    let other = GenerateOptions { files: 1, ..GenerateOptions::new(0.001, dir.path().join("other")) };
+    let other = GenerateOptions {
+        files: 1,
+        ..GenerateOptions::new(Benchmark::Tpch, 0.001, dir.path().join("other"))
+    };
     make(&other);
     refuse(&GenerateOptions { scale: SCALE, ..other.clone() }, "scale 0.001");
 
@@ -117,5 +124,5 @@ fn a_folder_that_is_not_ours_to_fill_is_refused_by_name() {
     fs::create_dir(&busy).unwrap();
     let marker = File::create(busy.join(".in-work.json")).unwrap();
     marker.lock().unwrap();
-    refuse(&GenerateOptions::new(SCALE, &busy), "another process");
+    refuse(&GenerateOptions::new(Benchmark::Tpch, SCALE, &busy), "another process");
 }

@@ -1,4 +1,4 @@
-//! TPC-H data as Parquet files: `OUT/<table>/part-000.parquet`, ...
+//! TPC-H and TPC-DS data as Parquet files: `OUT/<table>/part-000.parquet`, ...
 //!
 //! The rows depend on the scale alone: neither the number of files nor threads changes them. Each file is written under
 //! a temporary name and renamed when it is whole, and `manifest.json` comes last, so a folder with a manifest is complete and
@@ -8,7 +8,7 @@ mod fault;
 mod folder;
 mod manifest;
 mod options;
-mod table;
+mod tables;
 mod write;
 
 use std::num::NonZeroUsize;
@@ -19,11 +19,11 @@ use parking_lot::Mutex;
 
 pub use manifest::{FileEntry, Manifest, Recipe, TableEntry};
 pub use options::{Compression, GenerateOptions};
-pub use table::Table;
+pub use tables::Benchmark;
 
 use crate::progress::Progress;
 use folder::{Claim, Folder};
-use table::Part;
+use tables::{Part, Table};
 
 /// Makes the tables that `options` ask for, or finds them already made.
 ///
@@ -38,8 +38,8 @@ pub fn generate(options: &GenerateOptions, progress: &dyn Progress) -> Result<Ma
         }
         Claim::ToDo(folder) => folder,
     };
-    let parts = table::parts(&recipe);
-    progress.start(table::estimated_rows(recipe.scale));
+    let parts = tables::parts(&recipe);
+    progress.start(tables::estimated_rows(&recipe));
     let outcome = write_all(&folder, &recipe, &parts, threads(options), progress);
     progress.finish();
     let manifest = Manifest::new(recipe, outcome?);

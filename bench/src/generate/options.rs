@@ -7,7 +7,8 @@ use std::str::FromStr;
 use firesteel_base::UserError;
 use serde::{Deserialize, Serialize};
 
-use super::manifest::{GENERATOR, Recipe};
+use super::manifest::Recipe;
+use super::tables::Benchmark;
 
 /// The smallest scale at which every table has rows.
 const SCALE_MIN: f64 = 0.001;
@@ -18,6 +19,8 @@ const FILES_MAX: u32 = 10_000;
 /// What [`generate`](super::generate()) is asked for.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GenerateOptions {
+    /// Whose tables.
+    pub benchmark: Benchmark,
     /// The scale factor: 1 is about a gigabyte of text, a third of that as Parquet.
     pub scale: f64,
     /// The folder that gets one folder a table.
@@ -38,9 +41,10 @@ impl GenerateOptions {
     /// Rows a row group unless told otherwise.
     pub const ROW_GROUP_ROWS: u64 = 256 * 1024;
 
-    /// The usual layout of `scale` in `out`.
-    pub fn new(scale: f64, out: impl Into<PathBuf>) -> Self {
+    /// The usual layout of `benchmark` at `scale` in `out`.
+    pub fn new(benchmark: Benchmark, scale: f64, out: impl Into<PathBuf>) -> Self {
         Self {
+            benchmark,
             scale,
             out: out.into(),
             files: Self::FILES,
@@ -62,12 +66,12 @@ impl GenerateOptions {
             return Err(out_of_range("number of rows a row group", self.row_group_rows, 1, u32::MAX));
         }
         Ok(Recipe {
-            benchmark: "tpch".to_owned(),
+            benchmark: self.benchmark,
             scale: self.scale,
             files: self.files,
             row_group_rows: self.row_group_rows,
             compression: self.compression,
-            generator: GENERATOR.to_owned(),
+            generator: self.benchmark.generator().to_owned(),
         })
     }
 }
@@ -128,7 +132,7 @@ mod tests {
 
     #[test]
     fn options_out_of_range_are_named_with_their_range() {
-        let good = GenerateOptions::new(1.0, "data");
+        let good = GenerateOptions::new(Benchmark::Tpch, 1.0, "data");
         for (bad, names) in [
             (GenerateOptions { scale: 0.0, ..good.clone() }, "scale is 0"),
             (GenerateOptions { scale: f64::NAN, ..good.clone() }, "scale is NaN"),

@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::path::Path;
 
+use arrow::record_batch::RecordBatchReader;
 use firesteel_base::UserError;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression as Codec, ZstdLevel};
@@ -14,7 +15,7 @@ use super::fault;
 use super::folder::Folder;
 use super::manifest::{FileEntry, Recipe};
 use super::options::Compression;
-use super::table::Part;
+use super::tables::Part;
 use crate::progress::Progress;
 
 /// Writes the file of `part`, unless an earlier run did; nothing when `stop` says so before it is whole.
@@ -34,7 +35,8 @@ pub(super) fn ensure_part(
     fs::create_dir_all(table).map_err(|error| fault::io("make the folder", table, &error))?;
     let temporary = path.with_extension("parquet.tmp");
     let file = File::create(&temporary).map_err(|error| fault::io("write", &temporary, &error))?;
-    let written = write_rows(file, recipe, part, progress, stop)
+    let reader = part.read(recipe.scale)?;
+    let written = write_rows(file, reader, recipe, progress, stop)
         .map_err(|error| fault::parquet("write", &temporary, error))
         .and_then(|rows| rows.map(|rows| publish(&temporary, &path, rows)).transpose());
     if !matches!(written, Ok(Some(_))) {
@@ -46,12 +48,11 @@ pub(super) fn ensure_part(
 
 fn write_rows(
     file: File,
+    reader: Box<dyn RecordBatchReader>,
     recipe: &Recipe,
-    part: &Part,
     progress: &dyn Progress,
     stop: &dyn Fn() -> bool,
 ) -> Result<Option<u64>, ParquetError> {
-    let reader = part.rows(recipe.scale);
     let mut writer = ArrowWriter::try_new(file, reader.schema(), Some(properties(recipe)))?;
     let mut rows = 0;
     for batch in reader {
@@ -100,16 +101,16 @@ fn properties(recipe: &Recipe) -> WriterProperties {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::generate::GenerateOptions;
-    use crate::generate::table::Table;
+    use crate::generate::{Benchmark, GenerateOptions};
     use crate::progress::Silent;
 
     #[test]
     fn a_full_disk_is_told_as_such() {
         let full = File::options().write(true).open("/dev/full").unwrap();
-        let recipe = GenerateOptions::new(0.001, "/nowhere").recipe().unwrap();
-        let part = Part { table: Table::Region, index: 0, count: 1 };
-        let error = write_rows(full, &recipe, &part, &Silent, &|| false).unwrap_err();
+        let recipe = GenerateOptions::new(Benchmark::Tpch, 0.001, "/nowhere").recipe().unwrap();
+        let part = *crate::generate::tables::parts(&recipe).last().unwrap();
+        let reader = part.read(recipe.scale).unwrap();
+        let error = write_rows(full, reader, &recipe, &Silent, &|| false).unwrap_err();
         let told = fault::parquet("write", Path::new("/data/region/part-000.parquet.tmp"), error);
         assert!(told.message.contains("/data/region"), "{told}");
         assert!(told.hint.as_ref().is_some_and(|hint| hint.contains("space")), "{told}");

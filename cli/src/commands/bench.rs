@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use firesteel_base::UserError;
-use firesteel_bench::{Compression, GenerateOptions, Progress, generate, progress};
+use firesteel_bench::{Benchmark, Compression, GenerateOptions, Progress, generate, progress};
 
 use crate::args::Global;
 use crate::context::{Context, Role};
@@ -14,6 +14,7 @@ const EXAMPLES: &str = "\
 Examples:
   firesteel bench gen tpch --scale 1 --out data/tpch
   firesteel bench gen tpch --scale 10 --out data/tpch10 --files 16 --compression zstd
+  firesteel bench gen tpcds --scale 1 --out data/tpcds
 
 The rows depend on the scale alone. A run that was stopped is taken up where it ended; a folder that is complete is left as
 it is. Each table is a folder of Parquet files, to be queried as 'data/tpch/orders/*.parquet'.";
@@ -28,22 +29,16 @@ pub struct BenchArgs {
 #[derive(Debug, Subcommand)]
 enum BenchCommand {
     /// Generate benchmark data
-    Gen {
-        #[command(subcommand)]
-        benchmark: Benchmark,
-    },
-}
-
-#[derive(Debug, Subcommand)]
-enum Benchmark {
-    /// The eight tables of TPC-H, as Parquet files
-    Tpch(TpchArgs),
+    #[command(after_help = EXAMPLES)]
+    Gen(GenArgs),
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = EXAMPLES)]
-struct TpchArgs {
-    /// The scale factor: 1 is six million rows of lineitem, about 300 MiB as Parquet
+struct GenArgs {
+    /// Whose tables: tpch (8 tables) or tpcds (24 tables)
+    #[arg(value_parser = benchmark)]
+    benchmark: Benchmark,
+    /// The scale factor: 1 is about 300 MiB as Parquet
     #[arg(long, value_name = "F", default_value_t = 1.0)]
     scale: f64,
     /// The folder to write to; it gets a folder for each table
@@ -63,6 +58,10 @@ struct TpchArgs {
     threads: Option<usize>,
 }
 
+fn benchmark(text: &str) -> Result<Benchmark, String> {
+    text.parse().map_err(|fault: UserError| fault.hint.unwrap_or(fault.message))
+}
+
 fn compression(text: &str) -> Result<Compression, String> {
     text.parse().map_err(|fault: UserError| fault.hint.unwrap_or(fault.message))
 }
@@ -70,8 +69,9 @@ fn compression(text: &str) -> Result<Compression, String> {
 /// Runs the command.
 pub fn run(global: &Global, args: BenchArgs) -> Result<Exit, Failure> {
     let context = Context::load(global, Vec::new(), Role::Command)?;
-    let BenchCommand::Gen { benchmark: Benchmark::Tpch(args) } = args.command;
+    let BenchCommand::Gen(args) = args.command;
     let options = GenerateOptions {
+        benchmark: args.benchmark,
         scale: args.scale,
         out: args.out,
         files: args.files,

@@ -11,4 +11,5 @@ mod local;
 mod sharing;
 mod slt;
 mod spilling;
+mod tpcds;
 mod tpch;

@@ -1,0 +1,86 @@
+//! The 99 queries of TPC-DS give the right answers, in local mode and on a cluster.
+
+use std::time::Instant;
+
+use firesteel_bench::Benchmark;
+use firesteel_bench::queries::{Query, TPCDS, tables_sql};
+use firesteel_bench::verify::{Answer, Expected, Rules, compare};
+use firesteel_testing::cluster::ClusterOptions;
+use firesteel_testing::data;
+
+use crate::engines::{Engine, cluster, runtime};
+
+/// Takes as long as all others together: its join order multiplies rows that a later join drops.
+const SLOW: &str = "q72";
+
+async fn register(engine: &Engine) {
+    for statement in tables_sql(Benchmark::Tpcds, &data::tpcds().unwrap()) {
+        engine.rows(&statement).await.unwrap();
+    }
+}
+
+async fn check(engine: &Engine, query: &Query) -> Result<(), String> {
+    let (_, batches) = engine.rows(query.sql).await.map_err(|error| error.to_string())?;
+    let answer = Answer::from_batches(&batches).map_err(|error| error.to_string())?;
+    let expected = Expected::stored(Benchmark::Tpcds, 1.0, query.name).unwrap();
+    compare(&expected, &answer, &Rules::of(query.sql)).map_err(|mismatch| mismatch.to_string())
+}
+
+/// Asks `engine` the queries and tells all that are answered wrongly.
+async fn check_all<'a>(engine: &Engine, queries: impl Iterator<Item = &'a Query>) {
+    register(engine).await;
+    let (mut asked, mut wrong) = (0, Vec::new());
+    for query in queries {
+        let start = Instant::now();
+        let checked = check(engine, query).await;
+        println!(
+            "{} {:.2} s {}",
+            query.name,
+            start.elapsed().as_secs_f64(),
+            if checked.is_ok() { "right" } else { "WRONG" }
+        );
+        wrong.extend(checked.err().map(|why| format!("{}: {why}", query.name)));
+        asked += 1;
+    }
+    assert!(wrong.is_empty(), "{} of {asked} queries are wrong:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+fn local(choose: impl Fn(&&Query) -> bool) {
+    runtime().block_on(async {
+        let engine = Engine::local(2).await.unwrap();
+        check_all(&engine, TPCDS.iter().filter(choose)).await;
+        engine.0.close().await;
+    });
+}
+
+fn on_cluster(choose: impl Fn(&&Query) -> bool) {
+    let cluster = cluster(ClusterOptions::default());
+    runtime().block_on(async {
+        let engine = Engine::connect(cluster.address()).await.unwrap();
+        check_all(&engine, TPCDS.iter().filter(choose)).await;
+        engine.0.close().await;
+    });
+    cluster.stop().unwrap();
+}
+
+#[test]
+fn one_local_2_cores() {
+    local(|query| query.name != SLOW);
+}
+
+#[test]
+fn one_cluster() {
+    on_cluster(|query| query.name != SLOW);
+}
+
+#[test]
+#[ignore = "takes minutes: cargo nextest run --workspace --run-ignored only tpcds::slow"]
+fn slow_local_2_cores() {
+    local(|query| query.name == SLOW);
+}
+
+#[test]
+#[ignore = "takes minutes: cargo nextest run --workspace --run-ignored only tpcds::slow"]
+fn slow_cluster() {
+    on_cluster(|query| query.name == SLOW);
+}
