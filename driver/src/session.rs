@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use datafusion::prelude::{DataFrame, SessionContext};
 use firesteel_base::UserError;
-use firesteel_engine::{EngineSession, SessionOptions, datafusion};
+use firesteel_engine::{ClusterShape, EngineSession, SessionOptions, datafusion};
 use firesteel_executor::Executor;
 use firesteel_manager::Manager;
 use firesteel_shuffle::{FetchConfig, Fetcher};
@@ -162,6 +162,14 @@ impl Session {
                 self.inner.control.close().await;
             }
         }
+    }
+
+    /// The executors and cores that queries run on now. Waits a while for the first executor.
+    ///
+    /// # Errors
+    /// When there is no executor in that time.
+    pub async fn shape(&self) -> Result<ClusterShape, UserError> {
+        self.inner.engine.shape().await
     }
 
     /// Waits until at least so many executors are up.

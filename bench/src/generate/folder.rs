@@ -69,17 +69,40 @@ fn remove_marker(path: &Path) {
     let _ = fs::remove_file(path.join(IN_WORK));
 }
 
-/// The manifest of a folder that holds all that `recipe` makes.
-fn complete(path: &Path, recipe: &Recipe) -> Result<Option<Manifest>, UserError> {
+/// The manifest of a complete folder.
+pub(super) fn load(path: &Path) -> Result<Manifest, UserError> {
+    let made = |error: UserError| error.hint("make it with `firesteel bench gen`");
+    match read(path)? {
+        Some(manifest) => Ok(manifest),
+        None if !path.is_dir() => Err(made(UserError::new(format!("there is no folder {}", path.display())))),
+        None if path.join(IN_WORK).exists() => {
+            Err(UserError::new(format!("{} is not complete", path.display()))
+                .detail("its tables are being made, or that was interrupted")
+                .hint("wait for `firesteel bench gen` to end, or run it again"))
+        }
+        None => Err(made(UserError::new(format!("{} holds no benchmark data", path.display())))),
+    }
+}
+
+/// The manifest in a folder, when there is one.
+fn read(path: &Path) -> Result<Option<Manifest>, UserError> {
     let file = path.join(MANIFEST);
     let text = match fs::read_to_string(&file) {
         Ok(text) => text,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            return Ok(None);
+        }
         Err(error) => return Err(fault::io("read", &file, &error)),
     };
-    let manifest: Manifest = serde_json::from_str(&text).map_err(|error| {
+    let manifest = serde_json::from_str(&text).map_err(|error| {
         holds_something_else(path).detail(format!("{} is no manifest of ours: {error}", file.display()))
     })?;
+    Ok(Some(manifest))
+}
+
+/// The manifest of a folder that holds all that `recipe` makes.
+fn complete(path: &Path, recipe: &Recipe) -> Result<Option<Manifest>, UserError> {
+    let Some(manifest) = read(path)? else { return Ok(None) };
     if manifest.recipe != *recipe {
         return Err(made_otherwise(path, "holds data", &manifest.recipe));
     }

@@ -1,8 +1,12 @@
 //! What a generated folder holds, written down beside the files.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
+use firesteel_base::UserError;
 use serde::{Deserialize, Serialize};
+
+use super::folder;
 
 use super::options::Compression;
 use super::tables::{Benchmark, Table};
@@ -59,6 +63,9 @@ pub struct FileEntry {
     pub rows: u64,
     /// Its bytes.
     pub bytes: u64,
+    /// xxh3-64 of its bytes, in hexadecimal; older folders have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checksum: Option<String>,
 }
 
 impl Manifest {
@@ -74,6 +81,14 @@ impl Manifest {
             entry.files.sort_by(|a, b| a.path.cmp(&b.path));
         }
         Self { recipe, release: firesteel_base::version::RELEASE.to_owned(), tables }
+    }
+
+    /// That of a complete folder.
+    ///
+    /// # Errors
+    /// When the folder is no complete data of ours.
+    pub fn load(folder: &Path) -> Result<Self, UserError> {
+        folder::load(folder)
     }
 
     /// Bytes of all files.

@@ -1,6 +1,7 @@
 //! One file: written under a temporary name, renamed when it is whole.
 
 use std::fs::{self, File};
+use std::io::Read;
 use std::path::Path;
 
 use arrow::record_batch::RecordBatchReader;
@@ -10,6 +11,7 @@ use parquet::basic::{Compression as Codec, ZstdLevel};
 use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
 use parquet::file::reader::{FileReader, SerializedFileReader};
+use xxhash_rust::xxh3::Xxh3;
 
 use super::fault;
 use super::folder::Folder;
@@ -27,9 +29,9 @@ pub(super) fn ensure_part(
     stop: &dyn Fn() -> bool,
 ) -> Result<Option<FileEntry>, UserError> {
     let path = folder.path().join(part.path());
-    if let Some((rows, bytes)) = whole_file(&path) {
+    if let Some(rows) = whole_file(&path) {
         progress.advance(rows);
-        return Ok(Some(FileEntry { path: part.path(), rows, bytes }));
+        return entry(&path, part, rows).map(Some);
     }
     let table = path.parent().expect("a part lies in its table's folder");
     fs::create_dir_all(table).map_err(|error| fault::io("make the folder", table, &error))?;
@@ -38,12 +40,12 @@ pub(super) fn ensure_part(
     let reader = part.read(recipe.scale)?;
     let written = write_rows(file, reader, recipe, progress, stop)
         .map_err(|error| fault::parquet("write", &temporary, error))
-        .and_then(|rows| rows.map(|rows| publish(&temporary, &path, rows)).transpose());
+        .and_then(|rows| rows.map(|rows| publish(&temporary, &path, part, rows)).transpose());
     if !matches!(written, Ok(Some(_))) {
         // The fault that led here is the one to tell; a left-over temporary file is ignored and overwritten anyway.
         let _ = fs::remove_file(&temporary);
     }
-    Ok(written?.map(|(rows, bytes)| FileEntry { path: part.path(), rows, bytes }))
+    written
 }
 
 fn write_rows(
@@ -70,19 +72,32 @@ fn write_rows(
     Ok(Some(rows))
 }
 
-fn publish(temporary: &Path, path: &Path, rows: u64) -> Result<(u64, u64), UserError> {
+fn publish(temporary: &Path, path: &Path, part: &Part, rows: u64) -> Result<FileEntry, UserError> {
     fs::rename(temporary, path).map_err(|error| fault::io("rename to", path, &error))?;
-    let bytes = fs::metadata(path).map_err(|error| fault::io("look at", path, &error))?.len();
-    Ok((rows, bytes))
+    entry(path, part, rows)
 }
 
-/// Rows and bytes of a file that is there and ends in a sound footer.
-fn whole_file(path: &Path) -> Option<(u64, u64)> {
-    let file = File::open(path).ok()?;
-    let bytes = file.metadata().ok()?.len();
-    let reader = SerializedFileReader::new(file).ok()?;
-    let rows = u64::try_from(reader.metadata().file_metadata().num_rows()).ok()?;
-    Some((rows, bytes))
+/// What the manifest says of a whole file. It is read back, so that the checksum is of what the disk gives.
+fn entry(path: &Path, part: &Part, rows: u64) -> Result<FileEntry, UserError> {
+    let mut file = File::open(path).map_err(|error| fault::io("read", path, &error))?;
+    let mut hash = Xxh3::new();
+    let mut buffer = vec![0; 1 << 20];
+    let mut bytes = 0;
+    loop {
+        let read = file.read(&mut buffer).map_err(|error| fault::io("read", path, &error))?;
+        if read == 0 {
+            break;
+        }
+        hash.update(&buffer[..read]);
+        bytes += read as u64;
+    }
+    Ok(FileEntry { path: part.path(), rows, bytes, checksum: Some(format!("{:016x}", hash.digest())) })
+}
+
+/// Rows of a file that is there and ends in a sound footer.
+fn whole_file(path: &Path) -> Option<u64> {
+    let reader = SerializedFileReader::new(File::open(path).ok()?).ok()?;
+    u64::try_from(reader.metadata().file_metadata().num_rows()).ok()
 }
 
 fn properties(recipe: &Recipe) -> WriterProperties {

@@ -39,7 +39,7 @@ use self::job::QueryText;
 use self::names::{did_you_mean, nearest};
 use self::planner::JobPlanner;
 use self::stores::Stores;
-use crate::JobRunner;
+use crate::{ClusterShape, JobRunner};
 
 /// How a session is set up.
 #[derive(Debug, Clone, Default)]
@@ -54,6 +54,7 @@ pub struct SessionOptions {
 #[derive(Clone)]
 pub struct EngineSession {
     context: SessionContext,
+    runner: Arc<dyn JobRunner>,
 }
 
 impl fmt::Debug for EngineSession {
@@ -74,7 +75,7 @@ impl EngineSession {
             .with_object_list_cache_limit(0)
             .build_arc()
             .map_err(|fault| classify(&fault).1)?;
-        let planner = JobPlanner::new(runner, Arc::clone(&stores));
+        let planner = JobPlanner::new(Arc::clone(&runner), Arc::clone(&stores));
         let builder = SessionStateBuilder::new()
             .with_config(config::session_config(&options)?)
             .with_runtime_env(runtime)
@@ -86,13 +87,21 @@ impl EngineSession {
         }
         tables::install(&mut state, &stores);
         let context = tables::read_paths_as_tables(SessionContext::new_with_state(state), stores);
-        Ok(Self { context })
+        Ok(Self { context, runner })
     }
 
     /// DataFusion's session: its DataFrame interface, its catalog.
     #[must_use]
     pub fn context(&self) -> &SessionContext {
         &self.context
+    }
+
+    /// What queries are planned for now.
+    ///
+    /// # Errors
+    /// When the runner has nothing to run them on.
+    pub async fn shape(&self) -> Result<ClusterShape, UserError> {
+        self.runner.shape().await.map_err(|fault| self.describe_error(&fault))
     }
 
     /// Plans one statement. Statements about tables and settings are carried out at once; a query runs when the rows of

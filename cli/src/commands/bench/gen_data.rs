@@ -1,8 +1,8 @@
-//! `firesteel bench`
+//! `firesteel bench gen`
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::Args;
 use firesteel_base::UserError;
 use firesteel_bench::{Benchmark, Compression, GenerateOptions, Progress, generate, progress};
 
@@ -19,24 +19,12 @@ Examples:
 The rows depend on the scale alone. A run that was stopped is taken up where it ended; a folder that is complete is left as
 it is. Each table is a folder of Parquet files, to be queried as 'data/tpch/orders/*.parquet'.";
 
-/// Make benchmark data
+/// Generate benchmark data: the tables of TPC-H or TPC-DS as Parquet files
 #[derive(Debug, Args)]
-pub struct BenchArgs {
-    #[command(subcommand)]
-    command: BenchCommand,
-}
-
-#[derive(Debug, Subcommand)]
-enum BenchCommand {
-    /// Generate benchmark data
-    #[command(after_help = EXAMPLES)]
-    Gen(GenArgs),
-}
-
-#[derive(Debug, Args)]
-struct GenArgs {
+#[command(after_help = EXAMPLES)]
+pub struct GenArgs {
     /// Whose tables: tpch (8 tables) or tpcds (24 tables)
-    #[arg(value_parser = benchmark)]
+    #[arg(value_parser = super::benchmark)]
     benchmark: Benchmark,
     /// The scale factor: 1 is about 300 MiB as Parquet
     #[arg(long, value_name = "F", default_value_t = 1.0)]
@@ -58,18 +46,13 @@ struct GenArgs {
     threads: Option<usize>,
 }
 
-fn benchmark(text: &str) -> Result<Benchmark, String> {
-    text.parse().map_err(|fault: UserError| fault.hint.unwrap_or(fault.message))
-}
-
 fn compression(text: &str) -> Result<Compression, String> {
     text.parse().map_err(|fault: UserError| fault.hint.unwrap_or(fault.message))
 }
 
 /// Runs the command.
-pub fn run(global: &Global, args: BenchArgs) -> Result<Exit, Failure> {
+pub fn run(global: &Global, args: GenArgs) -> Result<Exit, Failure> {
     let context = Context::load(global, Vec::new(), Role::Command)?;
-    let BenchCommand::Gen(args) = args.command;
     let options = GenerateOptions {
         benchmark: args.benchmark,
         scale: args.scale,

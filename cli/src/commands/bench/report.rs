@@ -1,0 +1,43 @@
+//! `firesteel bench report`
+
+use std::fs;
+use std::path::PathBuf;
+
+use clap::Args;
+use firesteel_base::UserError;
+use firesteel_bench::record::{RunRecord, html};
+
+use crate::args::Global;
+use crate::context::{Context, Role};
+use crate::exit::{Exit, Failure};
+
+/// Show records side by side on one page
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  firesteel bench report firesteel.json duckdb.json --html report.html")]
+pub struct ReportArgs {
+    /// Records of one benchmark at one scale
+    #[arg(required = true, value_name = "FILE.json")]
+    records: Vec<PathBuf>,
+    /// The page to write; it needs nothing else to be looked at
+    #[arg(long, value_name = "FILE.html")]
+    html: PathBuf,
+}
+
+/// Runs the command.
+pub fn run(global: &Global, args: ReportArgs) -> Result<Exit, Failure> {
+    let context = Context::load(global, Vec::new(), Role::Command)?;
+    let records = args.records.iter().map(|path| RunRecord::load(path)).collect::<Result<Vec<_>, _>>()?;
+    let page = html(&records)?;
+    let temporary = args.html.with_extension("html.tmp");
+    let written = fs::write(&temporary, page).and_then(|()| fs::rename(&temporary, &args.html));
+    written.map_err(|fault| {
+        Failure::new(
+            Exit::Output,
+            UserError::new(format!("{} cannot be written: {fault}", args.html.display())),
+        )
+    })?;
+    if !context.quiet {
+        eprintln!("{} shows {} record(s)", args.html.display(), records.len());
+    }
+    Ok(Exit::Done)
+}
