@@ -142,8 +142,7 @@ pub fn run(global: &Global, args: RunArgs) -> Result<Exit, Failure> {
     options.verify = !args.no_verify;
     let record = measure(&context, &args.query.place, &options)?;
     tell(&record);
-    let failed = record.failed().count();
-    Ok(if failed == 0 { Exit::Done } else { Exit::Failed })
+    ended(&record)
 }
 
 /// Runs `bench verify`.
@@ -159,7 +158,20 @@ pub fn verify(global: &Global, args: VerifyArgs) -> Result<Exit, Failure> {
     }
     let (failed, all) = (record.failed().count(), record.queries.len());
     println!("{} of {all} answers are right", all - failed);
-    Ok(if failed == 0 { Exit::Done } else { Exit::Failed })
+    ended(&record)
+}
+
+/// How the command ends: well only when every query did.
+fn ended(record: &RunRecord) -> Result<Exit, Failure> {
+    let failed: Vec<_> = record
+        .failed()
+        .map(|query| format!("{}: {}", query.name, query.failure().unwrap_or_default()))
+        .collect();
+    if failed.is_empty() {
+        return Ok(Exit::Done);
+    }
+    let message = format!("{} of {} queries failed", failed.len(), record.queries.len());
+    Err(Failure::from(UserError::new(message).detail(failed.join("\n"))))
 }
 
 fn prepare(global: &Global, args: &QueryArgs) -> Result<(Context, RunOptions), Failure> {
@@ -211,10 +223,9 @@ fn tell(record: &RunRecord) {
         Some(by) => format!("answers checked against {by}"),
         None => "answers NOT checked".to_owned(),
     };
-    let failed = record.failed().count();
     match (record.total_seconds(), record.geometric_mean_seconds()) {
         (Some(total), Some(mean)) => println!("total {total:.3} s, geometric mean {mean:.3} s; {checked}"),
-        _ => println!("{failed} of {} queries failed; {checked}", record.queries.len()),
+        _ => println!("no total, as queries failed; {checked}"),
     }
     if let Some(throughput) = &record.throughput {
         println!(

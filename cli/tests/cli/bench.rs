@@ -1,0 +1,88 @@
+//! `firesteel bench`: from data to a page, and what is refused on the way.
+
+use std::fs;
+
+use firesteel_testing::data;
+use firesteel_testing::oracle::tpch::Scale;
+
+use crate::support::run;
+
+#[test]
+fn a_run_is_checked_kept_compared_and_shown() {
+    let data = data::tpch(Scale::Tenth).unwrap();
+    let data = data.to_str().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (first, second, other, page) = (file("a.json"), file("b.json"), file("c.json"), file("page.html"));
+    let measure = |queries: &str, out: &str| {
+        let options =
+            ["--queries", queries, "--iterations", "1", "--warmup", "0", "--cores", "1", "--out", out];
+        let arguments = [&["bench", "run", "tpch", "--local", "--data", data][..], &options[..]].concat();
+        run(&arguments).printed()
+    };
+    assert!(measure("1,6", &first).contains("answers checked against stored answers"));
+    measure("1,6", &second);
+    measure("6", &other);
+
+    let record: serde_json::Value = serde_json::from_str(&fs::read_to_string(&first).unwrap()).unwrap();
+    assert_eq!(record["queries"][1]["name"], "q06");
+    assert_eq!(record["queries"][1]["verdict"]["is"], "right");
+    assert!(record["queries"][0]["runs"][0]["outcome"]["seconds"].as_f64().unwrap() > 0.0);
+    assert!(record["data"]["checksum"].as_str().unwrap().len() == 16);
+
+    let compared = run(&["bench", "compare", &first, &second, "--fail-above", "5%"]).printed();
+    assert!(compared.contains("q01") && compared.contains("too few runs"), "{compared}");
+    run(&["bench", "compare", &first, &other]).told(1, &["q01"]);
+
+    run(&["bench", "report", &first, &second, "--html", &page]).printed();
+    let page = fs::read_to_string(page).unwrap();
+    assert!(page.contains("q06") && page.contains("not comparable to published TPC results"));
+}
+
+#[test]
+fn verify_says_how_many_answers_are_right() {
+    let data = data::tpch(Scale::Tenth).unwrap();
+    let data = data.to_str().unwrap();
+    let told =
+        run(&["bench", "verify", "tpch", "--local", "--data", data, "--queries", "1-3,q06", "-q"]).printed();
+    assert_eq!(told, "4 of 4 answers are right\n");
+}
+
+#[test]
+fn a_query_that_takes_too_long_is_a_failure_of_the_run() {
+    let data = data::tpch(Scale::Tenth).unwrap();
+    let data = data.to_str().unwrap();
+    run(&["bench", "run", "tpch", "--local", "--data", data, "--queries", "1", "--timeout", "0.001"])
+        .told(1, &["1 of 1 queries failed", "q01: timeout: stopped after 0.001 s"]);
+}
+
+#[test]
+fn data_that_is_not_what_it_should_be_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let ask = |data: &str| run(&["bench", "run", "tpch", "--local", "--data", data, "--queries", "6"]);
+    ask(&path("nowhere")).told(1, &["nowhere", "bench gen"]);
+    ask(folder.path().to_str().unwrap()).told(1, &["holds no benchmark data"]);
+
+    let small = path("small");
+    run(&["bench", "gen", "tpch", "--scale", "0.001", "--out", &small, "-q"]).printed();
+    run(&["bench", "run", "tpcds", "--local", "--data", &small]).told(1, &["tpch", "tpcds"]);
+    run(&["bench", "verify", "tpch", "--local", "--data", &small, "--queries", "6"])
+        .told(1, &["no stored answers", "0.001"]);
+    run(&["bench", "run", "tpch", "--data", &small, "--queries", "23"]).told(2, &["23", "1 to 22"]);
+    fs::write(format!("{small}/region/part-000.parquet"), "short").unwrap();
+    ask(&small).told(1, &["region/part-000.parquet", "5 bytes"]);
+    fs::remove_file(format!("{small}/nation/part-000.parquet")).unwrap();
+    ask(&small).told(1, &["is missing"]);
+}
+
+#[test]
+fn what_is_no_record_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("x.json");
+    let path = file.to_str().unwrap();
+    run(&["bench", "compare", path, path]).told(1, &["x.json"]);
+    fs::write(&file, "{\"format\": 99}").unwrap();
+    run(&["bench", "compare", path, path]).told(1, &["x.json", "99"]);
+    run(&["bench", "report", path, "--html", "/nowhere/page.html"]).told(1, &["x.json"]);
+}
