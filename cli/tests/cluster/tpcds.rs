@@ -5,6 +5,7 @@ use std::time::Instant;
 use firesteel_bench::Benchmark;
 use firesteel_bench::queries::{Query, TPCDS, tables_sql};
 use firesteel_bench::verify::{Answer, Expected, Rules, compare};
+use firesteel_engine::datafusion::arrow::array::AsArray;
 use firesteel_testing::cluster::ClusterOptions;
 use firesteel_testing::data;
 
@@ -83,4 +84,39 @@ fn slow_local_2_cores() {
 #[ignore = "takes minutes: cargo nextest run --workspace --run-ignored only tpcds::slow"]
 fn slow_cluster() {
     on_cluster(|query| query.name == SLOW);
+}
+
+/// The stages of a query, without what makes them long: where the data lies and what the scans skip.
+async fn stage_graph(engine: &Engine, query: &Query, data: &str) -> String {
+    let (_, batches) = engine.rows(&format!("EXPLAIN {}", query.sql)).await.unwrap();
+    let mut graph = String::new();
+    for batch in &batches {
+        let (kinds, plans) = (batch.column(0).as_string::<i32>(), batch.column(1).as_string::<i32>());
+        for (kind, plan) in kinds.iter().zip(plans) {
+            if kind == Some("stage_graph") {
+                graph = plan.unwrap().replace(data.trim_start_matches('/'), "$data");
+            }
+        }
+    }
+    let short = |line: &str| line.split(", pruning_predicate=").next().unwrap().trim_end().to_owned() + "\n";
+    graph.lines().map(short).collect()
+}
+
+/// A change of planning shows as a diff.
+#[test]
+fn stage_graphs_are_frozen() {
+    let cluster = cluster(ClusterOptions::default());
+    let data = data::tpcds().unwrap();
+    runtime().block_on(async {
+        let engine = Engine::connect(cluster.address()).await.unwrap();
+        register(&engine).await;
+        for query in &TPCDS {
+            let graph = stage_graph(&engine, query, data.to_str().unwrap()).await;
+            insta::with_settings!({ snapshot_path => "tpcds", prepend_module_to_snapshot => false }, {
+                insta::assert_snapshot!(query.name, graph);
+            });
+        }
+        engine.0.close().await;
+    });
+    cluster.stop().unwrap();
 }
