@@ -1,7 +1,7 @@
 //! The data that a run queries: complete, as its manifest says, and of the benchmark that is run.
 
 use std::fs::{self, File};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use firesteel_base::UserError;
 use rustix::fs::{Advice, fadvise};
@@ -35,6 +35,12 @@ pub fn checked_manifest(data: &Path, benchmark: Benchmark) -> Result<Manifest, U
         }
     }
     Ok(manifest)
+}
+
+/// The folder, so that processes elsewhere find it too.
+pub(super) fn absolute(data: &Path) -> Result<PathBuf, UserError> {
+    data.canonicalize()
+        .map_err(|fault| UserError::new(format!("{} cannot be opened: {fault}", data.display())))
 }
 
 /// What a record says of the data.

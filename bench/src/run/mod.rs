@@ -9,7 +9,7 @@ mod options;
 mod target;
 mod usage;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
 use arrow::array::RecordBatch;
@@ -17,16 +17,16 @@ use firesteel_base::UserError;
 
 pub use data::checked_manifest;
 pub use options::{RunOptions, chosen};
-pub use target::Target;
+pub use target::{Asked, Target};
 
-use crate::Manifest;
+use crate::Benchmark;
 use crate::progress::Progress;
-use crate::queries::{self, Query};
+use crate::queries::Query;
 use crate::record::{
-    EngineInfo, FORMAT, FailureKind, Outcome, QueryRecord, Run, RunRecord, Throughput, Verdict,
+    DataInfo, EngineInfo, FORMAT, FailureKind, Machine, Outcome, QueryRecord, Run, RunRecord, Throughput,
+    Verdict,
 };
 use crate::verify::{Answer, Expected, Rules, compare};
-use target::Asked;
 use usage::Watch;
 
 /// Runs a benchmark on `target`.
@@ -39,11 +39,8 @@ pub async fn run(
     target: &Target,
     progress: &dyn Progress,
 ) -> Result<RunRecord, UserError> {
-    let manifest = checked_manifest(&options.data, options.benchmark)?;
-    let mut record = begin(options, &manifest, target)?;
-    for statement in queries::tables_sql(options.benchmark, &absolute(&options.data)?) {
-        target.ask(&statement).await?;
-    }
+    let mut record = begin(options, target)?;
+    target.register(options.benchmark, &options.data).await?;
     let watch = Watch::start(target.in_this_process);
     if options.streams > 1 {
         throughput(options, target, &mut record, progress).await?;
@@ -55,13 +52,18 @@ pub async fn run(
     Ok(record)
 }
 
-fn absolute(data: &Path) -> Result<PathBuf, UserError> {
-    data.canonicalize()
-        .map_err(|fault| UserError::new(format!("{} cannot be opened: {fault}", data.display())))
+/// What a record says of a folder of data, and of this machine.
+///
+/// # Errors
+/// When the folder does not hold complete data of the benchmark.
+pub fn describe(data: &Path, benchmark: Benchmark) -> Result<(DataInfo, Machine), UserError> {
+    let manifest = checked_manifest(data, benchmark)?;
+    let data = data::absolute(data)?;
+    Ok((data::info(&data, &manifest), machine::read(&data)))
 }
 
-fn begin(options: &RunOptions, manifest: &Manifest, target: &Target) -> Result<RunRecord, UserError> {
-    let data = absolute(&options.data)?;
+fn begin(options: &RunOptions, target: &Target) -> Result<RunRecord, UserError> {
+    let (data, machine) = describe(&options.data, options.benchmark)?;
     Ok(RunRecord {
         format: FORMAT,
         benchmark: options.benchmark.to_string(),
@@ -72,11 +74,11 @@ fn begin(options: &RunOptions, manifest: &Manifest, target: &Target) -> Result<R
         },
         mode: target.mode.clone(),
         cores: target.cores,
-        data: data::info(&data, manifest),
+        data,
         settings: options.conf.clone(),
         command: options.command.clone(),
         started: rfc3339(SystemTime::now()),
-        machine: machine::read(&data),
+        machine,
         versions: std::iter::once(("datafusion".to_owned(), target::DATAFUSION.to_owned())).collect(),
         iterations: options.iterations,
         warmup: options.warmup,

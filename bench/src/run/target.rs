@@ -1,5 +1,6 @@
 //! Firesteel as it is measured: in this process, or on a cluster.
 
+use std::path::Path;
 use std::time::Instant;
 
 use arrow::array::RecordBatch;
@@ -7,7 +8,10 @@ use firesteel_base::UserError;
 use firesteel_driver::{JobProgress, Session};
 use firesteel_engine::session::classify;
 
+use super::data::{absolute, checked_manifest};
 use super::usage;
+use crate::Benchmark;
+use crate::queries;
 use crate::record::Measures;
 
 /// The release of DataFusion that is linked.
@@ -25,8 +29,10 @@ pub struct Target {
 }
 
 /// An answer and what it took.
-pub(super) struct Asked {
+pub struct Asked {
+    /// What it took.
     pub measures: Measures,
+    /// The answer.
     pub rows: Vec<RecordBatch>,
 }
 
@@ -47,13 +53,28 @@ impl Target {
         Ok(Self { session, mode, cores, in_this_process: shape.local })
     }
 
-    pub(super) async fn ask(&self, sql: &str) -> Result<Vec<RecordBatch>, UserError> {
+    /// Makes the tables of a benchmark under `data` known.
+    ///
+    /// # Errors
+    /// When the folder does not hold complete data of the benchmark.
+    pub async fn register(&self, benchmark: Benchmark, data: &Path) -> Result<(), UserError> {
+        checked_manifest(data, benchmark)?;
+        for statement in queries::tables_sql(benchmark, &absolute(data)?) {
+            self.ask(&statement).await?;
+        }
+        Ok(())
+    }
+
+    async fn ask(&self, sql: &str) -> Result<Vec<RecordBatch>, UserError> {
         let frame = self.session.sql(sql).await?;
         frame.collect().await.map_err(|fault| classify(&fault).1)
     }
 
     /// Asks one query and measures it. What other queries do at the same time is measured with it.
-    pub(super) async fn measure(&self, sql: &str) -> Result<Asked, UserError> {
+    ///
+    /// # Errors
+    /// When the query fails.
+    pub async fn measure(&self, sql: &str) -> Result<Asked, UserError> {
         usage::forget_peak();
         let (cpu, start) = (usage::cpu_time(), Instant::now());
         let rows = self.ask(sql).await?;

@@ -1,7 +1,13 @@
 //! An answer to be judged.
 
+use std::fs::File;
+use std::path::Path;
+
 use arrow::array::{Array, RecordBatch};
+use arrow::csv::WriterBuilder;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
+
+use firesteel_base::UserError;
 
 use super::Expected;
 use super::cell::Kind;
@@ -44,6 +50,17 @@ impl Answer {
     pub fn rows(&self) -> usize {
         self.rows.len()
     }
+}
+
+/// Writes an answer as CSV with a header, NULL as nothing.
+///
+/// # Errors
+/// When the file cannot be written, or a column has a type that CSV cannot hold.
+pub fn write_csv(batches: &[RecordBatch], path: &Path) -> Result<(), UserError> {
+    let refused = |fault: String| UserError::new(format!("{} cannot be written: {fault}", path.display()));
+    let file = File::create(path).map_err(|fault| refused(fault.to_string()))?;
+    let mut writer = WriterBuilder::new().with_header(true).build(file);
+    batches.iter().try_for_each(|batch| writer.write(batch)).map_err(|fault| refused(fault.to_string()))
 }
 
 fn append_rows(batch: &RecordBatch, rows: &mut Vec<Vec<Option<String>>>) -> anyhow::Result<()> {

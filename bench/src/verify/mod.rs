@@ -7,7 +7,7 @@ mod stored;
 
 use std::fmt;
 
-pub use answer::Answer;
+pub use answer::{Answer, write_csv};
 pub use rules::Rules;
 pub use stored::Expected;
 

@@ -5,7 +5,7 @@ use std::fs;
 use firesteel_testing::data;
 use firesteel_testing::oracle::tpch::Scale;
 
-use crate::support::run;
+use crate::support::{run, run_with_input};
 
 #[test]
 fn a_run_is_checked_kept_compared_and_shown() {
@@ -85,4 +85,34 @@ fn what_is_no_record_is_refused() {
     fs::write(&file, "{\"format\": 99}").unwrap();
     run(&["bench", "compare", path, path]).told(1, &["x.json", "99"]);
     run(&["bench", "report", path, "--html", "/nowhere/page.html"]).told(1, &["x.json"]);
+}
+
+#[test]
+fn a_script_can_ask_line_by_line() {
+    let data = data::tpch(Scale::Tenth).unwrap();
+    let data = data.to_str().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let csv = folder.path().join("q06.csv");
+    let csv = csv.to_str().unwrap();
+    let ask = |sql: &str| serde_json::json!({ "query": "q06", "sql": sql, "answer": csv }).to_string() + "\n";
+    let sql = firesteel_bench::queries::tpch("q06").unwrap().sql;
+    let input = ask(sql) + &ask("select nonsense");
+    let arguments = ["bench", "worker", "tpch", "--local", "--cores", "1", "--data", data];
+    let printed = run_with_input(&arguments, &input).printed();
+    let lines: Vec<serde_json::Value> =
+        printed.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 3, "{printed}");
+    assert_eq!((&lines[0]["ready"], &lines[0]["cores"]), (&true.into(), &1.into()));
+    assert_eq!((&lines[1]["is"], &lines[1]["rows"]), (&"done".into(), &1.into()));
+    assert_eq!(lines[2]["kind"], "error");
+
+    let check =
+        |query: &str| run(&["bench", "check", "tpch", query, "--scale", "0.1", "--answer", csv]).printed();
+    assert_eq!(check("q06"), "{\"is\":\"right\"}\n");
+    assert!(check("q05").contains("\"is\":\"wrong\""));
+    let info = run(&["bench", "info", "tpch", "--data", data]).printed();
+    let info: serde_json::Value = serde_json::from_str(&info).unwrap();
+    assert_eq!(info["data"]["scale"], 0.1);
+    assert!(info["machine"]["cpus"].as_u64().unwrap() > 0);
+    run_with_input(&arguments, "rubbish\n").told(1, &["no request"]);
 }

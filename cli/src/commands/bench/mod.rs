@@ -4,6 +4,7 @@ mod compare;
 mod gen_data;
 mod report;
 mod run;
+mod worker;
 
 use clap::{Args, Subcommand};
 use firesteel_base::UserError;
@@ -37,6 +38,12 @@ enum BenchCommand {
     Verify(run::VerifyArgs),
     Compare(compare::CompareArgs),
     Report(report::ReportArgs),
+    #[command(hide = true)]
+    Worker(worker::WorkerArgs),
+    #[command(hide = true)]
+    Check(worker::CheckArgs),
+    #[command(hide = true)]
+    Info(worker::InfoArgs),
 }
 
 /// Runs the command.
@@ -47,6 +54,9 @@ pub fn run(global: &Global, args: BenchArgs) -> Result<Exit, Failure> {
         BenchCommand::Verify(args) => run::verify(global, args),
         BenchCommand::Compare(args) => compare::run(args),
         BenchCommand::Report(args) => report::run(global, args),
+        BenchCommand::Worker(args) => worker::run(global, args),
+        BenchCommand::Check(args) => worker::check(&args),
+        BenchCommand::Info(args) => worker::info(&args),
     }
 }
 

@@ -33,7 +33,7 @@ without that says so. A query that fails is a FAIL in the record, and the exit c
 /// Where the queries are asked.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Where it runs")]
-struct PlaceArgs {
+pub struct PlaceArgs {
     /// Run on the cluster of this manager [env: FIRESTEEL_MANAGER]
     #[arg(long, value_name = "HOST:PORT")]
     manager: Option<String>,
@@ -51,11 +51,12 @@ struct PlaceArgs {
     scratch: Option<String>,
     /// Set a session setting, such as datafusion.execution.batch_size=4096; may be given several times
     #[arg(long = "conf", value_name = "KEY=VALUE")]
-    conf: Vec<String>,
+    pub conf: Vec<String>,
 }
 
 impl PlaceArgs {
-    fn flags(&self) -> Flags {
+    /// Those that stand for settings.
+    pub fn flags(&self) -> Flags {
         let mut flags = Flags::default();
         flags.put("client.manager", "--manager", self.manager.as_ref());
         flags.put("local.cores", "--cores", self.cores.as_ref());
@@ -64,7 +65,8 @@ impl PlaceArgs {
         flags
     }
 
-    fn place(&self, context: &Context) -> Place {
+    /// The place they name.
+    pub fn place(&self, context: &Context) -> Place {
         match context.manager_if_set() {
             Some(manager) if !self.local => Place::Cluster(manager),
             _ => Place::Local(context.config.local.clone()),
