@@ -5,6 +5,9 @@ use arrow::datatypes::DataType;
 /// How far a floating-point value may be from the right one, relative to it.
 const FLOAT_ERROR_MAX: f64 = 1e-9;
 
+/// A number in CSV with so many digits after the point is a double: decimals of the benchmarks have fewer.
+const DOUBLE_DIGITS: i32 = 12;
+
 /// The same for a quotient of decimals that was computed further with: its last digit was rounded before.
 const QUOTIENT_ERROR_MAX: f64 = 1e-6;
 

@@ -1,0 +1,59 @@
+"""What the driver asks of the `firesteel` binary: facts about data and machine, verdicts, and the report."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+SECONDS_MAX = 120
+
+
+class CannotDo(Exception):
+    """The binary is missing or has no such command; the text says so in one line."""
+
+
+class Firesteel:
+    """The commands of one binary."""
+
+    def __init__(self, binary: Path) -> None:
+        self.binary = binary
+
+    def info(self, benchmark: str, data: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+        """What a record says of the data and of the machine. Raises `CannotDo`."""
+        printed = self._run("info", benchmark, "--data", str(data))
+        try:
+            told = json.loads(printed)
+            return told["data"], told["machine"]
+        except (ValueError, KeyError, TypeError) as fault:
+            raise CannotDo(f"{self.binary} bench info printed what is no description of the data") from fault
+
+    def check(self, benchmark: str, query: str, scale: float, answer: Path) -> dict[str, Any]:
+        """The verdict on an answer. Raises `CannotDo`, also when no answer is stored to hold it against."""
+        printed = self._run("check", benchmark, query, "--scale", repr(scale), "--answer", str(answer))
+        try:
+            verdict = json.loads(printed)
+        except ValueError as fault:
+            raise CannotDo(f"{self.binary} bench check printed what is no verdict") from fault
+        if not isinstance(verdict, dict) or verdict.get("is") not in ("right", "wrong"):
+            raise CannotDo(f"{self.binary} bench check printed what is no verdict: {printed.strip()}")
+        return verdict
+
+    def report(self, records: list[Path], html: Path) -> None:
+        """Writes a page about several records. Raises `CannotDo`."""
+        self._run("report", *map(str, records), "--html", str(html))
+
+    def _run(self, verb: str, *arguments: str) -> str:
+        command = [str(self.binary), "bench", verb, *arguments]
+        try:
+            done = subprocess.run(
+                command, capture_output=True, text=True, timeout=SECONDS_MAX, stdin=subprocess.DEVNULL
+            )
+        except (OSError, subprocess.TimeoutExpired) as fault:
+            raise CannotDo(f"{self.binary} bench {verb}: {fault}") from fault
+        if done.returncode != 0:
+            # Its first line is the message; detail and hint follow.
+            said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+            raise CannotDo(f"{self.binary} bench {verb}: {said[0]}")
+        return done.stdout

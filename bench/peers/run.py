@@ -1,0 +1,281 @@
+"""Runs engines side by side over the same Parquet files and writes a record for each; see README.md."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import records
+from engines import NAMES, Engine, Unusable, prepare
+from firesteel import CannotDo, Firesteel
+from process import Message, Worker, WorkerDied, WorkerLate, failed
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Query:
+    """A query of a benchmark."""
+
+    name: str
+    sql: str
+
+
+# Says whether an answer of a query is right; none when that cannot be told.
+Judge = Callable[[str, Path], "Message | None"]
+
+
+class Runner:
+    """One engine of a run: its worker, which is started again when it was killed, and its record."""
+
+    def __init__(self, engine: Engine, plan: records.Plan, out: Path) -> None:
+        """Starts the worker. Raises `WorkerDied` and `WorkerLate`."""
+        self.engine = engine
+        self.path = out / f"{plan.benchmark}-{engine.name}.json"
+        self._timeout = plan.timeout_seconds
+        self._log = out / f"{plan.benchmark}-{engine.name}.log"
+        self._answers = out / "answers"
+        self._worker: Worker | None = Worker(engine.command, self._log)
+        self.record = records.new_record(plan, self._worker.ready)
+
+    def ask(self, query: Query, keep_answer: bool) -> tuple[Message, Path | None]:
+        """Asks a query once: the outcome, and where the answer is when it is to be kept."""
+        answer = self._answer(query) if keep_answer else None
+        try:
+            if self._worker is None:
+                self._worker = Worker(self.engine.command, self._log)
+            return self._worker.ask(query.name, query.sql, answer, self._timeout), answer
+        except WorkerDied as fault:
+            self._worker = None
+            return failed("error", str(fault)), None
+        except WorkerLate as fault:
+            self._worker = None
+            return failed("timeout", str(fault)), None
+
+    def close(self) -> None:
+        """Ends the worker."""
+        if self._worker is not None:
+            self._worker.close()
+            self._worker = None
+
+    def _answer(self, query: Query) -> Path:
+        self._answers.mkdir(exist_ok=True)
+        path = self._answers / f"{self.path.stem}-{query.name}.csv"
+        # An answer of an earlier run must not be taken for this one's.
+        path.unlink(missing_ok=True)
+        return path
+
+
+def rotated(runners: Sequence[Runner], turn: int) -> list[Runner]:
+    """The engines in the order of one turn: the first goes last the next time."""
+    first = turn % len(runners) if runners else 0
+    return [*runners[first:], *runners[:first]]
+
+
+def run_all(runners: Sequence[Runner], queries: Sequence[Query], plan: records.Plan, judge: Judge) -> None:
+    """Asks every engine every query."""
+    for number, query in enumerate(queries):
+        run_query(runners, query, number, plan, judge)
+        for runner in runners:
+            records.save(runner.record, runner.path)
+
+
+def run_query(runners: Sequence[Runner], query: Query, first: int, plan: records.Plan, judge: Judge) -> None:
+    """All runs of one query: the engines alternate within each iteration. An engine that failed is not asked again."""
+    entries = {runner.engine.name: records.new_query(query.name) for runner in runners}
+    for runner in runners:
+        runner.record["queries"].append(entries[runner.engine.name])
+    left = list(runners)
+    for number in range(plan.warmup + plan.iterations):
+        # The query counts too, or with two engines and two runs the same one would always be measured first.
+        for runner in rotated(left, first + number):
+            entry = entries[runner.engine.name]
+            outcome, answer = runner.ask(query, keep_answer=number == 0)
+            if answer is not None and outcome["is"] == "done":
+                put_verdict(runner.record, entry, judge(query.name, answer))
+            if outcome["is"] == "failed":
+                left.remove(runner)
+            if outcome["is"] == "failed" or number >= plan.warmup:
+                records.add_run(entry, max(number - plan.warmup, 0), outcome)
+    print(line(query.name, entries), file=sys.stderr)
+
+
+def put_verdict(record: records.Json, entry: records.Json, verdict: Message | None) -> None:
+    """Writes down what came of checking an answer."""
+    if verdict is not None:
+        entry["verdict"] = verdict
+        record["verified"] = "stored answers"
+
+
+def line(query: str, entries: dict[str, records.Json]) -> str:
+    """What became of a query, for whoever watches."""
+    medians = {name: records.passed_median(entry) for name, entry in entries.items()}
+    shown = (f"{name} {'FAIL' if median is None else f'{median:.3f} s'}" for name, median in medians.items())
+    return f"{query}: {', '.join(shown)}"
+
+
+def judge_with(firesteel: Firesteel, benchmark: str, scale: float) -> Judge:
+    """A judge that asks the binary, and tells once when it cannot say."""
+    told: set[str] = set()
+
+    def judge(query: str, answer: Path) -> Message | None:
+        try:
+            return firesteel.check(benchmark, query, scale, answer)
+        except CannotDo as fault:
+            if not told:
+                print(f"unverified: {fault}", file=sys.stderr)
+            told.add(query)
+            return None
+
+    return judge
+
+
+def start(names: Sequence[str], options: argparse.Namespace, plan: records.Plan) -> list[Runner]:
+    """Those of the engines that can be installed and started; tells of the others."""
+    runners: list[Runner] = []
+    try:
+        for name in names:
+            try:
+                engine = prepare(name, options.firesteel, options.benchmark, options.data, options.cores)
+                runners.append(Runner(engine, plan, options.out))
+            except (Unusable, WorkerDied, WorkerLate) as fault:
+                print(f"{name} is left out: {fault}", file=sys.stderr)
+    except BaseException:
+        close_all(runners)
+        raise
+    return runners
+
+
+def close_all(runners: Sequence[Runner]) -> None:
+    """Ends all workers."""
+    for runner in runners:
+        runner.close()
+
+
+def load_queries(benchmark: str, chosen: str | None) -> list[Query]:
+    """The queries that `chosen` names, such as `1-5,q07`; all when it is none. Raises `ValueError`."""
+    files = sorted((REPOSITORY / "bench" / "queries" / benchmark).glob("q*.sql"))
+    numbers = range(1, len(files) + 1) if chosen is None else parse_numbers(chosen, len(files))
+    # Not every engine takes the semicolon.
+    return [Query(files[n - 1].stem, files[n - 1].read_text().strip().rstrip(";")) for n in numbers]
+
+
+def parse_numbers(chosen: str, count: int) -> list[int]:
+    """The numbers in a text such as `1-5,q07,22`, each once. Raises `ValueError`."""
+    numbers: list[int] = []
+    for part in chosen.split(","):
+        ends = [end.strip().lower().removeprefix("q") for end in part.split("-")]
+        if len(ends) > 2 or not all(end.isdecimal() and 1 <= int(end) <= count for end in ends):
+            raise ValueError(f"'{part.strip()}' chooses no query: give numbers from 1 to {count}, such as 1-5,7")
+        if int(ends[0]) > int(ends[-1]):
+            raise ValueError(f"'{part.strip()}' chooses no query: write the smaller number first")
+        numbers.extend(range(int(ends[0]), int(ends[-1]) + 1))
+    return list(dict.fromkeys(numbers))
+
+
+def at_least(least: int) -> Callable[[str], int]:
+    """Reads a whole number that is not smaller than `least`."""
+
+    def whole_number(text: str) -> int:
+        number = int(text)
+        if number < least:
+            raise argparse.ArgumentTypeError(f"{number} is smaller than {least}")
+        return number
+
+    return whole_number
+
+
+def engine_names(text: str) -> list[str]:
+    """Reads names of engines with commas between them."""
+    names = list(dict.fromkeys(name.strip() for name in text.split(",")))
+    unknown = [name for name in names if name not in NAMES]
+    if unknown:
+        raise argparse.ArgumentTypeError(f"there is no engine '{unknown[0]}': there are {', '.join(NAMES)}")
+    return names
+
+
+def folder(text: str) -> Path:
+    """Reads the path of a folder that is there."""
+    path = Path(text)
+    if not path.is_dir():
+        raise argparse.ArgumentTypeError(f"{text} is no folder")
+    return path.resolve()
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("benchmark", choices=("tpch", "tpcds"))
+    parser.add_argument("--data", type=folder, required=True, help="a folder made by `firesteel bench gen`")
+    parser.add_argument("--engines", type=engine_names, required=True, help=f"some of {','.join(NAMES)}")
+    parser.add_argument("--out", type=Path, required=True, help="the folder for records, answers and the report")
+    parser.add_argument("--queries", help="such as 1-5,7 [default: all]")
+    parser.add_argument("--iterations", type=at_least(1), default=5, help="measured runs of each query [default: 5]")
+    parser.add_argument("--warmup", type=at_least(0), default=1, help="runs before those [default: 1]")
+    parser.add_argument("--cores", type=at_least(1), default=len(os.sched_getaffinity(0)), help="[default: all]")
+    parser.add_argument("--timeout", type=at_least(1), default=300, help="seconds for one run [default: 300]")
+    parser.add_argument("--firesteel", type=Path, default=REPOSITORY / "target/release/firesteel", help="the binary")
+    options = parser.parse_args(arguments)
+    if options.cores > len(os.sched_getaffinity(0)):
+        parser.error(f"--cores {options.cores}: this process may use {len(os.sched_getaffinity(0))}")
+    try:
+        options.queries = load_queries(options.benchmark, options.queries)
+    except ValueError as fault:
+        parser.error(str(fault))
+    options.firesteel = options.firesteel.resolve()
+    return options
+
+
+def finish(firesteel: Firesteel, runners: Sequence[Runner], html: Path) -> None:
+    """Prints the table, and writes the page if the binary can."""
+    print(records.table([runner.record for runner in runners]))
+    try:
+        firesteel.report([runner.path for runner in runners], html)
+        print(f"report: {html}")
+    except CannotDo as fault:
+        print(f"no report: {fault}", file=sys.stderr)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs it all; 0 when every engine that was asked for ran."""
+    options = parse(arguments)
+    # So that workers are ended as on Ctrl-C.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    firesteel = Firesteel(options.firesteel)
+    try:
+        options.out.mkdir(parents=True, exist_ok=True)
+        options.out = options.out.resolve()
+        data, machine = firesteel.info(options.benchmark, options.data)
+    except (CannotDo, OSError) as fault:
+        print(f"error: {fault}", file=sys.stderr)
+        return 1
+    command = ["python3", *sys.argv]
+    started = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    plan = records.Plan(
+        options.benchmark, data, machine, command, started, options.iterations, options.warmup, float(options.timeout)
+    )
+    runners = start(options.engines, options, plan)
+    if not runners:
+        print("error: none of the engines can run", file=sys.stderr)
+        return 1
+    try:
+        run_all(runners, options.queries, plan, judge_with(firesteel, options.benchmark, data["scale"]))
+    finally:
+        close_all(runners)
+    finish(firesteel, runners, options.out / f"{options.benchmark}.html")
+    return 0 if len(runners) == len(options.engines) else 1
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except OSError as fault:
+        sys.exit(f"error: {fault}")

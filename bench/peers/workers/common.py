@@ -1,0 +1,229 @@
+"""What the workers of all engines share: the protocol, what is measured, and CSV.
+
+A worker reads requests as JSON lines on standard input and writes an outcome for each on standard output:
+
+    {"ready": true, "engine": {...}, "mode": "local", "cores": 2, "settings": {}, "versions": {}}
+    {"query": "q01", "sql": "SELECT ...", "answer": "/path/file.csv" or null}
+    {"is": "done", "seconds": 0.1, "rows": 4, "cpu_seconds": 0.2, "peak_memory_bytes": 123}
+    {"is": "failed", "kind": "error", "message": "..."}
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import datetime
+import decimal
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TextIO
+
+TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+MESSAGE_CHARACTERS_MAX = 2000
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer of which all rows are in memory. `rows` turns them into Python values, which is not timed."""
+
+    columns: Sequence[str]
+    count: int
+    rows: Callable[[], Iterable[Sequence[object]]]
+
+
+@dataclass(frozen=True)
+class Session:
+    """An engine that knows the tables."""
+
+    name: str
+    version: str
+    ask: Callable[[str], Answer]
+    settings: dict[str, str] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Place:
+    """What the engine is to run on."""
+
+    data: Path
+    cores: int
+
+    def tables(self) -> dict[str, str]:
+        """The tables of the folder, each with the pattern of its files."""
+        folders = sorted({file.parent for file in self.data.glob("*/*.parquet")})
+        return {folder.name: f"{folder}/*.parquet" for folder in folders}
+
+
+def serve(connect: Callable[[Place], Session]) -> None:
+    """Connects to the engine and answers until standard input ends."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("benchmark")
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--cores", type=int, required=True)
+    options = parser.parse_args()
+    replies = claim_stdout()
+    # Holds for every thread that the engine starts, and is what most engines count cores by.
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options.cores])
+    try:
+        session = connect(Place(options.data.resolve(), options.cores))
+    except Exception as fault:
+        say(replies, {"ready": False, "error": one_line(fault)})
+        return
+    say(replies, greeting(session, options.cores))
+    for line in sys.stdin:
+        say(replies, answer(session, json.loads(line)))
+
+
+def claim_stdout() -> TextIO:
+    """Standard output for replies alone: what an engine prints goes to standard error."""
+    replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    return replies
+
+
+def say(replies: TextIO, message: dict[str, Any]) -> None:
+    replies.write(json.dumps(message) + "\n")
+    replies.flush()
+
+
+def greeting(session: Session, cores: int) -> dict[str, Any]:
+    return {
+        "ready": True,
+        "engine": {"name": session.name, "version": session.version, "commit": None},
+        "mode": "local",
+        "cores": cores,
+        "settings": session.settings,
+        "versions": {"python": platform.python_version(), **session.versions},
+    }
+
+
+def answer(session: Session, request: dict[str, Any]) -> dict[str, Any]:
+    # An engine's panic is no Exception in some bindings.
+    try:
+        found, outcome = measure(session, request["sql"])
+        if request.get("answer"):
+            write_csv(found, Path(request["answer"]))
+        return outcome
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as fault:
+        return {"is": "failed", "kind": "error", "message": one_line(fault)}
+
+
+def measure(session: Session, sql: str) -> tuple[Answer, dict[str, Any]]:
+    forget_peak()
+    cpu, start = cpu_seconds(), time.perf_counter()
+    found = session.ask(sql)
+    seconds = time.perf_counter() - start
+    outcome = {
+        "is": "done",
+        "seconds": seconds,
+        "rows": found.count,
+        "cpu_seconds": round(max(0.0, cpu_seconds() - cpu), 6),
+        "peak_memory_bytes": peak_memory(),
+    }
+    return found, outcome
+
+
+def one_line(fault: BaseException) -> str:
+    lines = [line.strip() for line in str(fault).splitlines() if line.strip()]
+    return f"{type(fault).__name__}: {' '.join(lines)}"[:MESSAGE_CHARACTERS_MAX]
+
+
+def descendants() -> list[int]:
+    """The processes that this one and its children have started, such as a Java virtual machine."""
+    found: list[int] = []
+    left = [os.getpid()]
+    while left:
+        for task in Path(f"/proc/{left.pop()}/task").glob("*/children"):
+            try:
+                children = [int(pid) for pid in task.read_text().split()]
+            except OSError:
+                continue  # The thread has ended.
+            found.extend(children)
+            left.extend(children)
+    return found
+
+
+def cpu_seconds() -> float:
+    """Processor time of this process, of the children that ended, and of all descendants that have not."""
+    times = os.times()
+    ended = times.children_user + times.children_system
+    return time.process_time() + ended + sum(ticks(pid) for pid in descendants()) / TICKS_PER_SECOND
+
+
+def ticks(pid: int) -> int:
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return 0
+    # The name of the program, in parentheses, may have blanks in it; user and system time of the process and of its
+    # children that ended are the twelfth to fifteenth field after it.
+    return sum(int(value) for value in text.rpartition(")")[2].split()[11:15])
+
+
+def forget_peak() -> None:
+    """Lets the kernel count the most memory anew; one that does not allow that goes on from before."""
+    for pid in [os.getpid(), *descendants()]:
+        try:
+            Path(f"/proc/{pid}/clear_refs").write_text("5")
+        except OSError:
+            pass
+
+
+def peak_memory() -> int | None:
+    """The most resident memory since then. Peaks of several processes are added, though they may not coincide."""
+    peaks = [peak for pid in [os.getpid(), *descendants()] if (peak := peak_of(pid)) is not None]
+    return sum(peaks) or None
+
+
+def peak_of(pid: int) -> int | None:
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), None)
+
+
+def write_csv(found: Answer, path: Path) -> None:
+    """Writes an answer as CSV with a header."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(found.columns)
+        writer.writerows([cell(value) for value in row] for row in found.rows())
+
+
+def cell(value: object) -> str:
+    """NULL as nothing, dates as ISO 8601, decimals without an exponent, floats with as many digits as they need."""
+    match value:
+        case None:
+            return ""
+        case bool():
+            return "true" if value else "false"
+        case float():
+            return repr(value)
+        case decimal.Decimal():
+            return format(value, "f")
+        case datetime.datetime():
+            return value.isoformat(sep=" ")
+        case datetime.date() | datetime.time():
+            return value.isoformat()
+        case _:
+            return str(value)
+
+
+def arrow_answer(table: Any) -> Answer:
+    """An answer that is a table of pyarrow."""
+
+    def rows() -> Iterable[Sequence[object]]:
+        # Column by column, as two columns may have the same name.
+        return zip(*(column.to_pylist() for column in table.columns))
+
+    return Answer(table.column_names, table.num_rows, rows)
