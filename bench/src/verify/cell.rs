@@ -60,6 +60,8 @@ pub(super) fn cells_agree(right: &str, found: Option<&str>, kind: Kind) -> bool 
                 || (digits > 0
                     && has_more_digits_than(digits)
                     && near(right, found, 10f64.powi(-digits), 0.0))
+                || (digits.min(digits_after_point(right)) >= DOUBLE_DIGITS
+                    && near(right, found, 0.0, FLOAT_ERROR_MAX))
         }
     }
 }
@@ -135,6 +137,8 @@ mod tests {
         );
         assert!(cells_agree("25.537587116854997", Some("25.53758711685"), Kind::Untyped));
         assert!(!cells_agree("25.537587116854997", Some("25.53755"), average));
+        assert!(cells_agree("0.05014459706340077", Some("0.05014459706340078"), Kind::Untyped));
+        assert!(!cells_agree("0.05014459706340077", Some("0.05014459806340077"), Kind::Untyped));
         assert!(cells_agree("25.537587116854997", Some("25.5375871168549"), Kind::Float));
         assert!(!cells_agree("25.537587116854997", Some("25.5375873"), Kind::Float));
     }

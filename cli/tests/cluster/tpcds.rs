@@ -75,13 +75,11 @@ fn one_cluster() {
 }
 
 #[test]
-#[ignore = "takes minutes: cargo nextest run --workspace --run-ignored only tpcds::slow"]
 fn slow_local_2_cores() {
     local(|query| query.name == SLOW);
 }
 
 #[test]
-#[ignore = "takes minutes: cargo nextest run --workspace --run-ignored only tpcds::slow"]
 fn slow_cluster() {
     on_cluster(|query| query.name == SLOW);
 }
