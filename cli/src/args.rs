@@ -10,7 +10,9 @@ use crate::commands::{
     bench, completions, config, doctor, driver, executor, jobs, local_cluster, manager, nodes, sql, submit,
     topology, worker,
 };
+use crate::context::Context;
 use crate::exit::EXIT_CODES_HELP;
+use crate::session::Place;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -120,4 +122,48 @@ pub enum Command {
     Executor(executor::ExecutorArgs),
     #[command(hide = true)]
     Driver(driver::DriverArgs),
+}
+
+/// Where queries run, as commands that ask some are told.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Where it runs")]
+pub struct PlaceArgs {
+    /// Run on the cluster of this manager [env: FIRESTEEL_MANAGER]
+    #[arg(long, value_name = "HOST:PORT")]
+    manager: Option<String>,
+    /// Run in this process even if a manager is configured
+    #[arg(long, conflicts_with = "manager")]
+    local: bool,
+    /// Core threads of local mode [default: all cores of this machine]
+    #[arg(long, value_name = "N", conflicts_with = "manager")]
+    cores: Option<String>,
+    /// Memory of local mode, such as 4GiB [default: most of this machine's]
+    #[arg(long, value_name = "SIZE", conflicts_with = "manager")]
+    memory: Option<String>,
+    /// Folder of local mode for what does not fit in memory [default: the system's temporary folder]
+    #[arg(long, value_name = "DIR", conflicts_with = "manager")]
+    scratch: Option<String>,
+    /// Set a session setting, such as datafusion.execution.batch_size=4096; may be given several times
+    #[arg(long = "conf", value_name = "KEY=VALUE")]
+    pub conf: Vec<String>,
+}
+
+impl PlaceArgs {
+    /// Those that stand for settings.
+    pub fn flags(&self) -> Flags {
+        let mut flags = Flags::default();
+        flags.put("client.manager", "--manager", self.manager.as_ref());
+        flags.put("local.cores", "--cores", self.cores.as_ref());
+        flags.put("local.memory", "--memory", self.memory.as_ref());
+        flags.put("local.scratch", "--scratch", self.scratch.as_ref());
+        flags
+    }
+
+    /// The place they name.
+    pub fn place(&self, context: &Context) -> Place {
+        match context.manager_if_set() {
+            Some(manager) if !self.local => Place::Cluster(manager),
+            _ => Place::Local(context.config.local.clone()),
+        }
+    }
 }

@@ -7,12 +7,12 @@ use clap::Args;
 use firesteel_base::UserError;
 use firesteel_engine::session::split_statements;
 
-use crate::args::{Flags, Global};
+use crate::args::{Global, PlaceArgs};
 use crate::context::{Context, Role};
 use crate::exit::{Exit, Failure};
 use crate::output::results::{Output, OutputArgs};
 use crate::query::Runner;
-use crate::session::{self, Place};
+use crate::session;
 use crate::signals::Stop;
 use crate::{prompt, runtime};
 
@@ -47,48 +47,16 @@ pub struct SqlArgs {
     /// Run the statements of FILE, `-` for standard input; may be given several times
     #[arg(short = 'f', long = "file", value_name = "FILE", conflicts_with = "commands")]
     files: Vec<PathBuf>,
-    /// Run on the cluster of this manager [env: FIRESTEEL_MANAGER]
-    #[arg(long, value_name = "HOST:PORT", help_heading = "Where it runs")]
-    manager: Option<String>,
-    /// Run in this process even if a manager is configured
-    #[arg(long, conflicts_with = "manager", help_heading = "Where it runs")]
-    local: bool,
-    /// Core threads of local mode [default: all cores of this machine]
-    #[arg(long, value_name = "N", conflicts_with = "manager", help_heading = "Where it runs")]
-    cores: Option<String>,
-    /// Memory of local mode, such as 4GiB [default: most of this machine's]
-    #[arg(long, value_name = "SIZE", conflicts_with = "manager", help_heading = "Where it runs")]
-    memory: Option<String>,
-    /// Folder of local mode for what does not fit in memory [default: the system's temporary folder]
-    #[arg(long, value_name = "DIR", conflicts_with = "manager", help_heading = "Where it runs")]
-    scratch: Option<String>,
+    #[command(flatten)]
+    place: PlaceArgs,
     /// The name under which the cluster lists the jobs
     #[arg(long, value_name = "NAME", default_value = "sql", help_heading = "Where it runs")]
     name: String,
-    /// Set a session setting, such as datafusion.execution.batch_size=4096; may be given several times
-    #[arg(long = "conf", value_name = "KEY=VALUE", help_heading = "Where it runs")]
-    conf: Vec<String>,
     #[command(flatten)]
     output: OutputArgs,
 }
 
 impl SqlArgs {
-    fn flags(&self) -> Flags {
-        let mut flags = Flags::default();
-        flags.put("client.manager", "--manager", self.manager.as_ref());
-        flags.put("local.cores", "--cores", self.cores.as_ref());
-        flags.put("local.memory", "--memory", self.memory.as_ref());
-        flags.put("local.scratch", "--scratch", self.scratch.as_ref());
-        flags
-    }
-
-    fn place(&self, context: &Context) -> Place {
-        match context.manager_if_set() {
-            Some(manager) if !self.local => Place::Cluster(manager),
-            _ => Place::Local(context.config.local.clone()),
-        }
-    }
-
     /// The texts to run; `None` asks for the interactive shell.
     fn texts(&self) -> Result<Option<Vec<String>>, Failure> {
         if !self.commands.is_empty() {
@@ -133,10 +101,10 @@ pub fn read(file: &Path) -> Result<String, Failure> {
 
 /// Runs the command.
 pub fn run(global: &Global, args: SqlArgs) -> Result<Exit, Failure> {
-    let context = Context::load(global, args.flags().0, Role::Command)?;
+    let context = Context::load(global, args.place.flags().0, Role::Command)?;
     let output = Output::of(&args.output)?;
-    let conf = session::conf(&args.conf)?;
-    let place = args.place(&context);
+    let conf = session::conf(&args.place.conf)?;
+    let place = args.place.place(&context);
     let Some(texts) = args.texts()? else {
         return prompt::run(&context, &place, &args.name, conf, output);
     };

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use firesteel_bench::record::stats;
 use serde::Serialize;
 
 /// How long `work` took, and what came of it.
@@ -24,14 +25,7 @@ impl Times {
 
     /// The middle one; the mean of the two in the middle when their number is even.
     pub fn median(&self) -> f64 {
-        let mut sorted = self.0.clone();
-        sorted.sort_by(f64::total_cmp);
-        let middle = sorted.len() / 2;
-        match sorted.len() {
-            0 => f64::NAN,
-            n if n % 2 == 1 => sorted[middle],
-            _ => f64::midpoint(sorted[middle - 1], sorted[middle]),
-        }
+        stats::median(&self.0).unwrap_or(f64::NAN)
     }
 
     /// The median as a report shows it: no more digits than were measured well.

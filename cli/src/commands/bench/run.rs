@@ -9,11 +9,11 @@ use firesteel_bench::record::RunRecord;
 use firesteel_bench::run::{RunOptions, Target, chosen};
 use firesteel_bench::{Benchmark, Progress, progress, queries};
 
-use crate::args::{Flags, Global};
+use crate::args::{Global, PlaceArgs};
 use crate::context::{Context, Role};
 use crate::exit::{Exit, Failure};
 use crate::runtime;
-use crate::session::{self, Place};
+use crate::session;
 use crate::signals::{Stop, interrupted};
 
 const RUN_EXAMPLES: &str = "\
@@ -29,50 +29,6 @@ Examples:
 
 The record is written after every query. Answers are held against the stored ones where there are any for the scale; a run
 without that says so. A query that fails is a FAIL in the record, and the exit code is 1.";
-
-/// Where the queries are asked.
-#[derive(Debug, Args)]
-#[command(next_help_heading = "Where it runs")]
-pub struct PlaceArgs {
-    /// Run on the cluster of this manager [env: FIRESTEEL_MANAGER]
-    #[arg(long, value_name = "HOST:PORT")]
-    manager: Option<String>,
-    /// Run in this process even if a manager is configured
-    #[arg(long, conflicts_with = "manager")]
-    local: bool,
-    /// Core threads of local mode [default: all cores of this machine]
-    #[arg(long, value_name = "N", conflicts_with = "manager")]
-    cores: Option<String>,
-    /// Memory of local mode, such as 4GiB [default: most of this machine's]
-    #[arg(long, value_name = "SIZE", conflicts_with = "manager")]
-    memory: Option<String>,
-    /// Folder of local mode for what does not fit in memory [default: the system's temporary folder]
-    #[arg(long, value_name = "DIR", conflicts_with = "manager")]
-    scratch: Option<String>,
-    /// Set a session setting, such as datafusion.execution.batch_size=4096; may be given several times
-    #[arg(long = "conf", value_name = "KEY=VALUE")]
-    pub conf: Vec<String>,
-}
-
-impl PlaceArgs {
-    /// Those that stand for settings.
-    pub fn flags(&self) -> Flags {
-        let mut flags = Flags::default();
-        flags.put("client.manager", "--manager", self.manager.as_ref());
-        flags.put("local.cores", "--cores", self.cores.as_ref());
-        flags.put("local.memory", "--memory", self.memory.as_ref());
-        flags.put("local.scratch", "--scratch", self.scratch.as_ref());
-        flags
-    }
-
-    /// The place they name.
-    pub fn place(&self, context: &Context) -> Place {
-        match context.manager_if_set() {
-            Some(manager) if !self.local => Place::Cluster(manager),
-            _ => Place::Local(context.config.local.clone()),
-        }
-    }
-}
 
 /// What is asked.
 #[derive(Debug, Args)]

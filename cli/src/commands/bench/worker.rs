@@ -11,8 +11,7 @@ use firesteel_bench::verify::{Answer, Expected, Rules, compare, write_csv};
 use firesteel_bench::{Benchmark, queries};
 use serde::{Deserialize, Serialize};
 
-use super::run::PlaceArgs;
-use crate::args::Global;
+use crate::args::{Global, PlaceArgs};
 use crate::context::{Context, Role};
 use crate::exit::{Exit, Failure};
 use crate::{runtime, session};
