@@ -34,7 +34,8 @@
 //!       "runs": [
 //!         {"stream": 0, "iteration": 0, "outcome": {
 //!           "is": "done", "seconds": 0.83, "rows": 4, "cpu_seconds": 6.1, "peak_memory_bytes": 402653184,
-//!           "bytes_read": 271581184, "bytes_shuffled": 0, "bytes_spilled": 0, "stages": 2, "tasks": 16
+//!           "bytes_read": 271581184, "bytes_shuffled": 0, "bytes_spilled": 0,
+//!           "bytes_copied": 0, "stages": 2, "tasks": 16
 //!         }},
 //!         {"stream": 0, "iteration": 1, "outcome": {"is": "done", "seconds": 0.81, "rows": 4}}
 //!       ],

@@ -221,6 +221,9 @@ pub struct Measures {
     /// Bytes that were put on disk for lack of memory.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes_spilled: Option<u64>,
+    /// Bytes that were copied from memory to memory on their way from stage to stage.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes_copied: Option<u64>,
     /// Stages of the plan.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stages: Option<u32>,
