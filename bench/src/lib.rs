@@ -17,3 +17,6 @@ pub mod verify;
 
 pub use generate::{Benchmark, Compression, GenerateOptions, Manifest, generate};
 pub use progress::Progress;
+
+/// The commit that a release build is of; none when it was not built in a checkout, and in other builds.
+pub const COMMIT: Option<&str> = option_env!("FIRESTEEL_COMMIT");

@@ -36,5 +36,6 @@ mod shell;
 
 pub use in_process::InProcessWorker;
 pub use options::{ConnectOptions, LocalOptions};
-pub use progress::{JobProgress, Phase, StageProgress};
+pub use progress::{JobProgress, Measured, Phase, StageProgress};
 pub use session::Session;
+pub use shell::Meter;

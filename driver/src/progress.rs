@@ -15,6 +15,21 @@ pub struct JobProgress {
     pub stages: Vec<StageProgress>,
     /// For how long it has had nothing running and waited for slots.
     pub waiting_for_slots: Option<Duration>,
+    /// What the tasks that are done have measured.
+    pub measured: Measured,
+}
+
+/// What attempts have measured, summed over those whose output counts. In bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Measured {
+    /// Read from tables.
+    pub read: u64,
+    /// Blocks fetched, from the own executor and from others.
+    pub fetched: u64,
+    /// Operator state put on disk for lack of memory.
+    pub spilled: u64,
+    /// Copied from memory to memory for the blocks that were written and fetched.
+    pub copied: u64,
 }
 
 /// Where a query stands.
@@ -54,6 +69,17 @@ pub struct StageProgress {
     pub rows: u64,
     /// Bytes written so far.
     pub bytes: u64,
+}
+
+impl Phase {
+    /// Nothing will change any more, until another query.
+    #[must_use]
+    pub fn is_final(self) -> bool {
+        match self {
+            Self::Idle | Self::Succeeded | Self::Failed | Self::Cancelled => true,
+            Self::Opening | Self::Running | Self::Delivering => false,
+        }
+    }
 }
 
 impl JobProgress {

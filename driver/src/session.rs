@@ -1,11 +1,12 @@
 //! The session: what a user's program holds.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use datafusion::prelude::{DataFrame, SessionContext};
-use firesteel_base::UserError;
+use firesteel_base::{ExecutorId, UserError};
 use firesteel_engine::{ClusterShape, EngineSession, SessionOptions, datafusion};
 use firesteel_executor::Executor;
 use firesteel_manager::Manager;
@@ -17,7 +18,7 @@ use crate::machine::Policy;
 use crate::options::{ConnectOptions, LocalOptions};
 use crate::progress::JobProgress;
 use crate::runner::{Home, Runner};
-use crate::shell::{Command, Control, LoopConfig, ManagerAt, Peers, start};
+use crate::shell::{Command, Control, LoopConfig, ManagerAt, Member, Meter, Peers, start};
 
 /// SQL and DataFrames over a cluster, or over this machine alone. Clones are the same session; it ends when it is closed,
 /// or when the last clone, frame and result stream of it is dropped.
@@ -30,6 +31,8 @@ struct Inner {
     engine: EngineSession,
     control: Arc<Control>,
     place: Place,
+    /// Executors that live in this process.
+    here: BTreeSet<ExecutorId>,
 }
 
 enum Place {
@@ -61,7 +64,8 @@ impl Session {
             SessionOptions { conf: options.conf, ..SessionOptions::default() },
         )?;
         let control = Arc::clone(&cluster.control);
-        Ok(Self { inner: Arc::new(Inner { engine, control, place: Place::Local(cluster) }) })
+        let (place, here) = (Place::Local(cluster), BTreeSet::new());
+        Ok(Self { inner: Arc::new(Inner { engine, control, place, here }) })
     }
 
     /// A session on the cluster of the manager at `manager` (`host:port`).
@@ -96,6 +100,7 @@ impl Session {
             manager_away_max: options.manager_away_max,
             policy: Policy::default(),
         };
+        let here = peers.executors.keys().cloned().collect();
         let control = Arc::new(start(peers, config).await?);
         let home = Arc::new(Home::default());
         let runner = Runner {
@@ -108,7 +113,7 @@ impl Session {
         };
         let options = SessionOptions { conf: options.conf, ..SessionOptions::default() };
         let engine = EngineSession::new(Arc::new(runner), options)?;
-        Ok(Self { inner: Arc::new(Inner { engine, control, place: Place::Cluster(home) }) })
+        Ok(Self { inner: Arc::new(Inner { engine, control, place: Place::Cluster(home), here }) })
     }
 
     /// Plans one statement. Statements about tables and settings are carried out at once; a query runs when the rows of
@@ -170,6 +175,21 @@ impl Session {
     /// When there is no executor in that time.
     pub async fn shape(&self) -> Result<ClusterShape, UserError> {
         self.inner.engine.shape().await
+    }
+
+    /// Reads what this process and all executors that are up now use of their machines.
+    ///
+    /// # Errors
+    /// When an executor cannot be reached.
+    pub async fn meter(&self) -> Result<Meter, UserError> {
+        match &self.inner.place {
+            Place::Local(_) => Ok(Meter::of_this_process()),
+            Place::Cluster(_) => {
+                let members = self.inner.control.members.borrow().clone();
+                let elsewhere = |member: &Member| !self.inner.here.contains(&member.life.executor);
+                Meter::connect(members.into_iter().filter(elsewhere).collect()).await
+            }
+        }
     }
 
     /// Waits until at least so many executors are up.

@@ -67,6 +67,8 @@ pub(crate) fn wire_metrics(metrics: &TaskMetrics, elapsed_ms: u64, peak_memory: 
         bytes_out: metrics.bytes_out,
         bytes_fetched: metrics.bytes_fetched,
         spilled_bytes: metrics.spilled_bytes,
+        bytes_read: metrics.bytes_read,
+        bytes_copied: metrics.bytes_copied,
         elapsed_ms,
         peak_memory,
         operators_json: operators

@@ -21,6 +21,7 @@ pub mod procfs;
 pub mod ring;
 pub mod scratch;
 pub mod topology;
+pub mod usage;
 
 pub use core_loop::{CoreError, CoreHandle, CoreStopped, CoreThread, CoreThreadConfig, LoopChoice, LoopKind};
 pub use layout::{ExecutorLayout, LayoutError, LayoutRequest, plan_executors};

@@ -41,13 +41,13 @@ pub async fn run(
 ) -> Result<RunRecord, UserError> {
     let mut record = begin(options, target)?;
     target.register(options.benchmark, &options.data).await?;
-    let watch = Watch::start(target.in_this_process);
+    let watch = Watch::start(target.meter.clone());
     if options.streams > 1 {
         throughput(options, target, &mut record, progress).await?;
     } else {
         power(options, target, &mut record, progress).await?;
     }
-    record.timeline = watch.stop();
+    record.timeline = watch.stop().await;
     save(options, &record)?;
     Ok(record)
 }
@@ -70,7 +70,7 @@ fn begin(options: &RunOptions, target: &Target) -> Result<RunRecord, UserError> 
         engine: EngineInfo {
             name: "firesteel".to_owned(),
             version: firesteel_base::version::RELEASE.to_owned(),
-            commit: option_env!("FIRESTEEL_COMMIT").map(str::to_owned),
+            commit: crate::COMMIT.map(str::to_owned),
         },
         mode: target.mode.clone(),
         cores: target.cores,
@@ -178,7 +178,7 @@ async fn one(
     if options.cold {
         data::drop_from_cache(&options.data, options.benchmark)?;
     }
-    let asked = target.measure(query.sql);
+    let asked = target.measure(query.sql, options.streams == 1);
     let answer = match options.timeout {
         Some(limit) => tokio::time::timeout(limit, asked).await,
         None => Ok(asked.await),

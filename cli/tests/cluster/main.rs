@@ -8,6 +8,7 @@ mod bad_input;
 mod engines;
 mod failures;
 mod local;
+mod measures;
 mod sharing;
 mod slt;
 mod spilling;

@@ -270,8 +270,9 @@ impl DriverLoop {
         for shape in &cluster.executors {
             let executor = required(shape.executor.clone(), "ExecutorShape.executor")?;
             let life = convert::life(&executor)?;
+            let address = executor.control_address.clone();
             self.refs.insert(life.clone(), executor);
-            members.push(Member { life, slots: shape.slots });
+            members.push(Member { life, slots: shape.slots, address });
         }
         let is_known = |life: &crate::machine::Life| members.iter().any(|member| member.life == *life);
         self.refs.retain(|life, _| is_known(life) || self.links.contains_key(life));

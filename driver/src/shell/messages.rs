@@ -117,6 +117,8 @@ pub(crate) struct Member {
     pub life: Life,
     /// Its core threads.
     pub slots: u32,
+    /// Where its control service is, as `host:port`.
+    pub address: String,
 }
 
 /// The ids of a query's stages on the wire: those of its graph, moved past the queries before it that run under the

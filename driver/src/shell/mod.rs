@@ -19,6 +19,7 @@ mod links;
 mod manager_link;
 mod manager_messages;
 mod messages;
+mod meter;
 mod peers;
 mod run;
 mod running;
@@ -26,5 +27,6 @@ mod runtime;
 
 pub(crate) use control::{Commands, Control, LoopConfig, start};
 pub(crate) use messages::{Command, JobRequest, JobView, Member, PreparedStage, RunId};
+pub use meter::Meter;
 pub(crate) use peers::{ManagerAt, Peers};
 pub(crate) use runtime::control_runtime;

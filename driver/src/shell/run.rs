@@ -18,7 +18,7 @@ use super::messages::{Command, Input, JobRequest, Member, RunId, StageOffset};
 use super::peers::Peers;
 use super::running::Running;
 use crate::machine::{Event, Life, Outcome};
-use crate::progress::JobProgress;
+use crate::progress::{JobProgress, Measured};
 
 /// Messages from peers that may wait for the loop; their pumps wait then.
 const INBOX_MAX: usize = 1024;
@@ -188,6 +188,7 @@ impl DriverLoop {
             manager_job: None,
             machine: None,
             measured: None,
+            totals: Measured::default(),
         };
         self.next_stage = job.stages_end().max(self.next_stage);
         self.jobs.insert(run, job);

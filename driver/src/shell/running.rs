@@ -10,7 +10,7 @@ use firesteel_shuffle::MapOutput;
 use super::convert;
 use super::messages::{JobRequest, PreparedStage, StageOffset};
 use crate::machine::{JobMachine, JobPhase, JobPlan, Outcome, Policy, StagePlan};
-use crate::progress::{JobProgress, Phase, StageProgress};
+use crate::progress::{JobProgress, Measured, Phase, StageProgress};
 
 pub(super) struct Running {
     pub request: JobRequest,
@@ -23,6 +23,8 @@ pub(super) struct Running {
     pub machine: Option<JobMachine>,
     /// What an attempt measured whose end the machine is about to hear of.
     pub measured: Option<(AttemptKey, v1::AttemptMetrics)>,
+    /// What the attempts that count have measured.
+    pub totals: Measured,
 }
 
 impl Running {
@@ -119,6 +121,7 @@ impl Running {
             },
             stages: snapshot.stages.iter().map(stage).collect(),
             waiting_for_slots: snapshot.waiting_for_slots_since.map(|since| now - since),
+            measured: self.totals,
         }
     }
 
@@ -126,8 +129,14 @@ impl Running {
     /// there, so this comes before anybody hears of them.
     pub fn keep_measured(&mut self) {
         let Some((attempt, metrics)) = self.measured.take() else { return };
-        let is_committed = self.machine.as_ref().is_some_and(|machine| machine.is_committed(attempt));
-        let Some(sink) = self.request.analyze.as_ref().filter(|_| is_committed) else { return };
+        if !self.machine.as_ref().is_some_and(|machine| machine.is_committed(attempt)) {
+            return;
+        }
+        self.totals.read += metrics.bytes_read;
+        self.totals.fetched += metrics.bytes_fetched;
+        self.totals.spilled += metrics.spilled_bytes;
+        self.totals.copied += metrics.bytes_copied;
+        let Some(sink) = self.request.analyze.as_ref() else { return };
         if metrics.operators_json.is_empty() {
             return;
         }

@@ -24,6 +24,7 @@ use datafusion::physical_plan::{
 use futures::{FutureExt, Stream, StreamExt};
 use parking_lot::Mutex;
 
+use super::compact::compact;
 use super::gate::{Gate, Sent};
 use super::plan_boilerplate;
 use crate::run::Lanes;
@@ -150,7 +151,7 @@ async fn drive(
     let mut stream = plan.execute(input, context)?;
     while let Some(batch) = stream.next().await {
         for (output, part) in route.parts(batch?)? {
-            let mut part = Some(part);
+            let mut part = Some(compact(part)?);
             let sent = futures::future::poll_fn(|cx| gate.poll_send(cx, output, &mut part)).await?;
             if sent == Sent::AllClosed {
                 return Ok(());

@@ -1,5 +1,6 @@
 //! Operators of our own: between stages, and between the cores of an executor.
 
+mod compact;
 mod gate;
 mod gather;
 mod local_exchange;

@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::error::{DataFusionError, Result};
@@ -129,8 +128,8 @@ impl ShuffleReadExec {
         &self.kind
     }
 
-    /// The non-empty blocks of `partition`, with their sizes.
-    fn blocks(&self, outputs: &[MapOutput], partition: usize) -> Result<Vec<(Holder, BlockKey, u64)>> {
+    /// The non-empty blocks of `partition`.
+    fn blocks(&self, outputs: &[MapOutput], partition: usize) -> Result<Vec<(Holder, BlockKey)>> {
         let mut blocks = Vec::new();
         let mut lanes_before = 0;
         for output in outputs {
@@ -148,7 +147,7 @@ impl ShuffleReadExec {
                     let number = |n: usize| u32::try_from(n).expect("lanes and partitions fit in 32 bits");
                     let key =
                         BlockKey { producer: output.producer, lane: number(lane), partition: number(block) };
-                    blocks.push((output.holder.clone(), key, stat.bytes));
+                    blocks.push((output.holder.clone(), key));
                 }
             }
             lanes_before += output.lanes.len();
@@ -194,14 +193,13 @@ impl ExecutionPlan for ShuffleReadExec {
             ))
         })?;
         let blocks = self.blocks(outputs, partition)?;
-        let asked: u64 = blocks.iter().map(|(_, _, bytes)| bytes).sum();
-        inputs.bytes_fetched.fetch_add(asked, Ordering::Relaxed);
 
         let schema = self.schema();
-        let fetcher = Arc::clone(&inputs.fetcher);
+        let (fetcher, fetched) = (Arc::clone(&inputs.fetcher), Arc::clone(&inputs.fetched));
         let block_schema = Arc::clone(&schema);
-        let fetches = futures::stream::iter(blocks)
-            .map(move |(holder, key, _)| fetcher.fetch(holder, key, Arc::clone(&block_schema)));
+        let fetches = futures::stream::iter(blocks).map(move |(holder, key)| {
+            fetcher.fetch_counted(holder, key, Arc::clone(&block_schema), Arc::clone(&fetched))
+        });
         let batches = match self.kind {
             // The order of one lane's rows is kept: its only block is read from front to back.
             ReadKind::Lane => fetches.flatten().left_stream(),

@@ -2,11 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
 use firesteel_base::StageId;
 use firesteel_shuffle::MapOutput;
-use firesteel_shuffle::fetch::Fetcher;
+use firesteel_shuffle::fetch::{FetchCounters, Fetcher};
 
 /// The committed output of a stage that a task reads.
 #[derive(Debug, Clone)]
@@ -23,8 +22,8 @@ pub struct ShuffleInputs {
     pub fetcher: Arc<Fetcher>,
     /// Map outputs by stage, ordered by task.
     pub by_stage: BTreeMap<StageId, Vec<MapOutput>>,
-    /// Bytes of the blocks that this task asked for so far.
-    pub bytes_fetched: AtomicU64,
+    /// What this task fetched so far.
+    pub fetched: Arc<FetchCounters>,
 }
 
 impl ShuffleInputs {
@@ -38,6 +37,6 @@ impl ShuffleInputs {
                 (input.stage, input.outputs)
             })
             .collect();
-        Self { fetcher, by_stage, bytes_fetched: AtomicU64::new(0) }
+        Self { fetcher, by_stage, fetched: Arc::default() }
     }
 }

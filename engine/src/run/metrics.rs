@@ -18,6 +18,10 @@ pub struct TaskMetrics {
     pub bytes_fetched: u64,
     /// Bytes of operator state spilled.
     pub spilled_bytes: u64,
+    /// Bytes of tables read.
+    pub bytes_read: u64,
+    /// Bytes copied from memory to memory for the blocks written and fetched: into frames, into a socket and out of one.
+    pub bytes_copied: u64,
     /// What each operator measured, when EXPLAIN ANALYZE asks for it.
     pub operators: Option<StageMetrics>,
 }
@@ -57,6 +61,25 @@ pub enum Measure {
     Bytes(u64),
     /// Nanoseconds.
     Nanos(u64),
+}
+
+/// The sum of one measure over all operators of a plan.
+pub(super) fn sum_over(plan: &Arc<dyn ExecutionPlan>, measure: fn(&MetricsSet) -> Option<usize>) -> u64 {
+    let own = plan.metrics().and_then(|metrics| measure(&metrics)).unwrap_or(0) as u64;
+    own + plan.children().into_iter().map(|child| sum_over(child, measure)).sum::<u64>()
+}
+
+/// What scans count the bytes that they read as.
+const BYTES_SCANNED: &str = "bytes_scanned";
+
+/// Bytes of tables that the plan has read.
+pub(super) fn bytes_read(plan: &Arc<dyn ExecutionPlan>) -> u64 {
+    sum_over(plan, |metrics| metrics.sum_by_name(BYTES_SCANNED).map(|sum| sum.as_usize()))
+}
+
+/// Bytes of operator state that the plan has spilled.
+pub(super) fn spilled_bytes(plan: &Arc<dyn ExecutionPlan>) -> u64 {
+    sum_over(plan, MetricsSet::spilled_bytes)
 }
 
 impl OperatorMetrics {

@@ -17,14 +17,18 @@ use firesteel_shuffle::fetch::Fetcher;
 use firesteel_shuffle::store::BlockStore;
 use futures::StreamExt;
 
-use super::write::Router;
+use super::write::{self, Router};
 use super::{
     LaneSpawner, Lanes, OperatorMetrics, ShuffleInputs, StageInput, StageMetrics, TaskError, TaskMetrics,
+    metrics,
 };
 use crate::memory::GrantPool;
 use crate::session::stores;
 use crate::stage::{codec, narrow};
 use crate::{Output, Settings, Stage};
+
+/// Copies of a byte that comes from another process: into the socket and out of it. Readers use it where it then lies.
+const REMOTE_COPIES: u64 = 2;
 
 /// What all attempts of an executor share.
 pub struct TaskEnv {
@@ -179,11 +183,15 @@ impl Task {
     /// What was measured so far.
     #[must_use]
     pub fn metrics(&self) -> TaskMetrics {
+        let bytes_out = self.bytes_out.load(Ordering::Relaxed);
+        let (local, remote) = (self.inputs.fetched.local_bytes(), self.inputs.fetched.remote_bytes());
         TaskMetrics {
             rows_out: self.rows_out.load(Ordering::Relaxed),
-            bytes_out: self.bytes_out.load(Ordering::Relaxed),
-            bytes_fetched: self.inputs.bytes_fetched.load(Ordering::Relaxed),
-            spilled_bytes: spilled_bytes(&self.plan),
+            bytes_out,
+            bytes_fetched: local + remote,
+            spilled_bytes: metrics::spilled_bytes(&self.plan),
+            bytes_read: metrics::bytes_read(&self.plan),
+            bytes_copied: bytes_out * write::copies(&self.output) + remote * REMOTE_COPIES,
             operators: self.analyze.then(|| self.operators()),
         }
     }
@@ -204,9 +212,4 @@ impl fmt::Debug for Task {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Task({})", self.spec.attempt)
     }
-}
-
-fn spilled_bytes(plan: &Arc<dyn ExecutionPlan>) -> u64 {
-    let own = plan.metrics().and_then(|metrics| metrics.spilled_bytes()).unwrap_or(0) as u64;
-    own + plan.children().into_iter().map(spilled_bytes).sum::<u64>()
 }

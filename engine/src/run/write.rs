@@ -71,6 +71,20 @@ impl Router {
     }
 }
 
+/// How often each byte of a lane's output is copied on its way into frames.
+pub(super) fn copies(output: &Output) -> u64 {
+    match output {
+        // The rows of a range are gathered into a batch of their own first.
+        Output::Range(_) => 2,
+        Output::Hash { .. }
+        | Output::RoundRobin { .. }
+        | Output::Single
+        | Output::Broadcast
+        | Output::Merge { .. }
+        | Output::Result => 1,
+    }
+}
+
 /// Hashes each row's key. The seed is fixed, so that both sides of a join agree across processes.
 fn hash_rows(exprs: &[Arc<dyn PhysicalExpr>], batch: &RecordBatch, hashes: &mut Vec<u64>) -> Result<()> {
     let keys: Vec<ArrayRef> =

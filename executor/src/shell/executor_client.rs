@@ -40,7 +40,7 @@ impl StatusProbe {
             Some(channel) => channel.clone(),
             None => self.channel.insert(connect("executor", &self.address).await?).clone(),
         };
-        let request = v1::StatusRequest { epoch: epoch.map(|epoch| epoch.0) };
+        let request = v1::StatusRequest { epoch: epoch.map(|epoch| epoch.0), forget_peak: false };
         let reply = ExecutorClient::new(channel).status(request).await;
         reply
             .map(tonic::Response::into_inner)

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use firesteel_base::{Epoch, UserError};
+use firesteel_hw::usage::{ProcessUsage, forget_peak};
 use firesteel_protocol::channel::{MESSAGE_BYTES_MAX, incoming, server};
 use firesteel_protocol::v1;
 use futures::StreamExt;
@@ -34,16 +35,23 @@ impl v1::executor_server::Executor for Service {
     }
 
     async fn status(&self, request: Request<v1::StatusRequest>) -> Result<Response<v1::StatusReply>, Status> {
-        if let Some(epoch) = request.into_inner().epoch {
+        let request = request.into_inner();
+        if let Some(epoch) = request.epoch {
             self.0.set_epoch(Epoch(epoch)).map_err(|fault| Status::failed_precondition(fault.message))?;
         }
-        let status = self.0.status();
+        let (status, usage) = (self.0.status(), ProcessUsage::now());
+        if request.forget_peak {
+            forget_peak();
+        }
         Ok(Response::new(v1::StatusReply {
             epoch: status.epoch.unwrap_or_default().0,
             running_attempts: u32::try_from(status.running_attempts).unwrap_or(u32::MAX),
             memory_used: status.memory_used,
             memory_limit: status.memory_limit,
             block_bytes: status.blocks.memory_bytes + status.blocks.disk_bytes,
+            cpu_micros: u64::try_from(usage.cpu.as_micros()).unwrap_or(u64::MAX),
+            resident_bytes: usage.resident_bytes,
+            peak_resident_bytes: usage.peak_bytes,
         }))
     }
 }

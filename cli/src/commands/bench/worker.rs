@@ -86,7 +86,7 @@ pub fn run(global: &Global, args: WorkerArgs) -> Result<Exit, Failure> {
         let target = Target::of(session.clone()).await?;
         target.register(args.benchmark, &args.data).await?;
         let engine = serde_json::json!({
-            "name": "firesteel", "version": firesteel_base::version::RELEASE, "commit": option_env!("FIRESTEEL_COMMIT"),
+            "name": "firesteel", "version": firesteel_base::version::RELEASE, "commit": firesteel_bench::COMMIT,
         });
         say(&serde_json::json!({
             "ready": true, "engine": engine, "mode": target.mode, "cores": target.cores, "settings": conf, "versions": {},
@@ -106,7 +106,7 @@ pub fn run(global: &Global, args: WorkerArgs) -> Result<Exit, Failure> {
 
 async fn answer(target: &Target, request: &Request) -> Outcome {
     let failed = |error: UserError| Outcome::Failed { kind: FailureKind::Error, message: error.to_string() };
-    let asked = match target.measure(&request.sql).await {
+    let asked = match target.measure(&request.sql, true).await {
         Ok(asked) => asked,
         Err(error) => return failed(error),
     };
