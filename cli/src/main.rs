@@ -28,6 +28,7 @@ use clap::Parser;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    firesteel_hw::allocator::keep_freed_memory();
     let cli = args::Cli::parse();
     match commands::run(cli) {
         Ok(exit) => ExitCode::from(exit.code()),

@@ -10,6 +10,7 @@
 //! Invariants: the ring and runtime crates (io-uring, tokio-uring, glommio) are named nowhere else; what cannot be bound
 //! is said with its reason, and every binding is read back from the kernel.
 
+pub mod allocator;
 pub mod cgroup;
 pub mod core_loop;
 pub mod cpu_list;

@@ -72,6 +72,7 @@ impl CompareArgs {
 }
 
 fn main() -> anyhow::Result<()> {
+    firesteel_hw::allocator::keep_freed_memory();
     let Command::Compare(args) = Cli::parse().command;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(args.cores as usize)
