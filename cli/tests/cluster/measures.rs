@@ -34,7 +34,8 @@ fn measure(record: &Value, name: &str) -> f64 {
 fn a_record_holds_what_the_executors_used() {
     let cluster = cluster(ClusterOptions::default());
     let record = record(&cluster, &data::tpch(Scale::Tenth).unwrap(), "3", &[]);
-    let [read, shuffled, copied] = ["bytes_read", "bytes_shuffled", "bytes_copied"].map(|name| measure(&record, name));
+    let [read, shuffled, copied] =
+        ["bytes_read", "bytes_shuffled", "bytes_copied"].map(|name| measure(&record, name));
     // Three columns of three tables at least, and every byte that is shuffled is copied into a frame.
     assert!(read > 1e6 && shuffled > 1e4 && copied >= shuffled, "{record:#}");
     assert_eq!(measure(&record, "bytes_spilled"), 0.0);

@@ -1,19 +1,42 @@
 //! The queues between the drivers of an exchange's inputs and the readers of its outputs.
 //!
 //! A driver may run ahead of its readers only while some open output has nothing queued: then a slow reader cannot
-//! make the queues grow, and a reader that waits for one output can never be starved by a full other one.
+//! make the queues grow, and a reader that waits for one output can never be starved by a full other one. What memory has
+//! no room for waits in a file.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::memory_pool::MemoryReservation;
+use datafusion::execution::{SendableRecordBatchStream, SpillFile};
+use datafusion::physical_plan::spill::SpillManager;
 use parking_lot::Mutex;
 
 /// The queues of all outputs of one exchange.
 pub(super) struct Gate {
     state: Mutex<State>,
+    room: Room,
+}
+
+/// Where queued batches may be.
+pub(super) struct Room {
+    /// Counts those in memory.
+    pub queued: MemoryReservation,
+    /// The most bytes of them, so that readers have memory left for what they do.
+    pub queued_max: usize,
+    /// Writes and reads the others.
+    pub spill: SpillManager,
+}
+
+/// A batch in a queue.
+pub(super) enum Queued {
+    /// In memory.
+    Held(RecordBatch),
+    /// In a file of its own, which goes with this.
+    Spilled(Arc<dyn SpillFile>),
 }
 
 struct State {
@@ -24,11 +47,10 @@ struct State {
     /// Batches that an output may have queued while others are empty; without a bound where rows are divided.
     depth_max: usize,
     waiting_drivers: Vec<Waker>,
-    queued: MemoryReservation,
 }
 
 struct OutputQueue {
-    batches: VecDeque<Result<RecordBatch>>,
+    batches: VecDeque<Result<Queued>>,
     open: bool,
     reader: Option<Waker>,
 }
@@ -43,10 +65,10 @@ pub(super) enum Sent {
 }
 
 impl Gate {
-    /// Queues for `outputs` readers fed by `drivers` drivers; queued batches are counted in `queued`. Where each driver
-    /// feeds one output alone, `depth_max` bounds how far it may run ahead; a driver that divides its rows must not be
-    /// held by one full output while the reader of another waits.
-    pub(super) fn new(outputs: usize, drivers: usize, depth_max: usize, queued: MemoryReservation) -> Self {
+    /// Queues for `outputs` readers fed by `drivers` drivers. Where each driver feeds one output alone, `depth_max` bounds
+    /// how far it may run ahead; a driver that divides its rows must not be held by one full output while the reader of
+    /// another waits.
+    pub(super) fn new(outputs: usize, drivers: usize, depth_max: usize, room: Room) -> Self {
         let queue = || OutputQueue { batches: VecDeque::new(), open: true, reader: None };
         Self {
             state: Mutex::new(State {
@@ -55,8 +77,8 @@ impl Gate {
                 drivers_left: drivers,
                 depth_max,
                 waiting_drivers: Vec::new(),
-                queued,
             }),
+            room,
         }
     }
 
@@ -79,23 +101,26 @@ impl Gate {
             state.waiting_drivers.push(cx.waker().clone());
             return Poll::Pending;
         }
-        if let Some(batch) = batch.take() {
-            if let Err(refusal) = state.queued.try_grow(batch.get_array_memory_size()) {
-                return Poll::Ready(Err(refusal));
-            }
-            state.push(output, Ok(batch));
+        let Some(batch) = batch.take() else { return Poll::Ready(Ok(Sent::Done)) };
+        if self.room.take(batch.get_array_memory_size()) {
+            state.push(output, Ok(Queued::Held(batch)));
+            return Poll::Ready(Ok(Sent::Done));
+        }
+        // Others go on while it is written.
+        drop(state);
+        let file = self.room.spill.spill_record_batch_and_finish(&[batch], "a local exchange")?;
+        let mut state = self.state.lock();
+        if let Some(file) = file.filter(|_| state.outputs[output].open) {
+            state.push(output, Ok(Queued::Spilled(file)));
         }
         Poll::Ready(Ok(Sent::Done))
     }
 
     /// The next batch of `output`; `None` when every driver has ended.
-    pub(super) fn poll_receive(
-        &self,
-        cx: &mut Context<'_>,
-        output: usize,
-    ) -> Poll<Option<Result<RecordBatch>>> {
+    pub(super) fn poll_receive(&self, cx: &mut Context<'_>, output: usize) -> Poll<Option<Result<Queued>>> {
         let mut state = self.state.lock();
         if let Some(batch) = state.pop(output) {
+            self.room.give_back(&batch);
             return Poll::Ready(Some(batch));
         }
         if state.drivers_left == 0 {
@@ -105,10 +130,17 @@ impl Gate {
         Poll::Pending
     }
 
+    /// The batch that waits in a file.
+    pub(super) fn read(&self, file: Arc<dyn SpillFile>) -> Result<SendableRecordBatchStream> {
+        self.room.spill.read_spill_as_stream_unbuffered(file, None)
+    }
+
     /// The reader of `output` wants no more.
     pub(super) fn close(&self, output: usize) {
         let mut state = self.state.lock();
-        while state.pop(output).is_some() {}
+        while let Some(batch) = state.pop(output) {
+            self.room.give_back(&batch);
+        }
         if state.outputs[output].open {
             state.outputs[output].open = false;
             state.empty -= 1;
@@ -120,10 +152,10 @@ impl Gate {
     pub(super) fn driver_ended(&self, fault: Option<DataFusionError>) {
         let mut state = self.state.lock();
         if let Some(fault) = fault {
-            let shared = std::sync::Arc::new(fault);
+            let shared = Arc::new(fault);
             for output in 0..state.outputs.len() {
                 if state.outputs[output].open {
-                    state.push(output, Err(DataFusionError::Shared(std::sync::Arc::clone(&shared))));
+                    state.push(output, Err(DataFusionError::Shared(Arc::clone(&shared))));
                 }
             }
         }
@@ -134,8 +166,21 @@ impl Gate {
     }
 }
 
+impl Room {
+    /// Whether so many bytes more may be in memory; they are counted then.
+    fn take(&self, bytes: usize) -> bool {
+        self.queued.size() + bytes <= self.queued_max && self.queued.try_grow(bytes).is_ok()
+    }
+
+    fn give_back(&self, batch: &Result<Queued>) {
+        if let Ok(Queued::Held(batch)) = batch {
+            self.queued.shrink(batch.get_array_memory_size().min(self.queued.size()));
+        }
+    }
+}
+
 impl State {
-    fn push(&mut self, output: usize, batch: Result<RecordBatch>) {
+    fn push(&mut self, output: usize, batch: Result<Queued>) {
         let queue = &mut self.outputs[output];
         if queue.batches.is_empty() {
             self.empty -= 1;
@@ -146,13 +191,9 @@ impl State {
         }
     }
 
-    fn pop(&mut self, output: usize) -> Option<Result<RecordBatch>> {
+    fn pop(&mut self, output: usize) -> Option<Result<Queued>> {
         let queue = &mut self.outputs[output];
         let batch = queue.batches.pop_front()?;
-        if let Ok(batch) = &batch {
-            let bytes = batch.get_array_memory_size().min(self.queued.size());
-            self.queued.shrink(bytes);
-        }
         if self.outputs[output].batches.is_empty() {
             self.empty += 1;
         }

@@ -14,23 +14,29 @@ use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::common::exec_datafusion_err;
 use datafusion::error::{DataFusionError, Result};
-use datafusion::execution::memory_pool::MemoryConsumer;
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryLimit};
 use datafusion::execution::{RecordBatchStream, SendableRecordBatchStream, TaskContext};
-use datafusion::physical_plan::metrics::{ExecutionPlanMetricsSet, MetricBuilder, MetricsSet, Time};
+use datafusion::physical_plan::metrics::{
+    ExecutionPlanMetricsSet, MetricBuilder, MetricsSet, SpillMetrics, Time,
+};
 use datafusion::physical_plan::repartition::BatchPartitioner;
+use datafusion::physical_plan::spill::SpillManager;
 use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, Partitioning, PlanProperties,
 };
-use futures::{FutureExt, Stream, StreamExt};
+use futures::{FutureExt, Stream, StreamExt, ready};
 use parking_lot::Mutex;
 
 use super::compact::compact;
-use super::gate::{Gate, Sent};
+use super::gate::{Gate, Queued, Room, Sent};
 use super::plan_boilerplate;
 use crate::run::Lanes;
 
 /// Batches that a driver may run ahead of its only reader.
 const PASS_DEPTH_MAX: usize = 2;
+
+/// Queued batches get at most one part in so many of the executor's memory, before they go to files.
+const QUEUED_MEMORY_PART: usize = 4;
 
 /// How a [`LocalExchangeExec`] divides rows.
 #[derive(Debug, Clone)]
@@ -101,18 +107,31 @@ impl LocalExchangeExec {
             .get_extension::<Lanes>()
             .ok_or_else(|| DataFusionError::Internal("a local exchange ran outside a task".to_owned()))?;
         let inputs = self.input.output_partitioning().partition_count();
-        let queued = MemoryConsumer::new("LocalExchange").register(context.memory_pool());
         let depth_max = match self.how {
             LocalExchange::Pass => PASS_DEPTH_MAX,
             LocalExchange::Gather | LocalExchange::Partition(_) => usize::MAX,
         };
-        let gate = Arc::new(Gate::new(self.outputs(), inputs, depth_max, queued));
+        let gate = Arc::new(Gate::new(self.outputs(), inputs, depth_max, self.room(context)));
         for input in 0..inputs {
             let driver = self.driver(input, inputs, Arc::clone(&gate), Arc::clone(context))?;
             lanes.0.spawn(input % lanes.0.lanes().max(1), driver.boxed());
         }
         *started = Some(Arc::clone(&gate));
         Ok(gate)
+    }
+
+    fn room(&self, context: &TaskContext) -> Room {
+        let pool = context.memory_pool();
+        let queued_max = match pool.memory_limit() {
+            MemoryLimit::Finite(bytes) => bytes / QUEUED_MEMORY_PART,
+            MemoryLimit::Infinite | MemoryLimit::Unknown => usize::MAX,
+        };
+        let spilled = SpillMetrics::new(&self.metrics, 0);
+        Room {
+            queued: MemoryConsumer::new("LocalExchange").register(pool),
+            queued_max,
+            spill: SpillManager::new(context.runtime_env(), spilled, self.schema()),
+        }
     }
 
     /// The future that runs one input to its end. Its guard tells the readers however it ends: done, failed, panicked
@@ -223,13 +242,28 @@ struct Reader {
     gate: Arc<Gate>,
     output: usize,
     schema: SchemaRef,
+    /// The batch that is read from a file.
+    spilled: Option<SendableRecordBatchStream>,
 }
 
 impl Stream for Reader {
     type Item = Result<RecordBatch>;
 
-    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.gate.poll_receive(cx, self.output)
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        loop {
+            if let Some(spilled) = &mut self.spilled {
+                match ready!(spilled.poll_next_unpin(cx)) {
+                    Some(batch) => return Poll::Ready(Some(batch)),
+                    None => self.spilled = None,
+                }
+            }
+            match ready!(self.gate.poll_receive(cx, self.output)) {
+                Some(Ok(Queued::Held(batch))) => return Poll::Ready(Some(Ok(batch))),
+                Some(Ok(Queued::Spilled(file))) => self.spilled = Some(self.gate.read(file)?),
+                Some(Err(fault)) => return Poll::Ready(Some(Err(fault))),
+                None => return Poll::Ready(None),
+            }
+        }
     }
 }
 
@@ -279,10 +313,81 @@ impl ExecutionPlan for LocalExchangeExec {
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
         let gate = self.gate(&context)?;
-        Ok(Box::pin(Reader { gate, output: partition, schema: self.schema() }))
+        Ok(Box::pin(Reader { gate, output: partition, schema: self.schema(), spilled: None }))
     }
 
     fn metrics(&self) -> Option<MetricsSet> {
         Some(self.metrics.clone_inner())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::arrow::array::{AsArray, Int64Array};
+    use datafusion::arrow::datatypes::{DataType, Field, Int64Type, Schema};
+    use datafusion::datasource::memory::MemorySourceConfig;
+    use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+    use datafusion::physical_expr::expressions::col;
+    use datafusion::physical_plan::common::collect;
+    use datafusion::prelude::{SessionConfig, SessionContext};
+    use futures::future::BoxFuture;
+
+    use super::*;
+    use crate::run::LaneSpawner;
+
+    const BATCHES: i64 = 200;
+    const ROWS: i64 = 1000;
+    const MEMORY: usize = 400_000;
+
+    #[derive(Debug)]
+    struct OnThisRuntime;
+
+    impl LaneSpawner for OnThisRuntime {
+        fn lanes(&self) -> usize {
+            1
+        }
+
+        fn spawn(&self, _lane: usize, work: BoxFuture<'static, ()>) {
+            tokio::spawn(work);
+        }
+    }
+
+    /// Rows of one key: all of them go to the same output.
+    fn input() -> Arc<dyn ExecutionPlan> {
+        let field = |name| Field::new(name, DataType::Int64, false);
+        let schema = Arc::new(Schema::new(vec![field("key"), field("value")]));
+        let batch = |number: i64| {
+            let values = Int64Array::from_iter_values(number * ROWS..(number + 1) * ROWS);
+            let keys = Int64Array::from_value(7, values.len());
+            RecordBatch::try_new(Arc::clone(&schema), vec![Arc::new(keys), Arc::new(values)]).unwrap()
+        };
+        let batches: Vec<_> = (0..BATCHES).map(batch).collect();
+        MemorySourceConfig::try_new_exec(&[batches], schema, None).unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_memory_has_no_room_for_waits_in_files() {
+        let runtime = RuntimeEnvBuilder::new().with_memory_limit(MEMORY, 1.0).build_arc().unwrap();
+        let config = SessionConfig::new().with_extension(Arc::new(Lanes(Arc::new(OnThisRuntime))));
+        let context = SessionContext::new_with_config_rt(config, runtime).task_ctx();
+        let input = input();
+        let by_key = Partitioning::Hash(vec![col("key", &input.schema()).unwrap()], 2);
+        let exchange = LocalExchangeExec::new(input, LocalExchange::Partition(by_key));
+
+        let outputs = [0, 1].map(|output| exchange.execute(output, Arc::clone(&context)).unwrap());
+        // The driver ends without a reader: the output without rows never has anything queued.
+        for _ in 0..10 * BATCHES {
+            tokio::task::yield_now().await;
+        }
+        let mut values = Vec::new();
+        for output in outputs {
+            for batch in collect(output).await.unwrap() {
+                values.extend_from_slice(batch.column(1).as_primitive::<Int64Type>().values());
+            }
+        }
+        assert!(exchange.metrics().unwrap().spilled_bytes().unwrap() > MEMORY);
+        assert_eq!(context.memory_pool().reserved(), 0);
+        values.sort_unstable();
+        assert_eq!(values, (0..BATCHES * ROWS).collect::<Vec<_>>());
     }
 }
