@@ -68,6 +68,15 @@ impl Engine {
     }
 }
 
+impl Engine {
+    /// Bytes that operators of the latest query put on disk for lack of memory.
+    pub async fn spilled(&self) -> u64 {
+        let mut progress = self.0.progress();
+        let ended = progress.wait_for(|progress| progress.phase.is_final());
+        ended.await.unwrap().measured.spilled
+    }
+}
+
 impl slt::Engine for Engine {
     async fn sql(&mut self, sql: &str) -> Result<(SchemaRef, Vec<RecordBatch>), UserError> {
         self.rows(sql).await

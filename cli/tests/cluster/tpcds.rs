@@ -2,17 +2,22 @@
 
 use std::time::Instant;
 
+use firesteel_base::ByteSize;
 use firesteel_bench::Benchmark;
 use firesteel_bench::queries::{Query, TPCDS, tables_sql};
 use firesteel_bench::verify::{Answer, Expected, Rules, compare};
 use firesteel_engine::datafusion::arrow::array::AsArray;
-use firesteel_testing::cluster::ClusterOptions;
+use firesteel_testing::cluster::{ClusterOptions, files_below};
 use firesteel_testing::data;
 
 use crate::engines::{Engine, cluster, runtime};
 
 /// Takes as long as all others together: its join order multiplies rows that a later join drops.
 const SLOW: &str = "q72";
+
+/// What the largest groupings and sorts do not fit in.
+const LITTLE: ByteSize = ByteSize(96 << 20);
+const LITTLE_FOR_TWO: ByteSize = ByteSize(256 << 20);
 
 async fn register(engine: &Engine) {
     for statement in tables_sql(Benchmark::Tpcds, &data::tpcds().unwrap()) {
@@ -27,10 +32,10 @@ async fn check(engine: &Engine, query: &Query) -> Result<(), String> {
     compare(&expected, &answer, &Rules::of(query.sql)).map_err(|mismatch| mismatch.to_string())
 }
 
-/// Asks `engine` the queries and tells all that are answered wrongly.
-async fn check_all<'a>(engine: &Engine, queries: impl Iterator<Item = &'a Query>) {
+/// Asks `engine` the queries and tells all that are answered wrongly; how many bytes they spilled.
+async fn check_all<'a>(engine: &Engine, queries: impl Iterator<Item = &'a Query>) -> u64 {
     register(engine).await;
-    let (mut asked, mut wrong) = (0, Vec::new());
+    let (mut asked, mut spilled, mut wrong) = (0, 0, Vec::new());
     for query in queries {
         let start = Instant::now();
         let checked = check(engine, query).await;
@@ -42,8 +47,10 @@ async fn check_all<'a>(engine: &Engine, queries: impl Iterator<Item = &'a Query>
         );
         wrong.extend(checked.err().map(|why| format!("{}: {why}", query.name)));
         asked += 1;
+        spilled += engine.spilled().await;
     }
     assert!(wrong.is_empty(), "{} of {asked} queries are wrong:\n{}", wrong.len(), wrong.join("\n"));
+    spilled
 }
 
 fn local(choose: impl Fn(&&Query) -> bool) {
@@ -72,6 +79,32 @@ fn one_local_2_cores() {
 #[test]
 fn one_cluster() {
     on_cluster(|query| query.name != SLOW);
+}
+
+/// The largest build sides and little else fit in.
+#[test]
+fn one_local_spills() {
+    let scratch = tempfile::tempdir().unwrap();
+    runtime().block_on(async {
+        let engine = Engine::local_within(2, LITTLE_FOR_TWO, scratch.path()).await.unwrap();
+        let spilled = check_all(&engine, TPCDS.iter().filter(|query| query.name != SLOW)).await;
+        assert!(spilled > 0, "nothing spilled");
+        engine.0.close().await;
+    });
+    let left = files_below(scratch.path()).unwrap();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn one_cluster_spills() {
+    let cluster = cluster(ClusterOptions { memory: LITTLE, ..ClusterOptions::default() });
+    runtime().block_on(async {
+        let engine = Engine::connect(cluster.address()).await.unwrap();
+        let spilled = check_all(&engine, TPCDS.iter().filter(|query| query.name != SLOW)).await;
+        assert!(spilled > 0, "nothing spilled");
+        engine.0.close().await;
+    });
+    cluster.stop().unwrap();
 }
 
 #[test]
