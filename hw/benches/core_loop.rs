@@ -1,16 +1,14 @@
 //! The core loops side by side: what it costs to hand work to a core, and to run many small futures on it.
-#![allow(missing_docs)]
 
 use std::sync::mpsc;
 use std::time::Duration;
 
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use firesteel_hw::core_loop::{CoreThread, CoreThreadConfig, LoopKind};
 use firesteel_hw::pin;
+use firesteel_micro::{Bench, Digest, Throughput, run};
 use futures::FutureExt;
 
 const KINDS: [LoopKind; 2] = [LoopKind::Tokio, LoopKind::TokioUring];
-const FUTURES: u64 = 1_000;
 const YIELDS: u64 = 10;
 
 /// On the last CPU, so that the thread that measures has another where there are two.
@@ -20,47 +18,52 @@ fn start(kind: LoopKind) -> CoreThread {
     CoreThread::start(config).expect("this machine has the loop")
 }
 
-fn on_core(core: &CoreThread, work: impl Future<Output = ()> + Send + 'static) {
+/// What `work` comes to on the core.
+fn on_core(core: &CoreThread, work: impl Future<Output = u64> + Send + 'static) -> u64 {
     let (done, is_done) = mpsc::channel();
-    let told = async move {
-        work.await;
-        done.send(()).expect("it is waited for");
-    };
+    let told = async move { done.send(work.await).expect("it is waited for") };
     core.handle().spawn(told.boxed()).expect("the core runs");
-    is_done.recv().expect("the core answers");
+    is_done.recv().expect("the core answers")
 }
 
-async fn many_futures() {
-    let futures = (0..FUTURES).map(|_| {
+/// Runs futures that yield to each other; how often they did.
+async fn many_futures(count: u64) -> u64 {
+    let futures = (0..count).map(|_| {
         tokio::spawn(async {
-            for _ in 0..YIELDS {
+            let mut yields = 0;
+            while yields < YIELDS {
                 tokio::task::yield_now().await;
+                yields += 1;
             }
+            yields
         })
     });
+    let mut yields = 0;
     for future in futures.collect::<Vec<_>>() {
-        future.await.expect("it does not panic");
+        yields += future.await.expect("it does not panic");
+    }
+    yields
+}
+
+fn hash(number: &u64, digest: &mut Digest) {
+    digest.number(*number);
+}
+
+fn core_loops(bench: &mut Bench) {
+    let futures = bench.size(1_000, 10);
+    for kind in KINDS {
+        let core = start(kind);
+        let mut group = bench.group("hand_over_and_back", Throughput::Elements(1));
+        group.bench(kind.name(), || on_core(&core, async { 1 }), hash);
+        drop(group);
+
+        let mut group = bench.group("futures_that_yield", Throughput::Elements(futures * YIELDS));
+        group.bench(kind.name(), || on_core(&core, many_futures(futures)), hash);
+        drop(group);
+        core.stop(Duration::from_secs(1)).expect("it yields");
     }
 }
 
-fn bench(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("hand_over_and_back");
-    for kind in KINDS {
-        let core = start(kind);
-        group.bench_function(kind.name(), |b| b.iter(|| on_core(&core, async {})));
-        core.stop(Duration::from_secs(1)).expect("it yields");
-    }
-    group.finish();
-
-    let mut group = criterion.benchmark_group("yields_of_1000_futures");
-    group.throughput(Throughput::Elements(FUTURES * YIELDS));
-    for kind in KINDS {
-        let core = start(kind);
-        group.bench_function(kind.name(), |b| b.iter(|| on_core(&core, many_futures())));
-        core.stop(Duration::from_secs(1)).expect("it yields");
-    }
-    group.finish();
+fn main() {
+    run(include_str!("core_loop.hashes"), &[core_loops]);
 }
-
-criterion_group!(benches, bench);
-criterion_main!(benches);

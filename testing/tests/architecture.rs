@@ -47,6 +47,7 @@ fn dependencies_point_one_way() {
         ("driver", &["base", "hw", "protocol", "shuffle", "engine", "manager", "executor"]),
         ("cli", &["base", "hw", "protocol", "shuffle", "engine", "manager", "executor", "driver", "bench"]),
         ("bench", &["base", "engine", "driver"]),
+        ("micro", &[]),
         ("testing", &["base", "bench"]),
     ]);
     let found = directions();
@@ -96,8 +97,31 @@ fn shuffle_knows_neither_the_wire_of_the_control_plane_nor_plans() {
 #[test]
 fn what_is_for_development_is_not_in_the_product() {
     let product = linked_into("firesteel-cli");
-    for package in ["firesteel-testing", "sqllogictest", "criterion", "proptest", "insta", "cargo_metadata"] {
+    let development = [
+        "firesteel-testing",
+        "firesteel-micro",
+        "sqllogictest",
+        "criterion",
+        "proptest",
+        "insta",
+        "cargo_metadata",
+    ];
+    for package in development {
         assert!(!product.contains(package), "{package}");
+    }
+}
+
+#[test]
+fn every_micro_bench_is_among_the_tests_and_its_hashes_are_stored() {
+    let packages = METADATA.workspace_packages();
+    let benches: Vec<_> =
+        packages.iter().flat_map(|package| &package.targets).filter(|target| target.is_bench()).collect();
+    assert!(!benches.is_empty());
+    for bench in benches {
+        let main = bench.src_path.as_std_path();
+        assert!(bench.test, "{}: its manifest has no `test = true`, so that no test runs it", main.display());
+        let begins = format!("run(include_str!(\"{}.hashes\"), ", bench.name);
+        assert!(fs::read_to_string(main).unwrap().contains(&begins), "{}: no {begins}..)", main.display());
     }
 }
 
@@ -115,7 +139,7 @@ impl Source {
 
     /// Whether it is part of the product rather than of its tests.
     fn is_product(&self) -> bool {
-        !["testing", "bench"].contains(&self.package())
+        !["testing", "bench", "micro"].contains(&self.package())
             && !self.path.split('/').any(|part| part == "tests" || part == "tests.rs" || part == "benches")
     }
 
