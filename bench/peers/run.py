@@ -136,6 +136,15 @@ def judge_with(firesteel: Firesteel, benchmark: str, scale: float) -> Judge:
     return judge
 
 
+def judge_of(firesteel: Firesteel, benchmark: str, data: records.Json) -> Judge:
+    """A judge of answers over this data; of skewed data it cannot say, as no stored answers hold for that."""
+    skew = data.get("skew")
+    if skew is None:
+        return judge_with(firesteel, benchmark, data["scale"])
+    print(f"unverified: the data is skewed ({skew}), and the stored answers do not hold for it", file=sys.stderr)
+    return lambda query, answer: None
+
+
 def start(names: Sequence[str], options: argparse.Namespace, plan: records.Plan) -> list[Runner]:
     """Those of the engines that can be installed and started; tells of the others."""
     runners: list[Runner] = []
@@ -242,6 +251,12 @@ def finish(firesteel: Firesteel, runners: Sequence[Runner], html: Path) -> None:
         print(f"no report: {fault}", file=sys.stderr)
 
 
+def require_parquet(data: records.Json) -> None:
+    """Raises `CannotDo` when the files are of another format: the workers read Parquet."""
+    if data.get("format", "parquet") != "parquet":
+        raise CannotDo(f"{data['path']} holds {data['format']} files; generate it without --format")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs it all; 0 when every engine that was asked for ran."""
     options = parse(arguments)
@@ -252,6 +267,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.out.mkdir(parents=True, exist_ok=True)
         options.out = options.out.resolve()
         data, machine = firesteel.info(options.benchmark, options.data)
+        require_parquet(data)
     except (CannotDo, OSError) as fault:
         print(f"error: {fault}", file=sys.stderr)
         return 1
@@ -265,7 +281,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("error: none of the engines can run", file=sys.stderr)
         return 1
     try:
-        run_all(runners, options.queries, plan, judge_with(firesteel, options.benchmark, data["scale"]))
+        run_all(runners, options.queries, plan, judge_of(firesteel, options.benchmark, data))
     finally:
         close_all(runners)
     finish(firesteel, runners, options.out / f"{options.benchmark}.html")

@@ -226,6 +226,20 @@ class Binary(Case):
             self.assertIsNone(judge("q02", self.folder))
         self.assertEqual(len(told.getvalue().splitlines()), 1)
 
+    def test_answers_over_skewed_data_are_not_held_against_stored_ones(self) -> None:
+        right = self.binary("""echo '{"is": "right"}'""")
+        judge = run.judge_of(right, "tpch", {"scale": 1.0, "skew": None})
+        self.assertEqual(judge("q01", self.folder), {"is": "right"})
+        with contextlib.redirect_stderr(io.StringIO()) as told:
+            judge = run.judge_of(right, "tpch", {"scale": 1.0, "skew": "zipf:1"})
+            self.assertIsNone(judge("q01", self.folder))
+        self.assertIn("zipf:1", told.getvalue())
+
+    def test_files_of_other_formats_are_refused(self) -> None:
+        run.require_parquet({"path": "data"})
+        with self.assertRaisesRegex(CannotDo, "data holds csv files"):
+            run.require_parquet({"path": "data", "format": "csv"})
+
 
 class CommandLine(unittest.TestCase):
     def test_queries_are_chosen_by_numbers_names_and_ranges(self) -> None:

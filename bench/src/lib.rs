@@ -1,4 +1,4 @@
-//! Benchmark data, queries and answers: [`generate`] makes the tables of TPC-H and TPC-DS as Parquet files, [`queries`] holds
+//! Benchmark data, queries and answers: [`generate`] makes the tables of TPC-H and TPC-DS as files, [`queries`] holds
 //! the queries, [`verify`] holds answers against right ones,
 //! [`run`] asks and times, [`record`] keeps what was measured, compares it and shows it.
 //!
@@ -15,7 +15,7 @@ pub mod record;
 pub mod run;
 pub mod verify;
 
-pub use generate::{Benchmark, Compression, GenerateOptions, Manifest, generate};
+pub use generate::{Benchmark, Compression, Format, GenerateOptions, Manifest, Skew, generate};
 pub use progress::Progress;
 
 /// The commit that a release build is of; none when it was not built in a checkout, and in other builds.

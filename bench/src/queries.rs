@@ -3,7 +3,9 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use crate::Benchmark;
+use arrow::datatypes::{DataType, Schema};
+
+use crate::{Benchmark, Format, Manifest};
 
 /// One query of a benchmark.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,11 +64,25 @@ pub fn all(benchmark: Benchmark) -> &'static [Query] {
     }
 }
 
-/// SQL that makes the tables of a benchmark under `data`, a folder made by [`generate`](crate::generate()), known to a
-/// session: one `CREATE EXTERNAL TABLE` each.
+/// SQL that makes the tables of a benchmark under `data`, a folder of Parquet files made by
+/// [`generate`](crate::generate()), known to a session: one `CREATE EXTERNAL TABLE` each.
 #[must_use]
 pub fn tables_sql(benchmark: Benchmark, data: &Path) -> Vec<String> {
-    benchmark.table_names().into_iter().map(|table| external_table(data, table)).collect()
+    benchmark.table_names().into_iter().map(|table| parquet_table(data, table)).collect()
+}
+
+/// [`tables_sql`] of a folder with that manifest, in whichever format its files are. Where they do not say the types of
+/// columns, those are declared: they are the ones of the Parquet files.
+#[must_use]
+pub fn tables_sql_of(manifest: &Manifest, data: &Path) -> Vec<String> {
+    let benchmark = manifest.recipe.benchmark;
+    match manifest.recipe.format {
+        Format::Parquet => tables_sql(benchmark, data),
+        Format::Csv => {
+            let tables = benchmark.schemas().into_iter();
+            tables.map(|(table, schema)| csv_table(data, table, &schema)).collect()
+        }
+    }
 }
 
 /// The TPC-H query of this name (`q01`, `q1` or `1`).
@@ -93,9 +109,37 @@ pub fn tpch_script(data: &Path, query: &Query) -> String {
     script + query.sql
 }
 
-fn external_table(data: &Path, table: &str) -> String {
-    let location = format!("{}/", data.join(table).display()).replace('\'', "''");
-    format!("CREATE EXTERNAL TABLE {table} STORED AS PARQUET LOCATION '{location}'")
+fn parquet_table(data: &Path, table: &str) -> String {
+    format!("CREATE EXTERNAL TABLE {table} STORED AS PARQUET LOCATION '{}'", location(data, table))
+}
+
+fn csv_table(data: &Path, table: &str, schema: &Schema) -> String {
+    let column = |field: &arrow::datatypes::FieldRef| {
+        let null = if field.is_nullable() { "" } else { " NOT NULL" };
+        format!("{} {}{null}", field.name(), sql_type(field.data_type()))
+    };
+    let columns: Vec<_> = schema.fields().iter().map(column).collect();
+    format!(
+        "CREATE EXTERNAL TABLE {table} ({}) STORED AS CSV LOCATION '{}' OPTIONS ('format.has_header' 'true')",
+        columns.join(", "),
+        location(data, table)
+    )
+}
+
+fn location(data: &Path, table: &str) -> String {
+    format!("{}/", data.join(table).display()).replace('\'', "''")
+}
+
+/// A type as SQL names it; the benchmarks have no others.
+fn sql_type(of: &DataType) -> String {
+    match of {
+        DataType::Int32 => "INT".to_owned(),
+        DataType::Int64 => "BIGINT".to_owned(),
+        DataType::Date32 => "DATE".to_owned(),
+        DataType::Utf8View => "VARCHAR".to_owned(),
+        DataType::Decimal128(precision, scale) => format!("DECIMAL({precision}, {scale})"),
+        other => unreachable!("no benchmark has a column of the type {other}"),
+    }
 }
 
 #[cfg(test)]
@@ -111,6 +155,24 @@ mod tests {
             assert_eq!(tpch(name), None);
         }
         assert!(TPCH.iter().all(|q| q.sql.to_ascii_lowercase().contains("select")));
+    }
+
+    #[test]
+    fn every_column_of_csv_files_has_a_type() {
+        for benchmark in [Benchmark::Tpch, Benchmark::Tpcds] {
+            let statements: Vec<_> = benchmark
+                .schemas()
+                .iter()
+                .map(|(table, schema)| csv_table(Path::new("/d"), table, schema))
+                .collect();
+            assert_eq!(statements.len(), benchmark.table_names().len());
+        }
+        let (_, region) = &Benchmark::Tpch.schemas()[6];
+        assert_eq!(
+            csv_table(Path::new("/d"), "region", region),
+            "CREATE EXTERNAL TABLE region (r_regionkey BIGINT NOT NULL, r_name VARCHAR NOT NULL, r_comment VARCHAR NOT NULL) \
+             STORED AS CSV LOCATION '/d/region/' OPTIONS ('format.has_header' 'true')"
+        );
     }
 
     #[test]

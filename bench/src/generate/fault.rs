@@ -5,7 +5,6 @@ use std::io::{self, ErrorKind};
 use std::path::Path;
 
 use firesteel_base::UserError;
-use parquet::errors::ParquetError;
 
 /// `verb` was refused on `path`.
 pub(super) fn io(verb: &str, path: &Path, error: &io::Error) -> UserError {
@@ -16,9 +15,9 @@ pub(super) fn io(verb: &str, path: &Path, error: &io::Error) -> UserError {
     }
 }
 
-/// The Parquet writer failed on `path`, most often because the file system refused something.
-pub(super) fn parquet(verb: &str, path: &Path, error: ParquetError) -> UserError {
-    let mut cause: Option<&(dyn Error + 'static)> = Some(&error);
+/// What made or wrote rows failed on `path`, most often because the file system refused something.
+pub(super) fn rows(verb: &str, path: &Path, error: &(dyn Error + 'static)) -> UserError {
+    let mut cause = Some(error);
     while let Some(fault) = cause {
         if let Some(refused) = fault.downcast_ref::<io::Error>() {
             return io(verb, path, refused);

@@ -1,5 +1,6 @@
 //! The folder that is written to: whether it is complete, somebody else's, or ours to fill.
 
+use std::collections::HashMap;
 use std::fs::{self, File, TryLockError};
 use std::io::{ErrorKind, Read, Seek, Write};
 use std::path::{Path, PathBuf};
@@ -7,15 +8,19 @@ use std::path::{Path, PathBuf};
 use firesteel_base::UserError;
 
 use super::fault;
-use super::manifest::{Manifest, Recipe};
+use super::manifest::{FileEntry, Manifest, Recipe};
 
 const MANIFEST: &str = "manifest.json";
 /// Holds the recipe while the folder is being filled, and is locked by the process that fills it.
 const IN_WORK: &str = ".in-work.json";
+/// Holds what is written on the way to sorted files.
+const SCRATCH: &str = ".sort";
 
 /// A folder that this process alone may fill.
 pub(super) struct Folder {
     path: PathBuf,
+    /// What an earlier manifest says of files, by their paths: one that is not so was changed since.
+    known: HashMap<String, FileEntry>,
     /// Its lock ends with it.
     _in_work: File,
 }
@@ -38,18 +43,44 @@ impl Folder {
         refuse_foreign(path)?;
         let in_work = lock(path, recipe)?;
         // Between the look above and the lock another process may have finished.
-        Ok(match complete(path, recipe)? {
-            Some(manifest) => {
-                remove_marker(path);
-                Claim::Complete(manifest)
-            }
-            None => Claim::ToDo(Self { path: path.to_owned(), _in_work: in_work }),
-        })
+        if let Some(manifest) = complete(path, recipe)? {
+            remove_marker(path);
+            return Ok(Claim::Complete(manifest));
+        }
+        let folder = Self { path: path.to_owned(), known: known(path)?, _in_work: in_work };
+        folder.remove_scratch()?;
+        Ok(Claim::ToDo(folder))
     }
 
     /// The folder itself.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Whether nothing that is known of a file says that it is not this one.
+    pub fn agrees(&self, file: &FileEntry) -> bool {
+        self.known.get(&file.path).is_none_or(|known| {
+            (known.rows, known.bytes) == (file.rows, file.bytes)
+                && (known.checksum.is_none() || known.checksum == file.checksum)
+        })
+    }
+
+    /// A new folder for what is written on the way to the sorted files of `table`.
+    pub fn scratch(&self, table: &str) -> Result<PathBuf, UserError> {
+        let path = self.path.join(SCRATCH).join(table);
+        fs::create_dir_all(&path).map_err(|error| fault::io("make the folder", &path, &error))?;
+        Ok(path)
+    }
+
+    /// Removes what was written on the way, by this run or by one that was stopped.
+    pub fn remove_scratch(&self) -> Result<(), UserError> {
+        let path = self.path.join(SCRATCH);
+        match fs::remove_dir_all(&path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                Err(fault::io("remove the folder", &path, &error))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Writes the manifest, which makes the folder complete.
@@ -72,16 +103,36 @@ fn remove_marker(path: &Path) {
 /// The manifest of a complete folder.
 pub(super) fn load(path: &Path) -> Result<Manifest, UserError> {
     let made = |error: UserError| error.hint("make it with `firesteel bench gen`");
+    if is_being_filled(path) {
+        return Err(busy(path, "wait for it to end"));
+    }
     match read(path)? {
         Some(manifest) => Ok(manifest),
         None if !path.is_dir() => Err(made(UserError::new(format!("there is no folder {}", path.display())))),
         None if path.join(IN_WORK).exists() => {
             Err(UserError::new(format!("{} is not complete", path.display()))
-                .detail("its tables are being made, or that was interrupted")
-                .hint("wait for `firesteel bench gen` to end, or run it again"))
+                .detail("making its tables was interrupted")
+                .hint("run the same `firesteel bench gen` again: it makes what is missing"))
         }
         None => Err(made(UserError::new(format!("{} holds no benchmark data", path.display())))),
     }
+}
+
+/// Whether a process is filling the folder now.
+fn is_being_filled(path: &Path) -> bool {
+    let marker = File::open(path.join(IN_WORK));
+    marker.is_ok_and(|marker| matches!(marker.try_lock_shared(), Err(TryLockError::WouldBlock)))
+}
+
+fn busy(path: &Path, hint: &str) -> UserError {
+    UserError::new(format!("{} is being filled by another process", path.display())).hint(hint)
+}
+
+/// What the manifest in a folder says of files, when there is one.
+fn known(path: &Path) -> Result<HashMap<String, FileEntry>, UserError> {
+    let manifest = read(path)?;
+    let files = manifest.iter().flat_map(Manifest::files);
+    Ok(files.map(|file| (file.path.clone(), file.clone())).collect())
 }
 
 /// The manifest in a folder, when there is one.
@@ -134,8 +185,7 @@ fn lock(path: &Path, recipe: &Recipe) -> Result<File, UserError> {
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
-            return Err(UserError::new(format!("{} is being filled by another process", path.display()))
-                .hint("wait for it to end, or give another folder"));
+            return Err(busy(path, "wait for it to end, or give another folder"));
         }
         Err(TryLockError::Error(error)) => return Err(fault::io("lock", &marker, &error)),
     }
@@ -159,14 +209,6 @@ fn holds_something_else(path: &Path) -> UserError {
 
 fn made_otherwise(path: &Path, holds: &str, found: &Recipe) -> UserError {
     UserError::new(format!("{} {holds} made with other options", path.display()))
-        .detail(format!(
-            "{} scale {}, {} files a table, {} rows a row group, {}, {}",
-            found.benchmark,
-            found.scale,
-            found.files,
-            found.row_group_rows,
-            found.compression,
-            found.generator
-        ))
+        .detail(found.to_string())
         .hint("give another folder, or remove this one")
 }

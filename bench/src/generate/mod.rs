@@ -1,29 +1,49 @@
-//! TPC-H and TPC-DS data as Parquet files: `OUT/<table>/part-000.parquet`, ...
+//! TPC-H and TPC-DS data as files: `OUT/<table>/part-000.parquet`, or `.csv`, ...
 //!
-//! The rows depend on the scale alone: neither the number of files nor threads changes them. Each file is written under
-//! a temporary name and renamed when it is whole, and `manifest.json` comes last, so a folder with a manifest is complete and
-//! one without is taken up where the last run stopped.
+//! The rows depend on the scale alone, and on the skew where one is asked for: neither the number of files nor threads
+//! changes them. Each file is written under a temporary name and renamed when it is whole, and `manifest.json` comes last, so
+//! a folder with a manifest is complete and one without is taken up where the last run stopped.
+//!
+//! Where sorted rows are asked for, a table is sorted within and across its files: the fact tables by what queries filter
+//! them by, the others by their primary key, all ascending with nulls last. Parquet files say so in their metadata.
+//!
+//! | table | sorted by |
+//! | --- | --- |
+//! | `lineitem` | `l_shipdate` |
+//! | `orders` | `o_orderdate` |
+//! | `partsupp` | `ps_partkey`, `ps_suppkey` |
+//! | `store_sales`, `catalog_sales`, `web_sales` | `ss_sold_date_sk`, `cs_sold_date_sk`, `ws_sold_date_sk` |
+//! | `store_returns`, `catalog_returns`, `web_returns` | `sr_returned_date_sk`, `cr_returned_date_sk`, `wr_returned_date_sk` |
+//! | `inventory` | `inv_date_sk` |
+//! | every other | its key, by which it is generated |
 
 mod fault;
 mod folder;
+mod format;
 mod manifest;
 mod options;
+mod parallel;
+mod skew;
+mod sort;
 mod tables;
 mod write;
+mod writer;
 
 use std::num::NonZeroUsize;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use firesteel_base::UserError;
-use parking_lot::Mutex;
 
+pub use format::{Compression, Format};
 pub use manifest::{FileEntry, Manifest, Recipe, TableEntry};
-pub use options::{Compression, GenerateOptions};
+pub use options::GenerateOptions;
+pub use skew::Skew;
 pub use tables::Benchmark;
 
 use crate::progress::Progress;
 use folder::{Claim, Folder};
+use parallel::in_parallel;
 use tables::{Part, Table};
+use write::Filling;
 
 /// Makes the tables that `options` ask for, or finds them already made.
 ///
@@ -38,9 +58,8 @@ pub fn generate(options: &GenerateOptions, progress: &dyn Progress) -> Result<Ma
         }
         Claim::ToDo(folder) => folder,
     };
-    let parts = tables::parts(&recipe);
     progress.start(tables::estimated_rows(&recipe));
-    let outcome = write_all(&folder, &recipe, &parts, threads(options), progress);
+    let outcome = write_all(&Filling { folder: &folder, recipe: &recipe, progress }, threads(options));
     progress.finish();
     let manifest = Manifest::new(recipe, outcome?);
     for (table, entry) in &manifest.tables {
@@ -55,37 +74,18 @@ fn threads(options: &GenerateOptions) -> usize {
     options.threads.map_or_else(all, |n| n.max(1))
 }
 
-/// Writes the parts by several threads, each of which takes the next part that nobody has; the first fault stops all.
-fn write_all(
-    folder: &Folder,
-    recipe: &Recipe,
-    parts: &[Part],
-    threads: usize,
-    progress: &dyn Progress,
-) -> Result<Vec<(Table, FileEntry)>, UserError> {
-    let next = AtomicUsize::new(0);
-    let fault = Mutex::new(None);
-    let written = Mutex::new(Vec::with_capacity(parts.len()));
-    let work = || {
-        while let Some(part) = parts.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let stop = || fault.lock().is_some();
-            match write::ensure_part(folder, recipe, part, progress, &stop) {
-                Ok(Some(entry)) => written.lock().push((part.table, entry)),
-                Ok(None) => return,
-                Err(error) => {
-                    fault.lock().get_or_insert(error);
-                    return;
-                }
-            }
-        }
-    };
-    std::thread::scope(|scope| {
-        for _ in 0..threads.min(parts.len()) {
-            scope.spawn(work);
-        }
-    });
-    match fault.into_inner() {
-        Some(error) => Err(error),
-        None => Ok(written.into_inner()),
+/// Writes all files: first those of rows as they are made, then those of tables that are to be sorted, table by table.
+fn write_all(filling: &Filling<'_>, threads: usize) -> Result<Vec<(Table, FileEntry)>, UserError> {
+    let recipe = filling.recipe;
+    let (sorted, plain): (Vec<_>, Vec<_>) =
+        tables::parts(recipe).into_iter().partition(|part| part.table.needs_sorting(recipe));
+    let mut written = in_parallel(threads, &plain, |part, stop| {
+        Ok(filling.ensure_part(part, stop)?.map(|entry| (part.table, entry)))
+    })?;
+    for parts in sorted.chunk_by(|one, other| one.table == other.table) {
+        let Some(Part { table, .. }) = parts.first() else { continue };
+        let entries = sort::ensure_table(filling, *table, parts, threads)?;
+        written.extend(entries.into_iter().map(|entry| (*table, entry)));
     }
+    Ok(written)
 }

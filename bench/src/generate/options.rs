@@ -2,12 +2,12 @@
 
 use std::fmt;
 use std::path::PathBuf;
-use std::str::FromStr;
 
 use firesteel_base::UserError;
-use serde::{Deserialize, Serialize};
 
-use super::manifest::Recipe;
+use super::format::{Compression, Format};
+use super::manifest::{FIXED_SEED, Recipe};
+use super::skew::Skew;
 use super::tables::Benchmark;
 
 /// The smallest scale at which every table has rows.
@@ -25,12 +25,18 @@ pub struct GenerateOptions {
     pub scale: f64,
     /// The folder that gets one folder a table.
     pub out: PathBuf,
+    /// The format of the files.
+    pub format: Format,
+    /// How they are compressed; as is usual for the format when unset.
+    pub compression: Option<Compression>,
     /// Files a table; a small table gets fewer.
     pub files: u32,
-    /// Rows a row group.
-    pub row_group_rows: u64,
-    /// How pages are compressed.
-    pub compression: Compression,
+    /// Rows a row group of a Parquet file; [`Self::ROW_GROUP_ROWS`] when unset.
+    pub row_group_rows: Option<u64>,
+    /// Whether the rows of each table are sorted, within files and across them.
+    pub sorted: bool,
+    /// How foreign keys of fact tables are spread; as the specification says when unset.
+    pub skew: Option<Skew>,
     /// Threads that write; all of the machine's when unset.
     pub threads: Option<usize>,
 }
@@ -47,83 +53,62 @@ impl GenerateOptions {
             benchmark,
             scale,
             out: out.into(),
+            format: Format::default(),
+            compression: None,
             files: Self::FILES,
-            row_group_rows: Self::ROW_GROUP_ROWS,
-            compression: Compression::default(),
+            row_group_rows: None,
+            sorted: false,
+            skew: None,
             threads: None,
         }
     }
 
+    /// Whether the options make sense.
+    ///
+    /// # Errors
+    /// Names the one that does not.
+    pub fn check(&self) -> Result<(), UserError> {
+        self.recipe().map(|_| ())
+    }
+
     /// The part of the options that decides what the files hold, checked.
     pub(super) fn recipe(&self) -> Result<Recipe, UserError> {
-        if !(SCALE_MIN..=SCALE_MAX).contains(&self.scale) {
-            return Err(out_of_range("scale", self.scale, SCALE_MIN, SCALE_MAX));
-        }
-        if !(1..=FILES_MAX).contains(&self.files) {
-            return Err(out_of_range("number of files", self.files, 1, FILES_MAX));
-        }
-        if !(1..=u64::from(u32::MAX)).contains(&self.row_group_rows) {
-            return Err(out_of_range("number of rows a row group", self.row_group_rows, 1, u32::MAX));
-        }
+        in_range("scale", self.scale, SCALE_MIN, SCALE_MAX)?;
+        in_range("number of files", self.files, 1, FILES_MAX)?;
         Ok(Recipe {
             benchmark: self.benchmark,
             scale: self.scale,
+            format: self.format,
             files: self.files,
-            row_group_rows: self.row_group_rows,
-            compression: self.compression,
+            row_group_rows: self.rows_a_row_group()?,
+            compression: self.format.compression(self.compression)?,
+            sorted: self.sorted,
+            skew: self.skew,
             generator: self.benchmark.generator().to_owned(),
+            seed: FIXED_SEED.to_owned(),
         })
+    }
+
+    fn rows_a_row_group(&self) -> Result<Option<u64>, UserError> {
+        match (self.format, self.row_group_rows) {
+            (Format::Csv, None) => Ok(None),
+            (Format::Csv, Some(_)) => {
+                Err(UserError::new("csv files have no row groups").hint("leave --row-group-rows out"))
+            }
+            (Format::Parquet, asked) => {
+                let rows = asked.unwrap_or(Self::ROW_GROUP_ROWS);
+                in_range("number of rows a row group", rows, 1, u64::from(u32::MAX))?;
+                Ok(Some(rows))
+            }
+        }
     }
 }
 
-fn out_of_range<T: fmt::Display>(
-    what: &str,
-    found: T,
-    min: impl fmt::Display,
-    max: impl fmt::Display,
-) -> UserError {
-    UserError::new(format!("the {what} is {found}")).hint(format!("give one from {min} to {max}"))
-}
-
-/// How Parquet pages are compressed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Compression {
-    /// Snappy: quick, what most writers take.
-    #[default]
-    Snappy,
-    /// Zstandard at its first level: smaller files.
-    Zstd,
-    /// LZ4: quicker to read.
-    Lz4,
-    /// Not at all.
-    None,
-}
-
-impl Compression {
-    /// All of them.
-    pub const ALL: [Self; 4] = [Self::Snappy, Self::Zstd, Self::Lz4, Self::None];
-}
-
-impl fmt::Display for Compression {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Snappy => "snappy",
-            Self::Zstd => "zstd",
-            Self::Lz4 => "lz4",
-            Self::None => "none",
-        })
+fn in_range<T: PartialOrd + fmt::Display>(what: &str, found: T, min: T, max: T) -> Result<(), UserError> {
+    if (&min..=&max).contains(&&found) {
+        return Ok(());
     }
-}
-
-impl FromStr for Compression {
-    type Err = UserError;
-
-    fn from_str(text: &str) -> Result<Self, UserError> {
-        Self::ALL.into_iter().find(|c| c.to_string() == text.to_ascii_lowercase()).ok_or_else(|| {
-            UserError::new(format!("'{text}' is no compression")).hint("give snappy, zstd, lz4 or none")
-        })
-    }
+    Err(UserError::new(format!("the {what} is {found}")).hint(format!("give one from {min} to {max}")))
 }
 
 #[cfg(test)]
@@ -133,24 +118,19 @@ mod tests {
     #[test]
     fn options_out_of_range_are_named_with_their_range() {
         let good = GenerateOptions::new(Benchmark::Tpch, 1.0, "data");
+        let csv = GenerateOptions { format: Format::Csv, ..good.clone() };
         for (bad, names) in [
             (GenerateOptions { scale: 0.0, ..good.clone() }, "scale is 0"),
             (GenerateOptions { scale: f64::NAN, ..good.clone() }, "scale is NaN"),
             (GenerateOptions { files: 0, ..good.clone() }, "files is 0"),
-            (GenerateOptions { row_group_rows: 0, ..good.clone() }, "row group is 0"),
+            (GenerateOptions { row_group_rows: Some(0), ..good.clone() }, "row group is 0"),
+            (GenerateOptions { row_group_rows: Some(5), ..csv.clone() }, "no row groups"),
+            (GenerateOptions { compression: Some(Compression::Snappy), ..csv.clone() }, "snappy"),
         ] {
-            let error = bad.recipe().unwrap_err();
+            let error = bad.check().unwrap_err();
             assert!(error.message.contains(names), "{error}");
             assert!(error.hint.is_some());
         }
-        assert!(good.recipe().is_ok());
-    }
-
-    #[test]
-    fn compressions_print_and_parse() {
-        for compression in Compression::ALL {
-            assert_eq!(compression.to_string().parse(), Ok(compression));
-        }
-        assert!("gzip".parse::<Compression>().is_err());
+        assert!(good.check().is_ok() && csv.check().is_ok());
     }
 }

@@ -2,83 +2,112 @@
 
 use std::fs::{self, File};
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use arrow::record_batch::RecordBatchReader;
 use firesteel_base::UserError;
-use parquet::arrow::ArrowWriter;
-use parquet::basic::{Compression as Codec, ZstdLevel};
-use parquet::errors::ParquetError;
-use parquet::file::properties::WriterProperties;
-use parquet::file::reader::{FileReader, SerializedFileReader};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::fault;
 use super::folder::Folder;
 use super::manifest::{FileEntry, Recipe};
-use super::options::Compression;
+use super::parallel::Stop;
 use super::tables::Part;
+use super::writer::{RowsFault, RowsWriter, rows_of_whole};
 use crate::progress::Progress;
 
-/// Writes the file of `part`, unless an earlier run did; nothing when `stop` says so before it is whole.
-pub(super) fn ensure_part(
-    folder: &Folder,
-    recipe: &Recipe,
-    part: &Part,
-    progress: &dyn Progress,
-    stop: &dyn Fn() -> bool,
-) -> Result<Option<FileEntry>, UserError> {
-    let path = folder.path().join(part.path());
-    if let Some(rows) = whole_file(&path) {
-        progress.advance(rows);
-        return entry(&path, part, rows).map(Some);
-    }
-    let table = path.parent().expect("a part lies in its table's folder");
-    fs::create_dir_all(table).map_err(|error| fault::io("make the folder", table, &error))?;
-    let temporary = path.with_extension("parquet.tmp");
-    let file = File::create(&temporary).map_err(|error| fault::io("write", &temporary, &error))?;
-    let reader = part.read(recipe.scale)?;
-    let written = write_rows(file, reader, recipe, progress, stop)
-        .map_err(|error| fault::parquet("write", &temporary, error))
-        .and_then(|rows| rows.map(|rows| publish(&temporary, &path, part, rows)).transpose());
-    if !matches!(written, Ok(Some(_))) {
-        // The fault that led here is the one to tell; a left-over temporary file is ignored and overwritten anyway.
-        let _ = fs::remove_file(&temporary);
-    }
-    written
+/// A folder that is being filled, and for whom.
+#[derive(Clone, Copy)]
+pub(super) struct Filling<'a> {
+    pub folder: &'a Folder,
+    pub recipe: &'a Recipe,
+    pub progress: &'a dyn Progress,
 }
 
-fn write_rows(
-    file: File,
-    reader: Box<dyn RecordBatchReader>,
-    recipe: &Recipe,
-    progress: &dyn Progress,
-    stop: &dyn Fn() -> bool,
-) -> Result<Option<u64>, ParquetError> {
-    let mut writer = ArrowWriter::try_new(file, reader.schema(), Some(properties(recipe)))?;
-    let mut rows = 0;
-    for batch in reader {
-        if stop() {
-            return Ok(None);
+impl Filling<'_> {
+    /// Writes the file of `part`, unless an earlier run did; nothing when `stop` says so before it is whole.
+    pub fn ensure_part(&self, part: &Part, stop: Stop<'_>) -> Result<Option<FileEntry>, UserError> {
+        if let Some(entry) = self.whole_part(part)? {
+            self.progress.advance(entry.rows);
+            return Ok(Some(entry));
         }
-        let batch = batch?;
-        writer.write(&batch)?;
-        rows += batch.num_rows() as u64;
-        progress.advance(batch.num_rows() as u64);
+        self.write_part(part, part.read(self.recipe)?, stop)
     }
-    writer.finish()?;
-    // The rename must not reach the disk before the bytes do.
-    writer.inner().sync_all()?;
-    Ok(Some(rows))
+
+    /// The file of `part`, when an earlier run wrote it and nobody changed it.
+    pub fn whole_part(&self, part: &Part) -> Result<Option<FileEntry>, UserError> {
+        let path = self.path(part);
+        let Some(rows) = rows_of_whole(&path, part.table, self.recipe) else { return Ok(None) };
+        let entry = self.entry(part, rows)?;
+        Ok(Some(entry).filter(|entry| self.folder.agrees(entry)))
+    }
+
+    /// Writes the file of `part`; nothing when `stop` says so before it is whole.
+    pub fn write_part(
+        &self,
+        part: &Part,
+        rows: Box<dyn RecordBatchReader + '_>,
+        stop: Stop<'_>,
+    ) -> Result<Option<FileEntry>, UserError> {
+        let path = self.path(part);
+        let table = path.parent().expect("a part lies in its table's folder");
+        fs::create_dir_all(table).map_err(|error| fault::io("make the folder", table, &error))?;
+        let mut temporary = path.clone().into_os_string();
+        temporary.push(".tmp");
+        let temporary = PathBuf::from(temporary);
+        let file = File::create(&temporary).map_err(|error| fault::io("write", &temporary, &error))?;
+        let written = self
+            .write_rows(file, part, rows, stop)
+            .map_err(|error| fault::rows("write", &temporary, &*error))
+            .and_then(|rows| rows.map(|rows| self.publish(&temporary, part, rows)).transpose());
+        if !matches!(written, Ok(Some(_))) {
+            // The fault that led here is the one to tell; a left-over temporary file is ignored and overwritten anyway.
+            let _ = fs::remove_file(&temporary);
+        }
+        written
+    }
+
+    fn write_rows(
+        &self,
+        file: File,
+        part: &Part,
+        batches: Box<dyn RecordBatchReader + '_>,
+        stop: Stop<'_>,
+    ) -> Result<Option<u64>, RowsFault> {
+        let mut writer = RowsWriter::new(file, part.table, self.recipe)?;
+        let mut rows = 0;
+        for batch in batches {
+            if stop() {
+                return Ok(None);
+            }
+            let batch = batch?;
+            writer.write(&batch)?;
+            rows += batch.num_rows() as u64;
+            self.progress.advance(batch.num_rows() as u64);
+        }
+        writer.finish()?;
+        Ok(Some(rows))
+    }
+
+    fn publish(&self, temporary: &Path, part: &Part, rows: u64) -> Result<FileEntry, UserError> {
+        let path = self.path(part);
+        fs::rename(temporary, &path).map_err(|error| fault::io("rename to", &path, &error))?;
+        self.entry(part, rows)
+    }
+
+    /// What the manifest says of a whole file. It is read back, so that the checksum is of what the disk gives.
+    fn entry(&self, part: &Part, rows: u64) -> Result<FileEntry, UserError> {
+        let (bytes, checksum) = checksum(&self.path(part))?;
+        Ok(FileEntry { path: part.path(self.recipe), rows, bytes, checksum: Some(checksum) })
+    }
+
+    fn path(&self, part: &Part) -> PathBuf {
+        self.folder.path().join(part.path(self.recipe))
+    }
 }
 
-fn publish(temporary: &Path, path: &Path, part: &Part, rows: u64) -> Result<FileEntry, UserError> {
-    fs::rename(temporary, path).map_err(|error| fault::io("rename to", path, &error))?;
-    entry(path, part, rows)
-}
-
-/// What the manifest says of a whole file. It is read back, so that the checksum is of what the disk gives.
-fn entry(path: &Path, part: &Part, rows: u64) -> Result<FileEntry, UserError> {
+/// The bytes of a file: how many, and xxh3-64 of them in hexadecimal.
+pub(super) fn checksum(path: &Path) -> Result<(u64, String), UserError> {
     let mut file = File::open(path).map_err(|error| fault::io("read", path, &error))?;
     let mut hash = Xxh3::new();
     let mut buffer = vec![0; 1 << 20];
@@ -91,43 +120,5 @@ fn entry(path: &Path, part: &Part, rows: u64) -> Result<FileEntry, UserError> {
         hash.update(&buffer[..read]);
         bytes += read as u64;
     }
-    Ok(FileEntry { path: part.path(), rows, bytes, checksum: Some(format!("{:016x}", hash.digest())) })
-}
-
-/// Rows of a file that is there and ends in a sound footer.
-fn whole_file(path: &Path) -> Option<u64> {
-    let reader = SerializedFileReader::new(File::open(path).ok()?).ok()?;
-    u64::try_from(reader.metadata().file_metadata().num_rows()).ok()
-}
-
-fn properties(recipe: &Recipe) -> WriterProperties {
-    let codec = match recipe.compression {
-        Compression::Snappy => Codec::SNAPPY,
-        Compression::Zstd => Codec::ZSTD(ZstdLevel::default()),
-        Compression::Lz4 => Codec::LZ4_RAW,
-        Compression::None => Codec::UNCOMPRESSED,
-    };
-    WriterProperties::builder()
-        .set_compression(codec)
-        .set_max_row_group_row_count(usize::try_from(recipe.row_group_rows).ok())
-        .build()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::generate::{Benchmark, GenerateOptions};
-    use crate::progress::Silent;
-
-    #[test]
-    fn a_full_disk_is_told_as_such() {
-        let full = File::options().write(true).open("/dev/full").unwrap();
-        let recipe = GenerateOptions::new(Benchmark::Tpch, 0.001, "/nowhere").recipe().unwrap();
-        let part = *crate::generate::tables::parts(&recipe).last().unwrap();
-        let reader = part.read(recipe.scale).unwrap();
-        let error = write_rows(full, reader, &recipe, &Silent, &|| false).unwrap_err();
-        let told = fault::parquet("write", Path::new("/data/region/part-000.parquet.tmp"), error);
-        assert!(told.message.contains("/data/region"), "{told}");
-        assert!(told.hint.as_ref().is_some_and(|hint| hint.contains("space")), "{told}");
-    }
+    Ok((bytes, format!("{:016x}", hash.digest())))
 }

@@ -83,14 +83,27 @@ pub struct DataInfo {
     pub generator: String,
     /// Files of all tables.
     pub files: u32,
-    /// How pages are compressed.
+    /// The format of the files; older records, which do not say it, are of Parquet.
+    #[serde(default = "parquet")]
+    pub format: String,
+    /// How the files are compressed.
     pub compression: String,
+    /// Whether the rows of each table are sorted.
+    #[serde(default)]
+    pub sorted: bool,
+    /// How foreign keys are spread, such as `zipf:1`, when not as the specification says. No stored answers hold then.
+    #[serde(default)]
+    pub skew: Option<String>,
     /// Rows of all tables.
     pub rows: u64,
     /// Bytes of all files.
     pub bytes: u64,
     /// Stands for the content of all tables.
     pub checksum: String,
+}
+
+fn parquet() -> String {
+    "parquet".to_owned()
 }
 
 /// The machine of a run.

@@ -24,6 +24,7 @@ pub fn checked_manifest(data: &Path, benchmark: Benchmark) -> Result<Manifest, U
         ))
         .hint("give the folder that `firesteel bench gen` made for this benchmark"));
     }
+    check_rows(data, &manifest)?;
     for file in manifest.files() {
         let path = data.join(&file.path);
         let bytes = fs::metadata(&path).map(|meta| meta.len()).ok();
@@ -35,6 +36,38 @@ pub fn checked_manifest(data: &Path, benchmark: Benchmark) -> Result<Manifest, U
         }
     }
     Ok(manifest)
+}
+
+/// The manifest of such a folder, each file of which was read and has the checksum that was written down.
+///
+/// # Errors
+/// As [`checked_manifest`], and when a file was changed or cannot be read.
+pub fn checked_content(data: &Path, benchmark: Benchmark) -> Result<Manifest, UserError> {
+    let manifest = checked_manifest(data, benchmark)?;
+    manifest.check_content(data)?;
+    Ok(manifest)
+}
+
+/// Whether the tables have as many rows as the scale gives them, where that is known without making them.
+fn check_rows(data: &Path, manifest: &Manifest) -> Result<(), UserError> {
+    let scale = manifest.recipe.scale;
+    let mut tables = manifest.recipe.benchmark.table_names().into_iter();
+    if let Some(missing) = tables.find(|table| !manifest.tables.contains_key(*table)) {
+        return Err(UserError::new(format!("the manifest of {} names no table {missing}", data.display()))
+            .hint("generate the data into another folder"));
+    }
+    for (table, rows) in manifest.recipe.benchmark.rows_known(scale) {
+        let found = manifest.tables[table].rows;
+        if found != rows {
+            return Err(UserError::new(format!(
+                "{} does not hold the data of scale {scale} that its manifest names",
+                data.display()
+            ))
+            .detail(format!("at that scale {table} has {rows} rows; there are {found}"))
+            .hint("generate the data into another folder"));
+        }
+    }
+    Ok(())
 }
 
 /// The folder, so that processes elsewhere find it too.
@@ -51,7 +84,10 @@ pub(super) fn info(data: &Path, manifest: &Manifest) -> DataInfo {
         scale: manifest.recipe.scale,
         generator: manifest.recipe.generator.clone(),
         files: u32::try_from(files).unwrap_or(u32::MAX),
+        format: manifest.recipe.format.to_string(),
         compression: manifest.recipe.compression.to_string(),
+        sorted: manifest.recipe.sorted,
+        skew: manifest.recipe.skew.map(|skew| skew.to_string()),
         rows: manifest.tables.values().map(|table| table.rows).sum(),
         bytes: manifest.bytes(),
         checksum: checksum(manifest),

@@ -61,8 +61,8 @@ impl Target {
     /// # Errors
     /// When the folder does not hold complete data of the benchmark.
     pub async fn register(&self, benchmark: Benchmark, data: &Path) -> Result<(), UserError> {
-        checked_manifest(data, benchmark)?;
-        for statement in queries::tables_sql(benchmark, &absolute(data)?) {
+        let manifest = checked_manifest(data, benchmark)?;
+        for statement in queries::tables_sql_of(&manifest, &absolute(data)?) {
             self.ask(&statement).await?;
         }
         Ok(())

@@ -1,11 +1,13 @@
 //! `firesteel bench`: from data to a page, and what is refused on the way.
 
 use std::fs;
+use std::process::Stdio;
+use std::time::Duration;
 
 use firesteel_testing::data;
 use firesteel_testing::oracle::tpch::Scale;
 
-use crate::support::{run, run_with_input};
+use crate::support::{Reaped, command, run, run_with_input};
 
 #[test]
 fn a_run_is_checked_kept_compared_and_shown() {
@@ -74,6 +76,107 @@ fn data_that_is_not_what_it_should_be_is_refused() {
     ask(&small).told(1, &["region/part-000.parquet", "5 bytes"]);
     fs::remove_file(format!("{small}/nation/part-000.parquet")).unwrap();
     ask(&small).told(1, &["is missing"]);
+}
+
+#[test]
+fn options_of_gen_that_make_no_sense_are_refused_before_anything_is_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("data");
+    let refused = |options: &[&str], names: &[&str]| {
+        let arguments = [&["bench", "gen", "tpch", "--out", out.to_str().unwrap()], options].concat();
+        run(&arguments).told(2, names);
+        assert!(!out.exists());
+    };
+    refused(&["--compression", "brotli"], &["brotli", "give snappy, zstd, lz4, gzip or none"]);
+    refused(&["--compression", "gzip"], &["parquet files", "gzip", "give snappy, zstd, lz4 or none"]);
+    refused(&["--format", "orc"], &["orc", "give parquet or csv"]);
+    refused(&["--format", "csv", "--compression", "zstd"], &["csv files", "zstd", "give none or gzip"]);
+    refused(
+        &["--format", "csv", "--row-group-rows", "1000"],
+        &["no row groups", "leave --row-group-rows out"],
+    );
+    for skew in ["zipf:0", "zipf:x", "zipf", "normal", "normal:1"] {
+        refused(&["--skew", skew], &[skew, "give zipf:A", "above 0"]);
+    }
+    refused(&["--scale", "0"], &["scale is 0"]);
+}
+
+#[test]
+fn text_files_are_a_benchmarks_data_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let data = data.to_str().unwrap();
+    let gen_arguments = ["bench", "gen", "tpch", "--scale", "0.1", "--format", "csv", "--out", data];
+    run(&[&gen_arguments[..], &["--compression", "gzip", "-q"]].concat()).printed();
+    let told =
+        run(&["bench", "verify", "tpch", "--local", "--data", data, "--queries", "1,3,6,16", "-q"]).printed();
+    assert_eq!(told, "4 of 4 answers are right\n");
+    // The folder is of gzip files.
+    run(&gen_arguments).told(1, &["made with other options", "gzip"]);
+}
+
+#[test]
+fn answers_over_skewed_data_are_not_held_against_stored_ones() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (data, record) = (path("data"), path("a.json"));
+    run(&["bench", "gen", "tpch", "--scale", "0.1", "--skew", "zipf:1", "--sorted", "--out", &data, "-q"])
+        .printed();
+    run(&["bench", "verify", "tpch", "--local", "--data", &data, "--queries", "8"])
+        .told(1, &["skewed (zipf:1)", "without --skew"]);
+    let options = ["--queries", "8", "--iterations", "1", "--warmup", "0", "--cores", "1", "--out", &record];
+    let told = run(&[&["bench", "run", "tpch", "--local", "--data", &data], &options[..]].concat()).printed();
+    assert!(told.contains("answers NOT checked, as the data is skewed (zipf:1)"), "{told}");
+    let record: serde_json::Value = serde_json::from_str(&fs::read_to_string(&record).unwrap()).unwrap();
+    assert_eq!(record["verified"], serde_json::Value::Null);
+    assert_eq!(record["queries"][0]["verdict"]["is"], "unverified");
+    assert_eq!(
+        (&record["data"]["skew"], &record["data"]["sorted"], &record["data"]["format"]),
+        (&"zipf:1".into(), &true.into(), &"parquet".into())
+    );
+}
+
+#[test]
+fn data_that_is_being_made_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let path = data.to_str().unwrap();
+    let ask = || run(&["bench", "run", "tpch", "--local", "--data", path, "--queries", "6"]);
+    let mut making = command(&["bench", "gen", "tpch", "--scale", "1", "--threads", "1", "--out", path]);
+    let making = Reaped(making.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
+    // The folder of a table is made after the lock is taken.
+    while !data.join("lineitem").exists() {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    ask().told(1, &["is being filled by another process", "wait for it to end"]);
+    run(&["bench", "gen", "tpch", "--scale", "1", "--out", path])
+        .told(1, &["is being filled by another process"]);
+    drop(making);
+    ask().told(1, &["is not complete", "run the same `firesteel bench gen` again"]);
+}
+
+#[test]
+fn data_that_is_not_what_its_manifest_says_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let path = data.to_str().unwrap();
+    run(&["bench", "gen", "tpch", "--scale", "0.001", "--out", path, "-q"]).printed();
+    let file = data.join("region/part-000.parquet");
+    let mut bytes = fs::read(&file).unwrap();
+    bytes[10] ^= 1;
+    fs::write(&file, bytes).unwrap();
+    run(&["bench", "verify", "tpch", "--local", "--data", path, "--queries", "6"])
+        .told(1, &["region/part-000.parquet was changed"]);
+
+    let manifest = data.join("manifest.json");
+    let text = fs::read_to_string(&manifest).unwrap().replace("\"scale\": 0.001", "\"scale\": 0.01");
+    fs::write(&manifest, text).unwrap();
+    run(&["bench", "run", "tpch", "--local", "--data", path, "--queries", "6"])
+        .told(1, &["scale 0.01", "orders has 15000 rows; there are 1500"]);
+    let text = fs::read_to_string(&manifest).unwrap().replace("\"lineitem\":", "\"lineitems\":");
+    fs::write(&manifest, text).unwrap();
+    run(&["bench", "run", "tpch", "--local", "--data", path, "--queries", "6"])
+        .told(1, &["names no table lineitem"]);
 }
 
 #[test]

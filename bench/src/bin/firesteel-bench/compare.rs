@@ -1,8 +1,8 @@
 //! One run over all queries and all peers.
 
 use anyhow::{Context, bail, ensure};
-use firesteel_bench::Manifest;
 use firesteel_bench::queries::{Query, TPCH, tpch};
+use firesteel_bench::{Format, Manifest};
 use firesteel_engine::datafusion::DATAFUSION_VERSION;
 
 use crate::CompareArgs;
@@ -97,7 +97,15 @@ fn manifest(args: &CompareArgs) -> anyhow::Result<Manifest> {
             args.data.display()
         );
     };
-    serde_json::from_str(&text).with_context(|| format!("{} is no manifest", file.display()))
+    let manifest: Manifest =
+        serde_json::from_str(&text).with_context(|| format!("{} is no manifest", file.display()))?;
+    let format = manifest.recipe.format;
+    ensure!(
+        format == Format::Parquet,
+        "{} holds {format} files; give a folder of Parquet files",
+        args.data.display()
+    );
+    Ok(manifest)
 }
 
 /// What the figures were measured on.

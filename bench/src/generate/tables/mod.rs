@@ -6,11 +6,13 @@ mod tpch;
 use std::fmt;
 use std::str::FromStr;
 
+use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatchReader;
 use firesteel_base::UserError;
 use serde::{Deserialize, Serialize};
 
 use super::manifest::Recipe;
+pub(super) use tpch::Table as TpchTable;
 
 /// A file holds at least about this many rows, so a small table is not cut into crumbs.
 const ROWS_PER_FILE_MIN: u64 = 5_000;
@@ -41,6 +43,20 @@ impl Benchmark {
         let mut names: Vec<_> = self.tables().into_iter().map(Table::name).collect();
         names.sort_unstable();
         names
+    }
+
+    /// The names of its tables, by name, with their columns.
+    pub(crate) fn schemas(self) -> Vec<(&'static str, SchemaRef)> {
+        let mut schemas: Vec<_> =
+            self.tables().into_iter().map(|table| (table.name(), table.schema())).collect();
+        schemas.sort_unstable_by_key(|(name, _)| *name);
+        schemas
+    }
+
+    /// Its tables whose number of rows at `scale` is known before they are made, with it.
+    pub(crate) fn rows_known(self, scale: f64) -> impl Iterator<Item = (&'static str, u64)> {
+        let known = self.tables().into_iter().filter(|table| table.rows_are_exact());
+        known.map(move |table| (table.name(), table.rows(scale)))
     }
 
     /// Its tables, the largest first.
@@ -97,6 +113,48 @@ impl Table {
         }
     }
 
+    fn rows_are_exact(self) -> bool {
+        match self {
+            Self::Tpch(table) => table.rows_are_exact(),
+            Self::Tpcds(table) => tpcds::rows_are_exact(table),
+        }
+    }
+
+    /// Its columns.
+    pub fn schema(self) -> SchemaRef {
+        match self {
+            Self::Tpch(table) => table.schema(),
+            Self::Tpcds(table) => tpcds::schema(table),
+        }
+    }
+
+    /// By what it is sorted.
+    pub fn sort_key(self) -> SortKey {
+        match self {
+            Self::Tpch(table) => table.sort_key(),
+            Self::Tpcds(table) => tpcds::sort_key(table),
+        }
+    }
+
+    /// Whether its rows have to be brought into the order that the recipe asks for.
+    pub fn needs_sorting(self, recipe: &Recipe) -> bool {
+        recipe.sorted && !self.sort_key().is_generated
+    }
+
+    /// The `index`th of `count` shares of its rows, from 0, in the generator's order. Every table is cut; a share of few rows
+    /// may be empty.
+    pub fn slice(
+        self,
+        recipe: &Recipe,
+        index: u32,
+        count: u32,
+    ) -> Result<Box<dyn RecordBatchReader>, UserError> {
+        match self {
+            Self::Tpch(table) => Ok(table.read(recipe.scale, recipe.skew, index, count)),
+            Self::Tpcds(table) => tpcds::slice(table, recipe.scale, recipe.skew, index, count),
+        }
+    }
+
     fn files(self, recipe: &Recipe) -> u32 {
         let worth = self.rows(recipe.scale) / ROWS_PER_FILE_MIN;
         u32::try_from(worth).unwrap_or(u32::MAX).clamp(1, recipe.files)
@@ -113,23 +171,49 @@ pub(super) struct Part {
 
 impl Part {
     /// Where it lies below the folder.
-    pub fn path(&self) -> String {
-        format!("{}/part-{:03}.parquet", self.table.name(), self.index)
+    pub fn path(&self, recipe: &Recipe) -> String {
+        let extension = recipe.format.extension(recipe.compression);
+        format!("{}/part-{:03}.{extension}", self.table.name(), self.index)
     }
 
-    fn has_rows(&self, scale: f64) -> bool {
+    fn has_rows(&self, recipe: &Recipe) -> bool {
         match self.table {
+            // However the generator cuts them: files of sorted rows are cut by their key.
+            table if table.needs_sorting(recipe) => true,
             Table::Tpch(_) => true,
-            Table::Tpcds(table) => tpcds::has_rows(table, scale, self.index, self.count),
+            Table::Tpcds(table) => tpcds::has_rows(table, recipe.scale, self.index, self.count),
         }
     }
 
-    /// Its rows.
-    pub fn read(&self, scale: f64) -> Result<Box<dyn RecordBatchReader>, UserError> {
+    /// Its rows in the generator's order.
+    pub fn read(&self, recipe: &Recipe) -> Result<Box<dyn RecordBatchReader>, UserError> {
         match self.table {
-            Table::Tpch(table) => Ok(table.read(scale, self.index, self.count)),
-            Table::Tpcds(table) => tpcds::read(table, scale, self.index, self.count),
+            Table::Tpch(table) => Ok(table.read(recipe.scale, recipe.skew, self.index, self.count)),
+            Table::Tpcds(table) => tpcds::read(table, recipe.scale, recipe.skew, self.index, self.count),
         }
+    }
+}
+
+/// By what the rows of a table are sorted: ascending, nulls last. Rows that tie stay in the generator's order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct SortKey {
+    pub columns: &'static [&'static str],
+    /// Whether the generator makes the rows in this order.
+    pub is_generated: bool,
+}
+
+impl SortKey {
+    const fn sorted(columns: &'static [&'static str]) -> Self {
+        Self { columns, is_generated: false }
+    }
+
+    const fn generated(columns: &'static [&'static str]) -> Self {
+        Self { columns, is_generated: true }
+    }
+
+    /// Where its columns stand among those of the table.
+    pub fn positions(&self, schema: &SchemaRef) -> Vec<usize> {
+        self.columns.iter().map(|name| schema.index_of(name).expect("the key is of the table")).collect()
     }
 }
 
@@ -138,19 +222,31 @@ pub(super) fn parts(recipe: &Recipe) -> Vec<Part> {
     let of_table = |table: Table| {
         let count = table.files(recipe);
         let parts = (0..count).map(move |index| Part { table, index, count });
-        parts.filter(|part| part.has_rows(recipe.scale))
+        parts.filter(|part| part.has_rows(recipe))
     };
     recipe.benchmark.tables().into_iter().flat_map(of_table).collect()
 }
 
-/// Rows of all tables, about.
+/// Rows that are written, about: each once, and once more where tables have to be sorted.
 pub(super) fn estimated_rows(recipe: &Recipe) -> u64 {
-    recipe.benchmark.tables().into_iter().map(|table| table.rows(recipe.scale)).sum()
+    let times = |table: Table| if table.needs_sorting(recipe) { 2 } else { 1 };
+    recipe.benchmark.tables().into_iter().map(|table| times(table) * table.rows(recipe.scale)).sum()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_table_is_sorted_by_columns_of_its_own() {
+        for benchmark in [Benchmark::Tpch, Benchmark::Tpcds] {
+            for table in benchmark.tables() {
+                let key = table.sort_key();
+                assert_eq!(key.positions(&table.schema()).len(), key.columns.len());
+                assert!(!key.columns.is_empty());
+            }
+        }
+    }
 
     #[test]
     fn the_generators_named_are_those_that_are_linked() {

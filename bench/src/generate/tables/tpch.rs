@@ -1,5 +1,6 @@
 //! The tables of TPC-H.
 
+use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatchReader;
 use tpchgen::generators::{
     CustomerGenerator, LineItemGenerator, NationGenerator, OrderGenerator, PartGenerator, PartSuppGenerator,
@@ -9,6 +10,9 @@ use tpchgen_arrow::{
     CustomerArrow, LineItemArrow, NationArrow, OrderArrow, PartArrow, PartSuppArrow, RegionArrow,
     SupplierArrow,
 };
+
+use super::SortKey;
+use crate::generate::skew::{self, Skew};
 
 /// A table of TPC-H.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -68,8 +72,55 @@ impl Table {
         }
     }
 
-    /// Its rows, or the `index`th of `count` shares of them, from 0.
-    pub(super) fn read(self, scale: f64, index: u32, count: u32) -> Box<dyn RecordBatchReader> {
+    /// Whether [`Self::rows`] are all rows and no more.
+    pub(super) fn rows_are_exact(self) -> bool {
+        self != Self::LineItem
+    }
+
+    /// Its columns.
+    pub(super) fn schema(self) -> SchemaRef {
+        match self {
+            Self::LineItem => LineItemArrow::schema_ref(),
+            Self::Orders => OrderArrow::schema_ref(),
+            Self::PartSupp => PartSuppArrow::schema_ref(),
+            Self::Part => PartArrow::schema_ref(),
+            Self::Customer => CustomerArrow::schema_ref(),
+            Self::Supplier => SupplierArrow::schema_ref(),
+            Self::Nation => NationArrow::schema_ref(),
+            Self::Region => RegionArrow::schema_ref(),
+        }
+    }
+
+    /// By what it is sorted.
+    pub(super) fn sort_key(self) -> SortKey {
+        match self {
+            Self::LineItem => SortKey::sorted(&["l_shipdate"]),
+            Self::Orders => SortKey::sorted(&["o_orderdate"]),
+            Self::PartSupp => SortKey::sorted(&["ps_partkey", "ps_suppkey"]),
+            Self::Part => SortKey::generated(&["p_partkey"]),
+            Self::Customer => SortKey::generated(&["c_custkey"]),
+            Self::Supplier => SortKey::generated(&["s_suppkey"]),
+            Self::Nation => SortKey::generated(&["n_nationkey"]),
+            Self::Region => SortKey::generated(&["r_regionkey"]),
+        }
+    }
+
+    /// The `index`th of `count` shares of its rows, from 0.
+    pub(super) fn read(
+        self,
+        scale: f64,
+        skew: Option<Skew>,
+        index: u32,
+        count: u32,
+    ) -> Box<dyn RecordBatchReader> {
+        let rows = self.read_plain(scale, index, count);
+        match skew {
+            None => rows,
+            Some(skew) => skew::tpch::skewed(self, scale, skew, rows),
+        }
+    }
+
+    fn read_plain(self, scale: f64, index: u32, count: u32) -> Box<dyn RecordBatchReader> {
         let (nth, of) = (index as i32 + 1, count as i32);
         match self {
             Self::LineItem => Box::new(LineItemArrow::new(LineItemGenerator::new(scale, nth, of))),

@@ -47,14 +47,17 @@ fn facts(record: &RunRecord) -> Vec<(&'static str, String)> {
         (
             "Data",
             Some(format!(
-                "{}: scale {} by {}, {} rows in {}, {}, {}",
+                "{}: scale {} by {}, {} rows in {}, {}, {} {}{}{}",
                 data.path,
                 data.scale,
                 data.generator,
                 grouped(data.rows),
                 counted(data.files as usize, "file"),
                 ByteSize(data.bytes),
-                data.compression
+                data.format,
+                data.compression,
+                if data.sorted { ", sorted" } else { "" },
+                data.skew.as_ref().map_or_else(String::new, |skew| format!(", skew {skew}"))
             )),
         ),
         ("Checksum", Some(data.checksum.clone())),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 use firesteel_base::UserError;
 use firesteel_bench::record::RunRecord;
-use firesteel_bench::run::{RunOptions, Target, chosen};
+use firesteel_bench::run::{RunOptions, Target, checked_content, chosen};
 use firesteel_bench::{Benchmark, Progress, progress, queries};
 
 use crate::args::{Global, PlaceArgs};
@@ -27,8 +27,8 @@ Examples:
   # Four streams at the same time, reading from the disk
   firesteel bench run tpcds --data data/tpcds --streams 4 --cold
 
-The record is written after every query. Answers are held against the stored ones where there are any for the scale; a run
-without that says so. A query that fails is a FAIL in the record, and the exit code is 1.";
+The record is written after every query. Answers are held against the stored ones where there are any for the scale and the
+data is not skewed; a run without that says so. A query that fails is a FAIL in the record, and the exit code is 1.";
 
 /// What is asked.
 #[derive(Debug, Args)]
@@ -76,6 +76,8 @@ pub struct RunArgs {
 }
 
 /// Ask every query once and hold its answer against the stored one
+///
+/// First every file is read and held against its checksum in the manifest.
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
     #[command(flatten)]
@@ -106,6 +108,14 @@ pub fn run(global: &Global, args: RunArgs) -> Result<Exit, Failure> {
 /// Runs `bench verify`.
 pub fn verify(global: &Global, args: VerifyArgs) -> Result<Exit, Failure> {
     let (context, options) = prepare(global, &args.query)?;
+    // What the answers are held against is of these very rows, so every byte of them is looked at first.
+    let recipe = checked_content(&options.data, options.benchmark)?.recipe;
+    if let Some(skew) = recipe.skew {
+        return Err(Failure::from(
+            UserError::new(format!("the stored answers do not hold for data that is skewed ({skew})"))
+                .hint("generate the data without --skew"),
+        ));
+    }
     let record = measure(&context, &args.query.place, &options)?;
     if record.verified.is_none() {
         let scale = record.data.scale;
@@ -179,7 +189,10 @@ fn measure(context: &Context, place: &PlaceArgs, options: &RunOptions) -> Result
 fn tell(record: &RunRecord) {
     let checked = match &record.verified {
         Some(by) => format!("answers checked against {by}"),
-        None => "answers NOT checked".to_owned(),
+        None => match &record.data.skew {
+            Some(skew) => format!("answers NOT checked, as the data is skewed ({skew})"),
+            None => "answers NOT checked".to_owned(),
+        },
     };
     match (record.total_seconds(), record.geometric_mean_seconds()) {
         (Some(total), Some(mean)) => println!("total {total:.3} s, geometric mean {mean:.3} s; {checked}"),

@@ -2,13 +2,18 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod answers;
+mod csv;
+mod skew;
+mod sorted;
+
 use std::fs::{self, File};
 use std::path::Path;
 
 use arrow::compute::concat_batches;
 use arrow::record_batch::RecordBatch;
 use firesteel_bench::progress::Silent;
-use firesteel_bench::{Benchmark, Compression, GenerateOptions, Manifest, generate};
+use firesteel_bench::{Benchmark, Compression, Format, GenerateOptions, Manifest, generate};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 const SCALE: f64 = 0.01;
@@ -40,8 +45,8 @@ fn rows_depend_on_the_scale_alone() {
     };
     let many = GenerateOptions {
         files: 3,
-        row_group_rows: 1000,
-        compression: Compression::Zstd,
+        row_group_rows: Some(1000),
+        compression: Some(Compression::Zstd),
         ..GenerateOptions::new(Benchmark::Tpch, SCALE, dir.path().join("many"))
     };
     let (in_one, in_many) = (make(&one), make(&many));
@@ -119,10 +124,34 @@ fn a_folder_that_is_not_ours_to_fill_is_refused_by_name() {
     };
     make(&other);
     refuse(&GenerateOptions { scale: SCALE, ..other.clone() }, "scale 0.001");
+    refuse(&GenerateOptions { sorted: true, ..other.clone() }, "not sorted");
+    refuse(&GenerateOptions { format: Format::Csv, ..other.clone() }, "parquet");
+    refuse(&GenerateOptions { skew: Some("zipf:1".parse().unwrap()), ..other.clone() }, "no skew");
 
     let busy = dir.path().join("busy");
     fs::create_dir(&busy).unwrap();
     let marker = File::create(busy.join(".in-work.json")).unwrap();
     marker.lock().unwrap();
     refuse(&GenerateOptions::new(Benchmark::Tpch, SCALE, &busy), "another process");
+}
+
+#[test]
+fn a_file_that_was_changed_is_told_from_what_was_written_and_made_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let options =
+        GenerateOptions { files: 2, ..GenerateOptions::new(Benchmark::Tpch, 0.001, dir.path().join("data")) };
+    let whole = make(&options);
+    let (region, nation) =
+        (options.out.join("region/part-000.parquet"), options.out.join("nation/part-000.parquet"));
+    // A sound file of other rows, of another size: the folder is not complete any more.
+    fs::copy(&nation, &region).unwrap();
+    assert_eq!(make(&options), whole);
+    whole.check_content(&options.out).unwrap();
+
+    // One of the same size is found by its checksum alone.
+    let mut bytes = fs::read(&region).unwrap();
+    bytes[10] ^= 1;
+    fs::write(&region, bytes).unwrap();
+    let error = whole.check_content(&options.out).unwrap_err();
+    assert!(error.to_string().contains("region/part-000.parquet was changed"), "{error}");
 }
