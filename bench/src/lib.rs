@@ -1,6 +1,7 @@
 //! Benchmark data, queries and answers: [`generate`] makes the tables of TPC-H and TPC-DS as files, [`queries`] holds
 //! the queries, [`verify`] holds answers against right ones,
-//! [`run`] asks and times, [`record`] keeps what was measured, compares it and shows it.
+//! [`run`] asks and times, [`record`] keeps what was measured, compares it and shows it, [`scale`] tells how times fall as a
+//! cluster grows.
 //!
 //! The `firesteel-bench` binary of this package measures; this library only makes and names things, so the
 //! `firesteel` command and the tests can use it.
@@ -13,6 +14,7 @@ pub mod progress;
 pub mod queries;
 pub mod record;
 pub mod run;
+pub mod scale;
 pub mod verify;
 
 pub use generate::{Benchmark, Compression, Format, GenerateOptions, Manifest, Skew, generate};

@@ -72,7 +72,11 @@ pub mod stats;
 mod table;
 
 #[cfg(test)]
-mod samples;
+pub(crate) mod samples;
+
+pub(crate) use compare::alike::{Ground, conditions, require_ground};
+pub(crate) use report::{Text, counted, html_with};
+pub(crate) use table::line_up;
 
 pub use compare::{Change, CompareOptions, Comparison, QueryComparison, compare};
 pub use report::html;

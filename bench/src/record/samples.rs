@@ -8,7 +8,7 @@ use super::{
 };
 
 /// A record of TPC-H at scale 1 with these seconds of these queries.
-pub(super) fn record(engine: &str, queries: &[(&str, &[f64])]) -> RunRecord {
+pub(crate) fn record(engine: &str, queries: &[(&str, &[f64])]) -> RunRecord {
     RunRecord {
         format: FORMAT,
         benchmark: "tpch".to_owned(),
@@ -34,7 +34,7 @@ pub(super) fn record(engine: &str, queries: &[(&str, &[f64])]) -> RunRecord {
 }
 
 /// A run that failed.
-pub(super) fn failed(kind: FailureKind, message: &str) -> Run {
+pub(crate) fn failed(kind: FailureKind, message: &str) -> Run {
     Run { stream: 0, iteration: 0, outcome: Outcome::Failed { kind, message: message.to_owned() } }
 }
 

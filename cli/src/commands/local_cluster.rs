@@ -3,13 +3,13 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use firesteel_base::{ByteSize, UserError};
+use firesteel_base::UserError;
 use firesteel_hw::topology::Topology;
 
 use crate::args::{Flags, Global};
 use crate::context::{Context, Role};
 use crate::exit::{Exit, Failure};
-use crate::local_cluster::{self, Plan, shares};
+use crate::local_cluster::{self, Plan, default_memory, shares};
 use crate::runtime;
 
 const EXAMPLES: &str = "\
@@ -47,20 +47,16 @@ pub struct LocalClusterArgs {
     command: Vec<String>,
 }
 
-/// The part of this machine's memory that the executors share unless told otherwise.
-const MEMORY_SHARE: u64 = 2;
-
 /// Runs the command.
 pub fn run(global: &Global, args: LocalClusterArgs) -> Result<Exit, Failure> {
     let mut flags = Flags::default();
     flags.put("worker.memory", "--memory", args.memory.as_ref());
     let context = Context::load(global, flags.0, Role::Command)?;
     let topology = Topology::discover().map_err(UserError::from)?;
-    let share = topology.usable_memory_bytes() / MEMORY_SHARE / u64::from(args.workers);
     let plan = Plan {
         port: args.port,
         shares: shares(&topology, args.workers, args.cores_per_executor)?,
-        memory: context.config.worker.memory.set().unwrap_or(ByteSize(share)),
+        memory: context.config.worker.memory.set().unwrap_or_else(|| default_memory(&topology, args.workers)),
         folder: args.dir,
         global: global.child_args(),
     };

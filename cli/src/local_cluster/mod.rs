@@ -19,13 +19,16 @@ use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::output::results::print;
 use crate::output::text;
-use crate::signals::Stop;
+use crate::signals::{Stop, interrupted};
 use folder::Folder;
 use process::Process;
 
 /// How long the cluster may take until all workers have joined.
 const READY_MAX: Duration = Duration::from_secs(90);
 const READY_POLL: Duration = Duration::from_millis(50);
+
+/// The part of this machine's memory that the executors share unless told otherwise.
+const MEMORY_SHARE: u64 = 2;
 
 /// What to start.
 #[derive(Debug)]
@@ -70,6 +73,33 @@ pub fn shares(topology: &Topology, workers: u32, cores_each: Option<u32>) -> Res
         exclusive,
     };
     Ok((0..workers).map(share).collect())
+}
+
+/// Memory of each executor unless told otherwise.
+pub fn default_memory(topology: &Topology, workers: u32) -> ByteSize {
+    ByteSize(topology.usable_memory_bytes() / MEMORY_SHARE / u64::from(workers))
+}
+
+/// Starts the cluster, does `work` with the manager's address, and ends the cluster however that ended. A signal ends the work,
+/// which messages call `what`, and so does the death of a process of the cluster.
+pub async fn during<T>(
+    plan: &Plan,
+    stop: &mut Stop,
+    what: &str,
+    work: impl AsyncFnOnce(String) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let folder = Folder::open(plan.folder.as_deref())?;
+    let mut running = Running::default();
+    let lived = tokio::select! {
+        lived = running.work(plan, folder.path(), work) => lived,
+        signal = stop.next() => Ok(Err(interrupted(what, signal))),
+    };
+    running.stop().await;
+    lived.unwrap_or_else(|failure| {
+        // Its logs say why.
+        folder.keep();
+        Err(failure)
+    })
 }
 
 /// Starts the cluster, says where it is, and runs it until a signal comes or `command` has ended.
@@ -119,6 +149,20 @@ impl Running {
         } else {
             context.note(&format!("cluster ready: manager at {manager}, {shape}"));
             self.run_command(command, &manager, stop).await
+        }
+    }
+
+    /// What came of `work`; an error when the cluster did not come up, or did not live as long.
+    async fn work<T>(
+        &mut self,
+        plan: &Plan,
+        folder: &Path,
+        work: impl AsyncFnOnce(String) -> Result<T, Failure>,
+    ) -> Result<Result<T, Failure>, Failure> {
+        let manager = self.start(plan, folder).await?;
+        tokio::select! {
+            outcome = work(manager) => Ok(outcome),
+            died = self.death() => Err(died),
         }
     }
 

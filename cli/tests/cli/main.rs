@@ -12,5 +12,6 @@ mod formats;
 mod hardware;
 mod help;
 mod mistakes;
+mod scale;
 mod sql;
 mod support;

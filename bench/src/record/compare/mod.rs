@@ -9,7 +9,7 @@ use super::run::{QueryRecord, RunRecord};
 use super::stats;
 use super::table::TextTable;
 
-mod alike;
+pub(crate) mod alike;
 
 /// How two runs are compared.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -14,7 +14,8 @@ use std::fmt;
 use firesteel_base::{ByteSize, UserError};
 
 use super::run::RunRecord;
-use text::{Text, joined, letter, seconds};
+pub(crate) use text::Text;
+use text::{joined, letter, seconds};
 
 const STYLE: &str = include_str!("style.css");
 
@@ -26,6 +27,14 @@ const COLOURS: usize = 7;
 /// # Errors
 /// When there are no records, or they are not of one benchmark at one scale.
 pub fn html(records: &[RunRecord]) -> Result<String, UserError> {
+    html_with(records, &"")
+}
+
+/// [`html`] with a section of markup between the table of runs and what is told of each query.
+///
+/// # Errors
+/// As [`html`].
+pub(crate) fn html_with(records: &[RunRecord], section: &dyn fmt::Display) -> Result<String, UserError> {
     let Some(first) = records.first() else {
         return Err(UserError::new("there is no run to report on").hint("give one or more records of runs"));
     };
@@ -34,7 +43,7 @@ pub fn html(records: &[RunRecord]) -> Result<String, UserError> {
             .detail(format!("{} and {} were given", subject(first), subject(other)))
             .hint("make a report of each"));
     }
-    Ok(Report { records, first, queries: queries(records) }.to_string())
+    Ok(Report { records, first, queries: queries(records), section }.to_string())
 }
 
 /// The benchmark and its scale.
@@ -62,6 +71,8 @@ struct Report<'a> {
     /// The first of the records.
     first: &'a RunRecord,
     queries: Vec<&'a str>,
+    /// Markup of whoever asks for the page.
+    section: &'a dyn fmt::Display,
 }
 
 impl fmt::Display for Report<'_> {
@@ -80,6 +91,7 @@ impl fmt::Display for Report<'_> {
         self.summary(f)?;
         notices::all(f, self)?;
         runs::table(f, self)?;
+        write!(f, "{}", self.section)?;
         bars::chart(f, self)?;
         medians::table(f, self)?;
         runs::failures(f, self)?;
@@ -154,7 +166,7 @@ impl Report<'_> {
 }
 
 /// `1 run`, `5 queries`.
-fn counted(count: usize, what: &str) -> String {
+pub(crate) fn counted(count: usize, what: &str) -> String {
     match (count, what.strip_suffix('y')) {
         (1, _) => format!("1 {what}"),
         (_, Some(stem)) => format!("{count} {stem}ies"),

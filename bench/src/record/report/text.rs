@@ -3,7 +3,7 @@
 use std::fmt::{self, Write};
 
 /// Text that is shown as it is, whatever is in it; also inside of a quoted attribute.
-pub(super) struct Text<'a>(pub &'a str);
+pub(crate) struct Text<'a>(pub &'a str);
 
 impl fmt::Display for Text<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -4,6 +4,7 @@ mod compare;
 mod gen_data;
 mod report;
 mod run;
+mod scale;
 mod worker;
 
 use clap::{Args, Subcommand};
@@ -18,6 +19,7 @@ Examples:
   firesteel bench gen tpch --scale 1 --out data/tpch
   firesteel bench run tpch --data data/tpch --iterations 5 --out new.json
   firesteel bench verify tpcds --data data/tpcds --manager head:7400
+  firesteel bench scale tpch --data data/tpch --executors 1,2,4 --against duckdb.json
   firesteel bench compare old.json new.json --fail-above 5%
   firesteel bench report *.json --html report.html
 
@@ -38,6 +40,7 @@ enum BenchCommand {
     Verify(run::VerifyArgs),
     Compare(compare::CompareArgs),
     Report(report::ReportArgs),
+    Scale(scale::ScaleArgs),
     #[command(hide = true)]
     Worker(worker::WorkerArgs),
     #[command(hide = true)]
@@ -54,6 +57,7 @@ pub fn run(global: &Global, args: BenchArgs) -> Result<Exit, Failure> {
         BenchCommand::Verify(args) => run::verify(global, args),
         BenchCommand::Compare(args) => compare::run(args),
         BenchCommand::Report(args) => report::run(global, args),
+        BenchCommand::Scale(args) => scale::run(global, &args),
         BenchCommand::Worker(args) => worker::run(global, args),
         BenchCommand::Check(args) => worker::check(&args),
         BenchCommand::Info(args) => worker::info(&args),

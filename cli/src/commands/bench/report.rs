@@ -1,7 +1,7 @@
 //! `firesteel bench report`
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use firesteel_base::UserError;
@@ -28,16 +28,18 @@ pub fn run(global: &Global, args: ReportArgs) -> Result<Exit, Failure> {
     let context = Context::load(global, Vec::new(), Role::Command)?;
     let records = args.records.iter().map(|path| RunRecord::load(path)).collect::<Result<Vec<_>, _>>()?;
     let page = html(&records)?;
-    let temporary = args.html.with_extension("html.tmp");
-    let written = fs::write(&temporary, page).and_then(|()| fs::rename(&temporary, &args.html));
-    written.map_err(|fault| {
-        Failure::new(
-            Exit::Output,
-            UserError::new(format!("{} cannot be written: {fault}", args.html.display())),
-        )
-    })?;
+    write(&args.html, &page)?;
     if !context.quiet {
         eprintln!("{} shows {} record(s)", args.html.display(), records.len());
     }
     Ok(Exit::Done)
+}
+
+/// Writes a page in place of what is there.
+pub(super) fn write(path: &Path, page: &str) -> Result<(), Failure> {
+    let temporary = path.with_extension("html.tmp");
+    let written = fs::write(&temporary, page).and_then(|()| fs::rename(&temporary, path));
+    written.map_err(|fault| {
+        Failure::output(UserError::new(format!("{} cannot be written: {fault}", path.display())))
+    })
 }

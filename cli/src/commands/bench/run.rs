@@ -84,7 +84,8 @@ pub struct VerifyArgs {
     query: QueryArgs,
 }
 
-fn seconds(text: &str) -> Result<Duration, String> {
+/// A time above 0, given in seconds.
+pub(super) fn seconds(text: &str) -> Result<Duration, String> {
     let number: f64 = text.parse().map_err(|_| "give a number of seconds, such as 60".to_owned())?;
     Duration::try_from_secs_f64(number)
         .ok()
