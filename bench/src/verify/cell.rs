@@ -74,7 +74,11 @@ fn same_number(a: &str, b: &str) -> bool {
 /// Whether two numbers are within `absolute`, or within `relative` of the first, of each other.
 fn near(right: &str, found: &str, absolute: f64, relative: f64) -> bool {
     let (Ok(right), Ok(found)) = (right.parse::<f64>(), found.parse::<f64>()) else { return false };
-    (right - found).abs() <= absolute.max(relative * right.abs())
+    if right.is_finite() {
+        (right - found).abs() <= absolute.max(relative * right.abs())
+    } else {
+        right == found || (right.is_nan() && found.is_nan())
+    }
 }
 
 fn digits_after_point(number: &str) -> i32 {
@@ -141,6 +145,17 @@ mod tests {
         assert!(!cells_agree("0.05014459706340077", Some("0.05014459806340077"), Kind::Untyped));
         assert!(cells_agree("25.537587116854997", Some("25.5375871168549"), Kind::Float));
         assert!(!cells_agree("25.537587116854997", Some("25.5375873"), Kind::Float));
+    }
+
+    #[test]
+    fn what_is_no_number_or_too_large_agrees_with_itself_alone() {
+        for (right, found) in [("-nan", "NaN"), ("nan", "nan"), ("inf", "inf"), ("-inf", "-Infinity")] {
+            assert!(cells_agree(right, Some(found), Kind::Float), "{right} {found}");
+        }
+        for (right, found) in [("nan", "0"), ("0", "NaN"), ("inf", "-inf"), ("1e300", "inf"), ("inf", "nan")]
+        {
+            assert!(!cells_agree(right, Some(found), Kind::Float), "{right} {found}");
+        }
     }
 
     #[test]
