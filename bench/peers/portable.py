@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 from records import Json
@@ -23,7 +24,7 @@ class Portable:
 
     def record(self, record: Json) -> Json:
         """The record as it is kept. What it says of the machine names no files."""
-        return {**self._value(record), "machine": record["machine"]}
+        return {key: value if key == "machine" else self._value(value) for key, value in record.items()}
 
     def text(self, text: str) -> str:
         """A text with names for folders, and without what leads to other files."""
@@ -32,7 +33,7 @@ class Portable:
         for path, name in self._names:
             # Not where the text is within a longer path, or the folder only the beginning of another one's name.
             folder = r"(?<![\w.~-])" + re.escape(path) + r"(?:/|(?![\w.-]))"
-            text = re.sub(folder, lambda found: renamed(name, found[0]), text)
+            text = re.sub(folder, partial(renamed, name), text)
         return OTHER_PATH.sub("", text)
 
     def _value(self, value: object) -> object:
@@ -47,8 +48,9 @@ class Portable:
                 return value
 
 
-def renamed(name: str, found: str) -> str:
+def renamed(name: str, found: re.Match[str]) -> str:
     """The name in place of what was found, which may end with a slash; no name stands for the folder that one is in."""
+    has_slash = found[0].endswith("/")
     if not name:
-        return "" if found.endswith("/") else "."
-    return name + "/" * found.endswith("/")
+        return "" if has_slash else "."
+    return name + "/" * has_slash

@@ -141,9 +141,7 @@ def sum_of(seconds: list[float]) -> str:
 
 def passed_by_all(records: list[Json]) -> set[str]:
     """The queries that no engine failed: sums of those compare."""
-    passed = [
-        {query["name"] for query in record["queries"] if passed_median(query) is not None} for record in records
-    ]
+    passed = [{query["name"] for query in record["queries"] if passed_median(query) is not None} for record in records]
     return set.intersection(*passed) if passed else set()
 
 

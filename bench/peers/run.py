@@ -139,9 +139,7 @@ def run_query(runners: Sequence[Runner], query: Query, first: int, plan: records
     print(line(query.name, entries), file=sys.stderr)
 
 
-def put_verdicts(
-    runners: Sequence[Runner], entries: dict[str, records.Json], answers: Answers, judge: Judge
-) -> None:
+def put_verdicts(runners: Sequence[Runner], entries: dict[str, records.Json], answers: Answers, judge: Judge) -> None:
     """Writes down what came of checking the answers."""
     for runner in runners:
         name = runner.engine.name

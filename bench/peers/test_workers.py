@@ -6,7 +6,6 @@ import contextlib
 import datetime
 import decimal
 import io
-import json
 import os
 import subprocess
 import sys
@@ -220,9 +219,7 @@ class Installing(unittest.TestCase):
         self.assertEqual(local, ("/f", "bench", "worker", "--local", *common_words))
         cluster = engines.prepare("firesteel-cluster", Path("/f"), place).command
         worker = str(engines.HERE / "workers" / "firesteel_worker.py")
-        self.assertEqual(
-            cluster, (sys.executable, worker, *common_words, "--executors", "2", "--programs", "/f")
-        )
+        self.assertEqual(cluster, (sys.executable, worker, *common_words, "--executors", "2", "--programs", "/f"))
 
     def test_every_engine_has_a_worker(self) -> None:
         for name in engines.NAMES:

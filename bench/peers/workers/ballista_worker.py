@@ -15,9 +15,7 @@ from common import Place, serve
 def connect(place: Place) -> Relay:
     programs = place.programs or Path()
     port = free_port()
-    scheduler = start(
-        [str(programs / "ballista-scheduler"), "--bind-host", HOST, "--external-host", HOST, "--bind-port", str(port)]
-    )
+    scheduler = start_program(programs / "ballista-scheduler", {"bind-port": port})
     wait_until(lambda: listens(port), "the scheduler listens", [scheduler])
     cluster = [scheduler, *(start_executor(place, port, number) for number in range(place.executors or 0))]
     wait_until(lambda: executors(port) >= (place.executors or 0), "all executors are there", cluster)
@@ -38,9 +36,7 @@ def start_executor(place: Place, scheduler: int, number: int) -> Child[bytes]:
     """Starts an executor with a folder and ports of its own."""
     folder = Path(tempfile.gettempdir()) / f"executor-{number}"
     folder.mkdir()
-    options = {
-        "bind-host": HOST,
-        "external-host": HOST,
+    options: dict[str, object] = {
         "bind-port": free_port(),
         "bind-grpc-port": free_port(),
         "scheduler-host": HOST,
@@ -49,9 +45,15 @@ def start_executor(place: Place, scheduler: int, number: int) -> Child[bytes]:
         "work-dir": folder,
     }
     if (memory := place.memory_each()) is not None:
-        options["memory-pool-size"] = f"{memory}B"
-    words = [word for key, value in options.items() for word in (f"--{key}", str(value))]
-    return start([str((place.programs or Path()) / "ballista-executor"), *words])
+        options["memory-pool-size"] = memory
+    return start_program((place.programs or Path()) / "ballista-executor", options)
+
+
+def start_program(program: Path, options: dict[str, object]) -> Child[bytes]:
+    """Starts a program that only this machine can reach, and that does not spend its time on logs."""
+    local = {"bind-host": HOST, "external-host": HOST, "log-level-setting": "WARN"}
+    words = [word for key, value in {**local, **options}.items() for word in (f"--{key}", str(value))]
+    return start([str(program), *words])
 
 
 def executors(scheduler: int) -> int:

@@ -51,7 +51,7 @@ def free_port() -> int:
     """A port that nobody listens on."""
     with socket.socket() as listener:
         listener.bind((HOST, 0))
-        return listener.getsockname()[1]
+        return int(listener.getsockname()[1])
 
 
 def wait_until(is_ready: Callable[[], bool], what: str, children: Sequence[Child[bytes]]) -> None:
@@ -67,8 +67,17 @@ def wait_until(is_ready: Callable[[], bool], what: str, children: Sequence[Child
 
 def ended(children: Sequence[Child[bytes]]) -> str | None:
     """What became of the first child that is no more."""
-    gone = next((child for child in children if child.poll() is not None), None)
-    return gone and f"{os.path.basename(gone.args[0])} ended with exit code {gone.returncode}"
+    for child in children:
+        if child.poll() is not None:
+            return f"{program(child)} ended with exit code {child.returncode}"
+    return None
+
+
+def program(child: Child[bytes]) -> str:
+    """The name of the program that a child runs."""
+    words = child.args
+    assert isinstance(words, Sequence)
+    return os.path.basename(str(words[0]))
 
 
 def listens(port: int) -> bool:
@@ -130,4 +139,5 @@ class Relay:
         line = self._child.stdout.readline()
         if not line:
             raise NotReady(f"its own worker ended with exit code {self._child.wait()}")
-        return json.loads(line)
+        message: dict[str, Any] = json.loads(line)
+        return message

@@ -43,7 +43,10 @@ def chosen_settings(place: Place) -> dict[str, str]:
     """Settings, which Sail reads from its environment."""
     settings: dict[str, str] = {}
     if (memory := place.memory_each()) is not None:
-        settings |= {"SAIL_RUNTIME__MEMORY_POOL__TYPE": "fair", "SAIL_RUNTIME__MEMORY_POOL__FAIR__MAX_SIZE": str(memory)}
+        settings |= {
+            "SAIL_RUNTIME__MEMORY_POOL__TYPE": "fair",
+            "SAIL_RUNTIME__MEMORY_POOL__FAIR__MAX_SIZE": str(memory),
+        }
     if place.executors is not None:
         # Tasks of one query wait for each other, so the slots of a worker are left as they are: 8.
         settings |= {

@@ -46,9 +46,7 @@ def connect(place: Place) -> Session:
     java = spark.sparkContext._jvm.java.lang.System.getProperty("java.version")
     processes = [spark.sparkContext._gateway.proc, *daemons]
     versions = {"java": java, "pyarrow": pyarrow.__version__}
-    return Session(
-        "spark", pyspark.__version__, ask, settings, versions, place.mode(), lost=lambda: ended(processes)
-    )
+    return Session("spark", pyspark.__version__, ask, settings, versions, place.mode(), lost=lambda: ended(processes))
 
 
 def prepare_environment() -> None:
@@ -104,7 +102,7 @@ def chosen_settings(place: Place) -> dict[str, str]:
 
 def executors(spark: Any) -> int:
     """How many executors have joined. The driver is counted among them by Spark."""
-    return spark.sparkContext._jsc.sc().getExecutorMemoryStatus().size() - 1
+    return int(spark.sparkContext._jsc.sc().getExecutorMemoryStatus().size()) - 1
 
 
 if __name__ == "__main__":
