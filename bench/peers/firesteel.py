@@ -29,9 +29,11 @@ class Firesteel:
         except (ValueError, KeyError, TypeError) as fault:
             raise CannotDo(f"{self.binary} bench info printed what is no description of the data") from fault
 
-    def check(self, benchmark: str, query: str, scale: float, answer: Path) -> dict[str, Any]:
-        """The verdict on an answer. Raises `CannotDo`, also when no answer is stored to hold it against."""
-        printed = self._run("check", benchmark, query, "--scale", repr(scale), "--answer", str(answer))
+    def check(self, benchmark: str, query: str, right: float | Path, answer: Path) -> dict[str, Any]:
+        """The verdict on an answer, held against the stored one of a scale or against one in a file. Raises `CannotDo`,
+        also when no answer is stored."""
+        source = ("--right", str(right)) if isinstance(right, Path) else ("--scale", repr(right))
+        printed = self._run("check", benchmark, query, *source, "--answer", str(answer))
         try:
             verdict = json.loads(printed)
         except ValueError as fault:

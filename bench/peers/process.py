@@ -6,17 +6,21 @@ import contextlib
 import json
 import os
 import queue
+import shutil
 import signal
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-# A Java virtual machine that finds a busy machine needs most of a minute.
-START_SECONDS_MAX = 180.0
+# A Java virtual machine that finds a busy machine needs most of a minute, and a cluster starts six of them.
+START_SECONDS_MAX = 300.0
 END_SECONDS_MAX = 10.0
+# Between signals to processes that have not ended.
+KILL_SECONDS = 0.01
 MESSAGE_CHARACTERS_MAX = 2000
 
 Message = dict[str, Any]
@@ -35,20 +39,44 @@ def failed(kind: str, message: str) -> Message:
     return {"is": "failed", "kind": kind, "message": message[:MESSAGE_CHARACTERS_MAX]}
 
 
+def session(leader: int) -> list[int]:
+    """The processes of a session that have not ended."""
+    return [int(stat.parent.name) for stat in Path("/proc").glob("[0-9]*/stat") if runs_in(leader, stat)]
+
+
+def runs_in(leader: int, stat: Path) -> bool:
+    """Whether that is the state of a process of the session which is no zombie."""
+    try:
+        # The name of the program, in parentheses, may have blanks in it.
+        state, _, _, of, *_ = stat.read_text().rpartition(")")[2].split()
+    except (OSError, ValueError):  # It ended in this moment.
+        return False
+    return int(of) == leader and state not in "ZX"
+
+
 class Worker:
     """A process that answers queries. What it prints on standard error goes to `log`."""
 
     def __init__(self, command: Sequence[str], log: Path) -> None:
         """Starts it and waits until it is ready: `ready` is its first message. Raises `WorkerDied` and `WorkerLate`."""
         self._log = log
+        # Where it works and keeps temporary files, so that nothing is left of it anywhere.
+        self._folder = Path(tempfile.mkdtemp(prefix="firesteel-peers-"))
         with log.open("ab") as errors:
             self._log_start = errors.tell()
             try:
                 # In a session of its own, so that all its processes can be killed together.
                 self._process = subprocess.Popen(
-                    command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, start_new_session=True
+                    command,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=errors,
+                    start_new_session=True,
+                    cwd=self._folder,
+                    env={**os.environ, "TMPDIR": str(self._folder)},
                 )
             except OSError as fault:
+                shutil.rmtree(self._folder)
                 raise WorkerDied(f"it cannot be started: {fault}") from fault
         assert self._process.stdin is not None
         self._stdin = self._process.stdin
@@ -87,17 +115,21 @@ class Worker:
         self.kill()
 
     def kill(self) -> None:
-        """Kills it and every process of its group."""
+        """Kills it and every process of its session, and removes its folder."""
         if self._process.returncode is not None:
             return
-        # The leader is reaped after this only, so the number cannot be another group's by now.
-        try:
-            os.killpg(self._process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
+        # The leader is reaped after this only, so the number cannot be another session's by now. A process may start
+        # another one while it is being killed, and one with a process group of its own is still of the session.
+        deadline = time.monotonic() + END_SECONDS_MAX
+        while (members := session(self._process.pid)) and time.monotonic() < deadline:
+            for pid in members:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(KILL_SECONDS)
         self._process.wait()
         with contextlib.suppress(OSError):  # What it has not read is lost with it.
             self._stdin.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
 
     def _read(self) -> None:
         assert self._process.stdout is not None

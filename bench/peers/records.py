@@ -20,6 +20,7 @@ MEASURES = (
     "bytes_read",
     "bytes_shuffled",
     "bytes_spilled",
+    "bytes_copied",
     "stages",
     "tasks",
 )
@@ -116,16 +117,32 @@ def passed_median(query: Json) -> float | None:
 
 def table(records: list[Json]) -> str:
     """A line for each engine. One that failed a query has no total: it did not do the work that the others did."""
-    lines = [f"{'engine':<24}{'total s':>10}{'geo mean s':>12}{'failed':>8}"]
+    alike = passed_by_all(records)
+    head = f"sum of {len(alike)} s"
+    lines = [f"{'engine':<24}{'mode':<24}{'total s':>10}{'geo mean s':>12}{'failed':>8}{head:>16}"]
     for record in records:
         medians = [passed_median(query) for query in record["queries"]]
         passed = [median for median in medians if median is not None]
         total, mean = "-", "-"
         if passed and len(passed) == len(medians):
             total, mean = f"{sum(passed):.3f}", f"{geometric_mean(passed):.4f}"
+        common = [passed_median(query) or 0.0 for query in record["queries"] if query["name"] in alike]
         name = f"{record['engine']['name']} {record['engine']['version']}"
-        lines.append(f"{name:<24}{total:>10}{mean:>12}{len(medians) - len(passed):>8}")
+        failed = len(medians) - len(passed)
+        lines.append(f"{name:<24}{record['mode']:<24}{total:>10}{mean:>12}{failed:>8}{sum_of(common):>16}")
+    if alike and any(len(alike) < len(record["queries"]) for record in records):
+        lines.append(f"The last column is of the {len(alike)} queries that every engine passed.")
     return "\n".join(lines)
+
+
+def sum_of(seconds: list[float]) -> str:
+    return f"{sum(seconds):.3f}" if seconds else "-"
+
+
+def passed_by_all(records: list[Json]) -> set[str]:
+    """The queries that no engine failed: sums of those compare."""
+    passed = [{query["name"] for query in record["queries"] if passed_median(query) is not None} for record in records]
+    return set.intersection(*passed) if passed else set()
 
 
 def geometric_mean(seconds: list[float]) -> float:

@@ -12,11 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import records
-from engines import NAMES, Engine, Unusable, prepare
+from engines import CLUSTERS, NAMES, Engine, Place, Unusable, prepare
 from firesteel import CannotDo, Firesteel
+from portable import Portable
 from process import Message, Worker, WorkerDied, WorkerLate, failed
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+# Its answers are taken for right where none are stored: the stored ones are its own.
+ORACLE = "duckdb"
+UNITS = {"": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
 
 
 @dataclass(frozen=True)
@@ -27,8 +31,31 @@ class Query:
     sql: str
 
 
-# Says whether an answer of a query is right; none when that cannot be told.
-Judge = Callable[[str, Path], "Message | None"]
+@dataclass(frozen=True)
+class Keep:
+    """Where records are kept, and how they are rewritten before that."""
+
+    folder: Path
+    portable: Portable
+
+    def save(self, record: records.Json, engine: str) -> Path:
+        """Writes a record in place of the one of the same engine."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / f"{engine}.json"
+        records.save(self.portable.record(record), path)
+        return path
+
+
+@dataclass(frozen=True)
+class Answers:
+    """The answers of all engines to one query, by engine."""
+
+    query: str
+    files: dict[str, Path]
+
+
+# Says whether the answer of an engine is right, and by what source that was told; none when it cannot be told.
+Judge = Callable[[Answers, str], "tuple[Message, str] | None"]
 
 
 class Runner:
@@ -78,12 +105,16 @@ def rotated(runners: Sequence[Runner], turn: int) -> list[Runner]:
     return [*runners[first:], *runners[:first]]
 
 
-def run_all(runners: Sequence[Runner], queries: Sequence[Query], plan: records.Plan, judge: Judge) -> None:
+def run_all(
+    runners: Sequence[Runner], queries: Sequence[Query], plan: records.Plan, judge: Judge, keep: Keep | None = None
+) -> None:
     """Asks every engine every query."""
     for number, query in enumerate(queries):
         run_query(runners, query, number, plan, judge)
         for runner in runners:
             records.save(runner.record, runner.path)
+            if keep is not None:
+                keep.save(runner.record, runner.engine.name)
 
 
 def run_query(runners: Sequence[Runner], query: Query, first: int, plan: records.Plan, judge: Judge) -> None:
@@ -91,26 +122,29 @@ def run_query(runners: Sequence[Runner], query: Query, first: int, plan: records
     entries = {runner.engine.name: records.new_query(query.name) for runner in runners}
     for runner in runners:
         runner.record["queries"].append(entries[runner.engine.name])
-    left = list(runners)
+    left, answers = list(runners), Answers(query.name, {})
     for number in range(plan.warmup + plan.iterations):
         # The query counts too, or with two engines and two runs the same one would always be measured first.
         for runner in rotated(left, first + number):
             entry = entries[runner.engine.name]
             outcome, answer = runner.ask(query, keep_answer=number == 0)
             if answer is not None and outcome["is"] == "done":
-                put_verdict(runner.record, entry, judge(query.name, answer))
+                answers.files[runner.engine.name] = answer
             if outcome["is"] == "failed":
                 left.remove(runner)
             if outcome["is"] == "failed" or number >= plan.warmup:
                 records.add_run(entry, max(number - plan.warmup, 0), outcome)
+        if number == 0:
+            put_verdicts(runners, entries, answers, judge)
     print(line(query.name, entries), file=sys.stderr)
 
 
-def put_verdict(record: records.Json, entry: records.Json, verdict: Message | None) -> None:
-    """Writes down what came of checking an answer."""
-    if verdict is not None:
-        entry["verdict"] = verdict
-        record["verified"] = "stored answers"
+def put_verdicts(runners: Sequence[Runner], entries: dict[str, records.Json], answers: Answers, judge: Judge) -> None:
+    """Writes down what came of checking the answers."""
+    for runner in runners:
+        name = runner.engine.name
+        if name in answers.files and (judged := judge(answers, name)):
+            entries[name]["verdict"], runner.record["verified"] = judged
 
 
 def line(query: str, entries: dict[str, records.Json]) -> str:
@@ -120,38 +154,53 @@ def line(query: str, entries: dict[str, records.Json]) -> str:
     return f"{query}: {', '.join(shown)}"
 
 
-def judge_with(firesteel: Firesteel, benchmark: str, scale: float) -> Judge:
-    """A judge that asks the binary, and tells once when it cannot say."""
+def judge_with(firesteel: Firesteel, benchmark: str, scale: float, oracle: str | None = None) -> Judge:
+    """A judge that asks the binary. Where no right answers are stored, those of DuckDB are taken for right, when it is
+    measured too: then `oracle` says which one that is. Tells once when it cannot say."""
     told: set[str] = set()
 
-    def judge(query: str, answer: Path) -> Message | None:
+    def judge(answers: Answers, engine: str) -> tuple[Message, str] | None:
+        answer, right = answers.files[engine], answers.files.get(ORACLE)
         try:
-            return firesteel.check(benchmark, query, scale, answer)
+            return firesteel.check(benchmark, answers.query, scale, answer), "stored answers"
         except CannotDo as fault:
-            if not told:
-                print(f"unverified: {fault}", file=sys.stderr)
-            told.add(query)
-            return None
+            reason = str(fault)
+        if oracle is not None and right is not None and engine != ORACLE:
+            try:
+                return firesteel.check(benchmark, answers.query, right, answer), oracle
+            except CannotDo as fault:
+                reason = str(fault)
+        if not told and engine != ORACLE:
+            print(f"unverified: {reason}", file=sys.stderr)
+            told.add(engine)
+        return None
 
     return judge
 
 
-def judge_of(firesteel: Firesteel, benchmark: str, data: records.Json) -> Judge:
+def judge_of(firesteel: Firesteel, benchmark: str, data: records.Json, oracle: str | None = None) -> Judge:
     """A judge of answers over this data; of skewed data it cannot say, as no stored answers hold for that."""
     skew = data.get("skew")
     if skew is None:
-        return judge_with(firesteel, benchmark, data["scale"])
+        return judge_with(firesteel, benchmark, data["scale"], oracle)
     print(f"unverified: the data is skewed ({skew}), and the stored answers do not hold for it", file=sys.stderr)
-    return lambda query, answer: None
+    return lambda answers, engine: None
+
+
+def oracle_of(runners: Sequence[Runner]) -> str | None:
+    """The name and release of the engine whose answers are taken for right, when it is measured."""
+    found = [runner.record["engine"] for runner in runners if runner.engine.name == ORACLE]
+    return f"{found[0]['name']} {found[0]['version']}" if found else None
 
 
 def start(names: Sequence[str], options: argparse.Namespace, plan: records.Plan) -> list[Runner]:
     """Those of the engines that can be installed and started; tells of the others."""
+    place = Place(options.benchmark, options.data, options.cores, options.executors, options.memory)
     runners: list[Runner] = []
     try:
         for name in names:
             try:
-                engine = prepare(name, options.firesteel, options.benchmark, options.data, options.cores)
+                engine = prepare(name, options.firesteel, place)
                 runners.append(Runner(engine, plan, options.out))
             except (Unusable, WorkerDied, WorkerLate) as fault:
                 print(f"{name} is left out: {fault}", file=sys.stderr)
@@ -200,8 +249,19 @@ def at_least(least: int) -> Callable[[str], int]:
     return whole_number
 
 
+def size(text: str) -> int:
+    """Reads a number of bytes such as `12GiB`."""
+    number = text.rstrip("KMGTiB")
+    unit = text[len(number) :]
+    if not number.isdecimal() or unit not in UNITS or int(number) == 0:
+        raise argparse.ArgumentTypeError(f"{text} is no size: give a whole number and a unit, such as 12GiB")
+    return int(number) * UNITS[unit]
+
+
 def engine_names(text: str) -> list[str]:
-    """Reads names of engines with commas between them."""
+    """Reads names of engines with commas between them; `all` is all that there are."""
+    if text == "all":
+        return list(NAMES)
     names = list(dict.fromkeys(name.strip() for name in text.split(",")))
     unknown = [name for name in names if name not in NAMES]
     if unknown:
@@ -219,20 +279,30 @@ def folder(text: str) -> Path:
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Reads the command line."""
+    cpus = len(os.sched_getaffinity(0))
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("benchmark", choices=("tpch", "tpcds"))
     parser.add_argument("--data", type=folder, required=True, help="a folder made by `firesteel bench gen`")
-    parser.add_argument("--engines", type=engine_names, required=True, help=f"some of {','.join(NAMES)}")
+    parser.add_argument(
+        "--engines", type=engine_names, required=True, help=f"some of {','.join(NAMES)}; or all, as far as they can run"
+    )
     parser.add_argument("--out", type=Path, required=True, help="the folder for records, answers and the report")
+    parser.add_argument("--keep", type=Path, help="also keep the records here, without paths of this machine")
     parser.add_argument("--queries", help="such as 1-5,7 [default: all]")
     parser.add_argument("--iterations", type=at_least(1), default=5, help="measured runs of each query [default: 5]")
     parser.add_argument("--warmup", type=at_least(0), default=1, help="runs before those [default: 1]")
-    parser.add_argument("--cores", type=at_least(1), default=len(os.sched_getaffinity(0)), help="[default: all]")
+    parser.add_argument("--cores", type=at_least(1), default=cpus, help="[default: all]")
+    parser.add_argument("--executors", type=at_least(1), default=2, help="of a cluster, which share them [default: 2]")
+    parser.add_argument("--memory", type=size, help="of each engine, such as 12GiB [default: what it takes by itself]")
     parser.add_argument("--timeout", type=at_least(1), default=300, help="seconds for one run [default: 300]")
     parser.add_argument("--firesteel", type=Path, default=REPOSITORY / "target/release/firesteel", help="the binary")
     options = parser.parse_args(arguments)
-    if options.cores > len(os.sched_getaffinity(0)):
-        parser.error(f"--cores {options.cores}: this process may use {len(os.sched_getaffinity(0))}")
+    # Engines that cannot run here are missed only where they were asked for by name.
+    options.by_name = options.engines != list(NAMES)
+    if options.cores > cpus:
+        parser.error(f"--cores {options.cores}: this process may use {cpus}")
+    if options.cores % options.executors and set(options.engines) & set(CLUSTERS):
+        parser.error(f"--executors {options.executors}: {options.cores} cores cannot be shared out evenly")
     try:
         options.queries = load_queries(options.benchmark, options.queries)
     except ValueError as fault:
@@ -241,11 +311,30 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-def finish(firesteel: Firesteel, runners: Sequence[Runner], html: Path) -> None:
-    """Prints the table, and writes the page if the binary can."""
+def keep_for(options: argparse.Namespace) -> Keep | None:
+    """Where records are kept, if that was asked for."""
+    if options.keep is None:
+        return None
+    within = {path: relative(path) for path in (REPOSITORY, options.data, options.out)}
+    return Keep(options.keep, Portable({Path.home(): "~", **within}))
+
+
+def relative(path: Path) -> str:
+    """A folder as seen from the repository; of one elsewhere, the name alone."""
+    if not path.is_relative_to(REPOSITORY):
+        return path.name
+    return "" if path == REPOSITORY else str(path.relative_to(REPOSITORY))
+
+
+def finish(firesteel: Firesteel, runners: Sequence[Runner], keep: Keep | None, html: Path) -> None:
+    """Prints the table, and writes the page if the binary can: of the records that are kept, when they are."""
     print(records.table([runner.record for runner in runners]))
+    paths = [runner.path for runner in runners]
+    if keep is not None:
+        paths = [keep.save(runner.record, runner.engine.name) for runner in runners]
+        html = keep.folder / "report.html"
     try:
-        firesteel.report([runner.path for runner in runners], html)
+        firesteel.report(paths, html)
         print(f"report: {html}")
     except CannotDo as fault:
         print(f"no report: {fault}", file=sys.stderr)
@@ -258,7 +347,7 @@ def require_parquet(data: records.Json) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs it all; 0 when every engine that was asked for ran."""
+    """Runs it all; 0 when every engine that was asked for by name ran."""
     options = parse(arguments)
     # So that workers are ended as on Ctrl-C.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
@@ -280,12 +369,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not runners:
         print("error: none of the engines can run", file=sys.stderr)
         return 1
+    keep = keep_for(options)
+    judge = judge_of(firesteel, options.benchmark, data, oracle_of(runners))
     try:
-        run_all(runners, options.queries, plan, judge_of(firesteel, options.benchmark, data))
+        run_all(runners, options.queries, plan, judge, keep)
     finally:
         close_all(runners)
-    finish(firesteel, runners, options.out / f"{options.benchmark}.html")
-    return 0 if len(runners) == len(options.engines) else 1
+    finish(firesteel, runners, keep, options.out / f"{options.benchmark}.html")
+    return 0 if len(runners) == len(options.engines) or not options.by_name else 1
 
 
 if __name__ == "__main__":

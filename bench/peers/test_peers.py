@@ -1,10 +1,9 @@
-"""Tests of the driver with engines that are made of a few lines of Python, and of what the workers share."""
+"""Tests of the driver with engines that are made of a few lines of Python."""
 
 from __future__ import annotations
 
+import argparse
 import contextlib
-import datetime
-import decimal
 import io
 import json
 import sys
@@ -17,16 +16,14 @@ from unittest import mock
 
 import records
 import run
-from engines import Engine
+from engines import NAMES, Engine
 from firesteel import CannotDo, Firesteel
+from portable import Portable
 from process import Worker, WorkerDied, WorkerLate
-
-sys.path.insert(0, str(Path(__file__).resolve().parent / "workers"))
-import common  # noqa: E402
 
 # Answers every query with what its SQL says to do, and writes down that it was asked.
 FAKE = """
-import json, os, subprocess, sys, time
+import json, os, subprocess, sys, tempfile, time
 name, journal = sys.argv[1], sys.argv[2]
 if name == "unready":
     print(json.dumps({"ready": False, "error": "no such folder"}), flush=True)
@@ -43,9 +40,10 @@ for line in sys.stdin:
         print("out of luck", file=sys.stderr)
         os._exit(3)
     if "hangs" in does:
-        child = subprocess.Popen(["sleep", "60"])
-        with open(journal + ".child", "w") as file:
-            file.write(str(child.pid))
+        children = [subprocess.Popen(["sleep", "60"], process_group=group) for group in (None, 0)]
+        folder = tempfile.mkdtemp()
+        with open(journal + ".left", "w") as file:
+            file.write(json.dumps([folder, os.getcwd(), *(child.pid for child in children)]))
         time.sleep(60)
     if "babbles" in does:
         print("Hello", flush=True)
@@ -88,7 +86,7 @@ class Case(unittest.TestCase):
         """Runs queries on engines, and reads the records back."""
         queries = [run.Query(name, sql) for name, sql in sqls.items()]
         with self.runners(plan, *names) as runners, contextlib.redirect_stderr(io.StringIO()):
-            run.run_all(runners, queries, plan, lambda query, answer: {"is": "right"})
+            run.run_all(runners, queries, plan, lambda answers, engine: ({"is": "right"}, "stored answers"))
         return [json.loads((self.folder / f"tpch-{name}.json").read_text()) for name in names]
 
     def asked(self) -> list[str]:
@@ -125,7 +123,7 @@ class Failures(Case):
             self.assertIn(words, outcome["message"])
             self.assertIsNotNone(records.passed_median(record["queries"][1]))
 
-    def test_a_late_worker_is_killed_with_its_children(self) -> None:
+    def test_of_a_late_worker_nothing_is_left(self) -> None:
         plan = self.plan(timeout=0.5)
         (record,) = self.run_all(plan, {"q01": "a hangs", "q02": ""}, "a")
         self.assertEqual(
@@ -133,7 +131,12 @@ class Failures(Case):
             {"is": "failed", "kind": "timeout", "message": "stopped after 0.5 s"},
         )
         self.assertIsNotNone(records.passed_median(record["queries"][1]))
-        self.assertTrue(gone(int(Path(f"{self.journal}.child").read_text())))
+        scratch, folder, *children = json.loads(Path(f"{self.journal}.left").read_text())
+        self.assertEqual(len(children), 2)
+        for child in children:
+            self.assertTrue(gone(child))
+        self.assertEqual(Path(scratch).parent, Path(folder))
+        self.assertFalse(Path(folder).exists())
 
     def test_a_worker_that_is_not_ready_says_why(self) -> None:
         with self.assertRaisesRegex(WorkerDied, "no such folder"):
@@ -145,10 +148,12 @@ class Failures(Case):
         with mock.patch("process.START_SECONDS_MAX", 0.2), self.assertRaises(WorkerLate):
             Worker(("sleep", "60"), self.folder / "log")
 
-    def test_closing_ends_the_process(self) -> None:
+    def test_closing_ends_the_process_and_removes_its_folder(self) -> None:
         worker = Worker(self.engine("a").command, self.folder / "log")
+        self.assertTrue(worker._folder.is_dir())
         worker.close()
         self.assertTrue(gone(worker._process.pid))
+        self.assertFalse(worker._folder.exists())
 
 
 class Records(Case):
@@ -162,7 +167,7 @@ class Records(Case):
     def test_every_record_is_whole_after_every_query(self) -> None:
         plan, seen = self.plan(iterations=1, warmup=0), []
 
-        def judge(query: str, answer: Path) -> None:
+        def judge(answers: run.Answers, engine: str) -> None:
             path = self.folder / "tpch-a.json"
             seen.append(len(json.loads(path.read_text())["queries"]) if path.exists() else 0)
 
@@ -184,17 +189,54 @@ class Records(Case):
         self.assertFalse((self.folder / ".record.json.tmp").exists())
 
     def test_an_engine_that_failed_has_no_total(self) -> None:
-        def query(verdict: str, *seconds: float) -> records.Json:
+        def query(name: str, verdict: str, *seconds: float) -> records.Json:
             runs = [{"outcome": {"is": "done", "seconds": value}} for value in seconds]
-            return {"runs": runs, "verdict": {"is": verdict}}
+            return {"name": name, "runs": runs, "verdict": {"is": verdict}}
 
-        good, bad = query("right", 1.0, 9.0, 2.0), query("wrong", 8.0)
+        def lines(*queries: list[records.Json]) -> list[list[str]]:
+            engine = {"name": "a", "version": "1"}
+            told = records.table([{"engine": engine, "mode": "local", "queries": each} for each in queries])
+            return [line.split() for line in told.splitlines()]
+
+        good, bad = query("q01", "right", 1.0, 9.0, 2.0), query("q02", "wrong", 8.0)
         self.assertEqual(records.passed_median(good), 2.0)
-        engine = {"name": "a", "version": "1"}
-        all_queries = [[good, query("unverified", 8.0)], [good, bad]]
-        lines = records.table([{"engine": engine, "queries": queries} for queries in all_queries]).splitlines()
-        self.assertEqual(lines[1].split(), ["a", "1", "10.000", "4.0000", "0"])
-        self.assertEqual(lines[2].split(), ["a", "1", "-", "-", "1"])
+        head, passed, failed, note = lines([good, query("q02", "unverified", 8.0)], [good, bad])
+        self.assertEqual(passed, ["a", "1", "local", "10.000", "4.0000", "0", "2.000"])
+        self.assertEqual(failed, ["a", "1", "local", "-", "-", "1", "2.000"])
+        self.assertEqual(head[-4:], ["sum", "of", "1", "s"])
+        self.assertEqual(" ".join(note), "The last column is of the 1 queries that every engine passed.")
+        self.assertEqual(len(lines([good], [good])), 3, "nothing is to be said when all passed")
+
+
+class Kept(Case):
+    def portable(self) -> Portable:
+        return Portable({Path("/home/me"): "~", Path("/home/me/code"): "", Path("/srv/tpch-1"): "tpch-1"})
+
+    def test_paths_are_named_from_where_others_have_them_too(self) -> None:
+        for told, kept in [
+            ("/home/me/code/bench/run.py", "bench/run.py"),
+            ("/home/me/code", "."),
+            ("/home/me/codes/x", "~/codes/x"),
+            ("/srv/tpch-1/orders/*.parquet", "tpch-1/orders/*.parquet"),
+            ("/srv/tpch-10/orders", "orders"),
+            ("/mnt/home/me/x", "x"),
+            ("IO error: file:///srv/tpch-1/a.parquet and file:/opt/b/c", "IO error: file:tpch-1/a.parquet and file:c"),
+            ("'/opt/deep/down/x.py', line 3", "'x.py', line 3"),
+            ("http://127.0.0.1:50050/api/x, 1/2/3", "http://127.0.0.1:50050/api/x, 1/2/3"),
+            ("bench/peers/run.py ../data ~/x/y", "bench/peers/run.py ../data ~/x/y"),
+        ]:
+            self.assertEqual(self.portable().text(told), kept)
+
+    def test_a_record_is_kept_after_every_query_beside_the_whole_one(self) -> None:
+        plan = records.Plan("tpch", {"path": "/srv/tpch-1"}, {"disk": "/dev/md/0"}, ["/a/b", "-x"], "", 1, 0, 10.0)
+        keep = run.Keep(self.folder / "kept", self.portable())
+        with self.runners(plan, "a") as runners, contextlib.redirect_stderr(io.StringIO()):
+            run.run_all(runners, [run.Query("q01", "a fails")], plan, lambda answers, engine: None, keep)
+        whole = json.loads((self.folder / "tpch-a.json").read_text())
+        kept = json.loads((self.folder / "kept" / "a.json").read_text())
+        self.assertEqual((kept["data"], kept["command"]), ({"path": "tpch-1"}, ["b", "-x"]))
+        self.assertEqual((whole["data"], whole["command"]), ({"path": "/srv/tpch-1"}, ["/a/b", "-x"]))
+        self.assertEqual((kept["machine"], kept["queries"]), (whole["machine"], whole["queries"]))
 
 
 class Binary(Case):
@@ -222,17 +264,35 @@ class Binary(Case):
     def test_without_a_verdict_answers_are_unverified(self) -> None:
         judge = run.judge_with(self.binary("exit 1"), "tpch", 1.0)
         with contextlib.redirect_stderr(io.StringIO()) as told:
-            self.assertIsNone(judge("q01", self.folder))
-            self.assertIsNone(judge("q02", self.folder))
+            self.assertIsNone(judge(run.Answers("q01", {"a": self.folder}), "a"))
+            self.assertIsNone(judge(run.Answers("q02", {"a": self.folder}), "a"))
+        self.assertEqual(len(told.getvalue().splitlines()), 1)
+
+    def test_where_none_is_stored_the_answers_of_duckdb_are_right(self) -> None:
+        # Says no to a scale, and compares two files.
+        says = """[ "$5" = --right ] || exit 1; cmp -s "$6" "$8" && echo '{"is": "right"}' || echo '{"is": "wrong"}'"""
+        judge = run.judge_with(self.binary(says), "tpch", 10.0, "duckdb 2.0.1")
+        files = {}
+        for name, text in {"duckdb": "1", "a": "1", "b": "2"}.items():
+            files[name] = self.folder / name
+            files[name].write_text(text)
+        answers = run.Answers("q01", files)
+        self.assertEqual(judge(answers, "a"), ({"is": "right"}, "duckdb 2.0.1"))
+        self.assertEqual(judge(answers, "b"), ({"is": "wrong"}, "duckdb 2.0.1"))
+        with contextlib.redirect_stderr(io.StringIO()) as told:
+            self.assertIsNone(judge(answers, "duckdb"), "not against itself")
+            del files["duckdb"]
+            self.assertIsNone(judge(answers, "a"))
         self.assertEqual(len(told.getvalue().splitlines()), 1)
 
     def test_answers_over_skewed_data_are_not_held_against_stored_ones(self) -> None:
         right = self.binary("""echo '{"is": "right"}'""")
+        answers = run.Answers("q01", {"a": self.folder})
         judge = run.judge_of(right, "tpch", {"scale": 1.0, "skew": None})
-        self.assertEqual(judge("q01", self.folder), {"is": "right"})
+        self.assertEqual(judge(answers, "a"), ({"is": "right"}, "stored answers"))
         with contextlib.redirect_stderr(io.StringIO()) as told:
             judge = run.judge_of(right, "tpch", {"scale": 1.0, "skew": "zipf:1"})
-            self.assertIsNone(judge("q01", self.folder))
+            self.assertIsNone(judge(answers, "a"))
         self.assertIn("zipf:1", told.getvalue())
 
     def test_files_of_other_formats_are_refused(self) -> None:
@@ -250,51 +310,31 @@ class CommandLine(unittest.TestCase):
         queries = run.load_queries("tpch", None)
         self.assertEqual([queries[0].name, queries[-1].name, len(queries)], ["q01", "q22", 22])
 
-    def test_unknown_engines_are_refused(self) -> None:
-        arguments = ["tpch", "--data", "/", "--out", "/tmp", "--engines", "duckdb,oracle"]
+    def parse(self, *arguments: str) -> argparse.Namespace:
+        return run.parse(["tpch", "--data", "/", "--out", "/tmp", *arguments])
+
+    def refused(self, *arguments: str) -> str:
         with contextlib.redirect_stderr(io.StringIO()) as told, self.assertRaises(SystemExit):
-            run.parse(arguments)
-        self.assertIn("there is no engine 'oracle'", told.getvalue())
+            self.parse(*arguments)
+        return told.getvalue()
 
+    def test_engines_are_chosen_by_name(self) -> None:
+        self.assertIn("there is no engine 'oracle'", self.refused("--engines", "duckdb,oracle"))
+        self.assertTrue(self.parse("--engines", "duckdb,polars").by_name)
+        every = self.parse("--engines", "all", "--executors", "1")
+        self.assertEqual((every.engines, every.by_name), (list(NAMES), False))
 
-class Workers(unittest.TestCase):
-    def test_cells_are_plain_text(self) -> None:
-        cells = [
-            (None, ""),
-            (True, "true"),
-            (7, "7"),
-            (0.1, "0.1"),
-            (decimal.Decimal("1E+3"), "1000"),
-            (decimal.Decimal("0.00"), "0.00"),
-            (datetime.date(1995, 3, 5), "1995-03-05"),
-            ("a, b", "a, b"),
-        ]
-        for value, text in cells:
-            self.assertEqual(common.cell(value), text)
+    def test_sizes_have_units(self) -> None:
+        sizes = {"12GiB": 12 << 30, "300MiB": 300 << 20, "4096": 4096}
+        for text, size in sizes.items():
+            self.assertEqual(self.parse("--engines", "duckdb", "--memory", text).memory, size)
+        for bad in ["", "0GiB", "12GB", "GiB", "-1GiB", "1.5GiB", "lots"]:
+            self.assertIn("such as 12GiB", self.refused("--engines", "duckdb", f"--memory={bad}"))
 
-    def test_a_lone_null_is_still_a_row(self) -> None:
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "answer.csv"
-            common.write_csv(common.Answer(["n"], 1, lambda: [[None]]), path)
-            self.assertEqual(path.read_text(), 'n\n""\n')
-
-    def test_an_answer_is_measured_and_a_fault_is_one_line(self) -> None:
-        def ask(sql: str) -> common.Answer:
-            if sql == "fail":
-                raise ValueError("no\n  such table")
-            deadline = time.process_time() + 0.05
-            while time.process_time() < deadline:
-                pass
-            return common.Answer(["n"], 2, lambda: [[1], [2]])
-
-        session = common.Session("fake", "1", ask)
-        done = common.answer(session, {"sql": "", "answer": None})
-        self.assertEqual((done["is"], done["rows"]), ("done", 2))
-        self.assertGreaterEqual(done["cpu_seconds"], 0.05)
-        self.assertGreaterEqual(done["seconds"], 0.05)
-        self.assertGreater(done["peak_memory_bytes"], 1 << 20)
-        failed = common.answer(session, {"sql": "fail", "answer": None})
-        self.assertEqual(failed, {"is": "failed", "kind": "error", "message": "ValueError: no such table"})
+    def test_executors_share_the_cores_evenly(self) -> None:
+        uneven = ["--cores", "1", "--executors", "2"]
+        self.assertIn("cannot be shared out evenly", self.refused("--engines", "duckdb,spark-cluster", *uneven))
+        self.assertEqual(self.parse("--engines", "duckdb", *uneven).cores, 1)
 
 
 def gone(pid: int) -> bool:

@@ -22,7 +22,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Protocol, TextIO
 
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 MESSAGE_CHARACTERS_MAX = 2000
@@ -46,14 +46,61 @@ class Session:
     ask: Callable[[str], Answer]
     settings: dict[str, str] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
+    mode: str = "local"
+    # What became of a process without which the engine is not whole.
+    lost: Callable[[], str | None] = lambda: None
+
+    def greeting(self, cores: int) -> dict[str, Any]:
+        """The first message."""
+        return {
+            "ready": True,
+            "engine": {"name": self.name, "version": self.version, "commit": None},
+            "mode": self.mode,
+            "cores": cores,
+            "settings": self.settings,
+            "versions": {"python": platform.python_version(), **self.versions},
+        }
+
+    def answer(self, request: dict[str, Any]) -> dict[str, Any]:
+        """The outcome of a request."""
+        found, outcome = measure(self, request["sql"])
+        if request.get("answer"):
+            write_csv(found, Path(request["answer"]))
+        return outcome
+
+    def close(self) -> None:
+        """Nothing is left behind: what an engine keeps in its folder goes with that."""
 
 
 @dataclass(frozen=True)
 class Place:
     """What the engine is to run on."""
 
+    benchmark: str
     data: Path
     cores: int
+    # None: it is for the engine to choose.
+    memory_bytes: int | None = None
+    # None: no cluster.
+    executors: int | None = None
+    # A program, or the folder of several, of an engine that is no package of Python.
+    programs: Path | None = None
+
+    def mode(self) -> str:
+        """How a record names it."""
+        if self.executors is None:
+            return "local"
+        return f"cluster of {self.executors} executor{'' if self.executors == 1 else 's'}"
+
+    def cores_each(self) -> int:
+        """The cores of an executor."""
+        return self.cores // (self.executors or 1)
+
+    def memory_each(self, besides: int = 0) -> int | None:
+        """The memory of an executor, when so many bytes are for other processes."""
+        if self.memory_bytes is None:
+            return None
+        return max(self.memory_bytes - besides, 0) // (self.executors or 1)
 
     def tables(self) -> dict[str, str]:
         """The tables of the folder, each with the pattern of its files."""
@@ -61,24 +108,45 @@ class Place:
         return {folder.name: f"{folder}/*.parquet" for folder in folders}
 
 
-def serve(connect: Callable[[Place], Session]) -> None:
+class Serves(Protocol):
+    """What `serve` needs: a `Session`, or a `Relay` to a worker of the engine's own."""
+
+    @property
+    def lost(self) -> Callable[[], str | None]: ...
+    def greeting(self, cores: int) -> dict[str, Any]: ...
+    def answer(self, request: dict[str, Any]) -> dict[str, Any]: ...
+    def close(self) -> None: ...
+
+
+def serve(connect: Callable[[Place], Serves]) -> None:
     """Connects to the engine and answers until standard input ends."""
+    place = read_place()
+    replies = claim_stdout()
+    # Holds for every thread and process that the engine starts, and is what most engines count cores by.
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: place.cores])
+    try:
+        session = connect(place)
+    except Exception as fault:
+        say(replies, {"ready": False, "error": one_line(fault)})
+        return
+    say(replies, session.greeting(place.cores))
+    for line in sys.stdin:
+        say(replies, answer(session, json.loads(line)))
+    session.close()
+
+
+def read_place() -> Place:
+    """Reads the command line."""
     parser = argparse.ArgumentParser()
     parser.add_argument("benchmark")
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--cores", type=int, required=True)
+    parser.add_argument("--memory", type=int, metavar="BYTES")
+    parser.add_argument("--executors", type=int)
+    parser.add_argument("--programs", type=Path)
     options = parser.parse_args()
-    replies = claim_stdout()
-    # Holds for every thread that the engine starts, and is what most engines count cores by.
-    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options.cores])
-    try:
-        session = connect(Place(options.data.resolve(), options.cores))
-    except Exception as fault:
-        say(replies, {"ready": False, "error": one_line(fault)})
-        return
-    say(replies, greeting(session, options.cores))
-    for line in sys.stdin:
-        say(replies, answer(session, json.loads(line)))
+    data = options.data.resolve()
+    return Place(options.benchmark, data, options.cores, options.memory, options.executors, options.programs)
 
 
 def claim_stdout() -> TextIO:
@@ -93,43 +161,37 @@ def say(replies: TextIO, message: dict[str, Any]) -> None:
     replies.flush()
 
 
-def greeting(session: Session, cores: int) -> dict[str, Any]:
-    return {
-        "ready": True,
-        "engine": {"name": session.name, "version": session.version, "commit": None},
-        "mode": "local",
-        "cores": cores,
-        "settings": session.settings,
-        "versions": {"python": platform.python_version(), **session.versions},
-    }
-
-
-def answer(session: Session, request: dict[str, Any]) -> dict[str, Any]:
+def answer(session: Serves, request: dict[str, Any]) -> dict[str, Any]:
+    """The outcome of a request. Ends this process when the engine is not whole, so that all of it is started anew."""
     # An engine's panic is no Exception in some bindings.
     try:
-        found, outcome = measure(session, request["sql"])
-        if request.get("answer"):
-            write_csv(found, Path(request["answer"]))
-        return outcome
+        outcome = session.answer(request)
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as fault:
-        return {"is": "failed", "kind": "error", "message": one_line(fault)}
+        outcome = {"is": "failed", "kind": "error", "message": one_line(fault)}
+    if lost := session.lost():
+        sys.exit(": ".join([lost, *([outcome["message"]] if "message" in outcome else [])]))
+    return outcome
 
 
 def measure(session: Session, sql: str) -> tuple[Answer, dict[str, Any]]:
-    forget_peak()
-    cpu, start = cpu_seconds(), time.perf_counter()
+    usage, start = Usage(), time.perf_counter()
     found = session.ask(sql)
     seconds = time.perf_counter() - start
-    outcome = {
-        "is": "done",
-        "seconds": seconds,
-        "rows": found.count,
-        "cpu_seconds": round(max(0.0, cpu_seconds() - cpu), 6),
-        "peak_memory_bytes": peak_memory(),
-    }
-    return found, outcome
+    return found, {"is": "done", "seconds": seconds, "rows": found.count, **usage.until_now()}
+
+
+class Usage:
+    """What this process and its descendants use from now on."""
+
+    def __init__(self) -> None:
+        forget_peak()
+        self._cpu_seconds = cpu_seconds()
+
+    def until_now(self) -> dict[str, Any]:
+        cpu = max(0.0, cpu_seconds() - self._cpu_seconds)
+        return {"cpu_seconds": round(cpu, 6), "peak_memory_bytes": peak_memory()}
 
 
 def one_line(fault: BaseException) -> str:

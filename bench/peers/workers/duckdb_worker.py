@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tempfile
+
 from common import Answer, Place, Session, arrow_answer, serve
 
 
@@ -9,7 +11,10 @@ def connect(place: Place) -> Session:
     import duckdb
     import pyarrow
 
-    connection = duckdb.connect(":memory:", config={"threads": str(place.cores)})
+    settings = {"threads": str(place.cores)}
+    if place.memory_bytes is not None:
+        settings["memory_limit"] = f"{place.memory_bytes}B"
+    connection = duckdb.connect(":memory:", config={**settings, "temp_directory": tempfile.gettempdir()})
     for table, files in place.tables().items():
         quoted = files.replace("'", "''")
         connection.execute(f"CREATE VIEW {table} AS SELECT * FROM read_parquet('{quoted}')")
@@ -18,7 +23,6 @@ def connect(place: Place) -> Session:
         # Through `execute` the rows would be copied once more.
         return arrow_answer(connection.sql(sql).to_arrow_table())
 
-    settings = {"threads": str(place.cores)}
     return Session("duckdb", duckdb.__version__, ask, settings, {"pyarrow": pyarrow.__version__})
 
 

@@ -12,10 +12,15 @@ pub(super) fn read(data: &Path) -> Machine {
         cpu: field("/proc/cpuinfo", "model name").unwrap_or_else(|| std::env::consts::ARCH.to_owned()),
         cpus: u32::try_from(cpus).unwrap_or(u32::MAX),
         numa_nodes: numa_nodes(),
-        memory_bytes: field("/proc/meminfo", "MemTotal").and_then(|text| kib(&text)).unwrap_or(0),
+        memory_bytes: memory_bytes(),
         disk: disk(data).unwrap_or_else(|| "unknown".to_owned()),
         kernel: fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned(),
     }
+}
+
+/// Memory that is installed.
+pub(crate) fn memory_bytes() -> u64 {
+    field("/proc/meminfo", "MemTotal").and_then(|text| kib(&text)).unwrap_or(0)
 }
 
 /// The first value of `key` in a file of `key: value` lines.

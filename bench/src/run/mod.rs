@@ -9,13 +9,14 @@ mod options;
 mod target;
 mod usage;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use arrow::array::RecordBatch;
 use firesteel_base::UserError;
 
 pub use data::{checked_content, checked_manifest};
+pub(crate) use machine::memory_bytes;
 pub use options::{RunOptions, chosen};
 pub use target::{Asked, Target};
 
@@ -26,8 +27,11 @@ use crate::record::{
     DataInfo, EngineInfo, FORMAT, FailureKind, Machine, Outcome, QueryRecord, Run, RunRecord, Throughput,
     Verdict,
 };
-use crate::verify::{Answer, Expected, Rules, compare};
+use crate::verify::{Answer, Expected, Question, Rules, compare};
 use usage::Watch;
+
+/// How long a right answer may take where queries may take any time.
+const RIGHT_ANSWER_MAX: Duration = Duration::from_secs(600);
 
 /// Runs a benchmark on `target`.
 ///
@@ -105,7 +109,7 @@ async fn power(
             let iteration = number.checked_sub(options.warmup);
             let (outcome, rows) = one(options, target, query).await?;
             if let Some(rows) = rows.filter(|_| number == 0) {
-                judge(options, record, query, &rows, &mut entry);
+                judge(options, record, query, &rows, &mut entry, progress).await;
             }
             let failed = matches!(outcome, Outcome::Failed { .. });
             if iteration.is_some() || failed {
@@ -152,7 +156,7 @@ async fn throughput(
             let mut entry = record.queries[at].clone();
             entry.runs.push(run);
             if let Some(rows) = rows.filter(|_| entry.verdict != Verdict::Right) {
-                judge(options, record, &options.queries[at], &rows, &mut entry);
+                judge(options, record, &options.queries[at], &rows, &mut entry, progress).await;
             }
             record.queries[at] = entry;
         }
@@ -197,31 +201,38 @@ fn failed(kind: FailureKind, message: String) -> Outcome {
     Outcome::Failed { kind, message }
 }
 
-/// Holds an answer against the stored one, when there is one.
-fn judge(
+/// Holds an answer against the right one, when there is something to have that from.
+async fn judge(
     options: &RunOptions,
     record: &mut RunRecord,
     query: &Query,
     rows: &[RecordBatch],
     entry: &mut QueryRecord,
+    progress: &dyn Progress,
 ) {
-    // Where foreign keys are skewed, other answers are right.
-    if !options.verify || record.data.skew.is_some() {
-        return;
-    }
-    let Ok(expected) = Expected::stored(options.benchmark, record.data.scale, query.name) else { return };
-    record.verified = Some("stored answers".to_owned());
-    let answer = Answer::from_batches(rows);
-    let verdict = match answer {
-        Ok(answer) => {
-            compare(&expected, &answer, &Rules::of(query.sql)).map_err(|mismatch| mismatch.to_string())
+    let Some(right) = &options.right else { return };
+    let data = PathBuf::from(&record.data.path);
+    let time_max = options.timeout.unwrap_or(RIGHT_ANSWER_MAX);
+    let question =
+        Question { benchmark: options.benchmark, scale: record.data.scale, data: &data, query, time_max };
+    match right.expected(&question).await {
+        Ok(expected) => {
+            record.verified = Some(right.to_string());
+            entry.verdict = verdict(&expected, rows, query);
         }
-        Err(fault) => Err(fault.to_string()),
-    };
-    entry.verdict = match verdict {
+        Err(fault) => progress.note(&format!("{}: not checked: {fault}", query.name)),
+    }
+}
+
+fn verdict(expected: &Expected, rows: &[RecordBatch], query: &Query) -> Verdict {
+    let answer = Answer::from_batches(rows).map_err(|fault| fault.to_string());
+    let compared = answer.and_then(|answer| {
+        compare(expected, &answer, &Rules::of(query.sql)).map_err(|mismatch| mismatch.to_string())
+    });
+    match compared {
         Ok(()) => Verdict::Right,
         Err(why) => Verdict::Wrong(why),
-    };
+    }
 }
 
 /// What became of a query, for whoever watches.

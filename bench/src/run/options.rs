@@ -8,6 +8,7 @@ use firesteel_base::UserError;
 
 use crate::Benchmark;
 use crate::queries::{self, Query};
+use crate::verify::RightAnswers;
 
 /// What [`run`](super::run()) is asked for.
 #[derive(Debug, Clone)]
@@ -30,8 +31,8 @@ pub struct RunOptions {
     pub cold: bool,
     /// When a query is given up.
     pub timeout: Option<Duration>,
-    /// Whether answers are held against the stored ones, where there are any.
-    pub verify: bool,
+    /// What answers are held against; they are not checked without it.
+    pub right: Option<RightAnswers>,
     /// Where the record is kept.
     pub out: Option<PathBuf>,
     /// The command, for the record.

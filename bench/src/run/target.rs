@@ -1,6 +1,7 @@
 //! Firesteel as it is measured: in this process, or on a cluster.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
@@ -34,7 +35,7 @@ pub struct Target {
 pub struct Asked {
     /// What it took.
     pub measures: Measures,
-    /// The answer.
+    /// The answer: one batch at least.
     pub rows: Vec<RecordBatch>,
 }
 
@@ -70,7 +71,13 @@ impl Target {
 
     async fn ask(&self, sql: &str) -> Result<Vec<RecordBatch>, UserError> {
         let frame = self.session.sql(sql).await?;
-        frame.collect().await.map_err(|fault| classify(&fault).1)
+        let columns = Arc::clone(frame.schema().inner());
+        let mut rows = frame.collect().await.map_err(|fault| classify(&fault).1)?;
+        if rows.is_empty() {
+            // An answer without rows has columns too.
+            rows.push(RecordBatch::new_empty(columns));
+        }
+        Ok(rows)
     }
 
     /// Asks one query and measures it. What other queries do at the same time cannot be told from it: only with `alone`

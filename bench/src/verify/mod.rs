@@ -2,12 +2,16 @@
 
 mod answer;
 mod cell;
+mod duckdb;
+mod right;
 mod rules;
 mod stored;
 
 use std::fmt;
 
 pub use answer::{Answer, write_csv};
+pub use duckdb::Duckdb;
+pub use right::{Question, RightAnswers};
 pub use rules::Rules;
 pub use stored::Expected;
 

@@ -20,7 +20,7 @@ async fn answers(options: &GenerateOptions, asked: &[Query]) -> Vec<Vec<RecordBa
     target.register(options.benchmark, &options.out).await.unwrap();
     let mut answers = Vec::new();
     for query in asked {
-        answers.push(target.measure(query.sql).await.unwrap().rows);
+        answers.push(target.measure(query.sql, true).await.unwrap().rows);
     }
     session.close().await;
     answers

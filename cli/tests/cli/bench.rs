@@ -1,13 +1,15 @@
 //! `firesteel bench`: from data to a page, and what is refused on the way.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
 use firesteel_testing::data;
 use firesteel_testing::oracle::tpch::Scale;
 
-use crate::support::{Reaped, command, run, run_with_input};
+use crate::support::{Ended, Reaped, command, run, run_with_input};
 
 #[test]
 fn a_run_is_checked_kept_compared_and_shown() {
@@ -50,6 +52,55 @@ fn verify_says_how_many_answers_are_right() {
     assert_eq!(told, "4 of 4 answers are right\n");
 }
 
+/// Runs the command where DuckDB is only found in `path`.
+fn without_duckdb(arguments: &[&str], path: &Path) -> Ended {
+    command(arguments).env("PATH", path).env("HOME", path).output().unwrap().into()
+}
+
+/// A shell script in place of DuckDB that has one answer to all questions.
+fn fake_duckdb(program: &Path, answer: &str) {
+    let script = format!(
+        "#!/bin/sh\nPATH=/usr/bin:/bin\n[ \"$1\" = --version ] && {{ echo 'v9.8.7 (Fake)'; exit; }}\n\
+         file=$(sed -n \"s/^) TO '\\(.*\\)' (FORMAT.*/\\1/p\")\n{answer}\n"
+    );
+    fs::write(program, script).unwrap();
+    fs::set_permissions(program, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+#[test]
+fn where_no_answer_is_stored_duckdb_is_asked() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (small, out, right) = (path("small"), path("out.json"), path("right.csv"));
+    run(&["bench", "gen", "tpch", "--scale", "0.001", "--out", &small, "-q"]).printed();
+    let sql = firesteel_bench::queries::tpch("q06").unwrap().sql;
+    let request = serde_json::json!({ "query": "q06", "sql": sql, "answer": right }).to_string();
+    let worker = ["bench", "worker", "tpch", "--local", "--cores", "1", "--data", &small];
+    run_with_input(&worker, &format!("{request}\n")).printed();
+
+    let bin = folder.path().join("bin");
+    fs::create_dir(&bin).unwrap();
+    let verify = |queries: &str, more: &[&str]| {
+        let arguments =
+            ["bench", "verify", "tpch", "--local", "--cores", "1", "--data", &small, "-q", "--out", &out];
+        without_duckdb(&[&arguments[..], &["--queries", queries], more].concat(), &bin)
+    };
+    fake_duckdb(&bin.join("duckdb"), &format!("cp '{right}' \"$file\""));
+    assert_eq!(verify("6", &[]).printed(), "1 of 1 answers are right\n");
+    let record: serde_json::Value = serde_json::from_str(&fs::read_to_string(&out).unwrap()).unwrap();
+    assert_eq!(
+        (&record["verified"], &record["queries"][0]["verdict"]["is"]),
+        (&"duckdb 9.8.7".into(), &"right".into())
+    );
+    verify("6,14", &["--against", "duckdb"]).told(1, &["1 of 2 queries failed", "q14: wrong answer"]);
+
+    let other = bin.join("other");
+    fake_duckdb(&other, "echo 'Out of Memory Error: no' >&2; exit 1");
+    let said = verify("6", &["--duckdb", other.to_str().unwrap()]);
+    said.told(1, &["1 answers could not be checked against duckdb 9.8.7", "q06"]);
+    verify("6", &["--duckdb", "/bin/true"]).told(1, &["/bin/true is no DuckDB"]);
+}
+
 #[test]
 fn a_query_that_takes_too_long_is_a_failure_of_the_run() {
     let data = data::tpch(Scale::Tenth).unwrap();
@@ -69,8 +120,16 @@ fn data_that_is_not_what_it_should_be_is_refused() {
     let small = path("small");
     run(&["bench", "gen", "tpch", "--scale", "0.001", "--out", &small, "-q"]).printed();
     run(&["bench", "run", "tpcds", "--local", "--data", &small]).told(1, &["tpch", "tpcds"]);
-    run(&["bench", "verify", "tpch", "--local", "--data", &small, "--queries", "6"])
-        .told(1, &["no stored answers", "0.001"]);
+    let verify = ["bench", "verify", "tpch", "--local", "--data", &small, "--queries", "6"];
+    let nothing = folder.path();
+    without_duckdb(&verify, nothing)
+        .told(1, &["no stored answers", "0.001", "scale 1", "pip install duckdb"]);
+    without_duckdb(&[&verify[..], &["--against", "stored"]].concat(), nothing)
+        .told(1, &["no stored answers"]);
+    without_duckdb(&[&verify[..], &["--against", "duckdb"]].concat(), nothing)
+        .told(1, &["no DuckDB", "--duckdb"]);
+    let pointless = ["--against", "stored", "--duckdb", "/bin/true"];
+    run(&[&verify[..], &pointless].concat()).told(2, &["--duckdb", "--against stored"]);
     run(&["bench", "run", "tpch", "--data", &small, "--queries", "23"]).told(2, &["23", "1 to 22"]);
     fs::write(format!("{small}/region/part-000.parquet"), "short").unwrap();
     ask(&small).told(1, &["region/part-000.parquet", "5 bytes"]);
@@ -122,11 +181,12 @@ fn answers_over_skewed_data_are_not_held_against_stored_ones() {
     let (data, record) = (path("data"), path("a.json"));
     run(&["bench", "gen", "tpch", "--scale", "0.1", "--skew", "zipf:1", "--sorted", "--out", &data, "-q"])
         .printed();
-    run(&["bench", "verify", "tpch", "--local", "--data", &data, "--queries", "8"])
+    run(&["bench", "verify", "tpch", "--local", "--data", &data, "--queries", "8", "--against", "stored"])
         .told(1, &["skewed (zipf:1)", "without --skew"]);
     let options = ["--queries", "8", "--iterations", "1", "--warmup", "0", "--cores", "1", "--out", &record];
-    let told = run(&[&["bench", "run", "tpch", "--local", "--data", &data], &options[..]].concat()).printed();
-    assert!(told.contains("answers NOT checked, as the data is skewed (zipf:1)"), "{told}");
+    let ask = [&["bench", "run", "tpch", "--local", "--data", &data], &options[..]].concat();
+    let told = without_duckdb(&ask, folder.path()).printed();
+    assert!(told.contains("answers NOT checked"), "{told}");
     let record: serde_json::Value = serde_json::from_str(&fs::read_to_string(&record).unwrap()).unwrap();
     assert_eq!(record["verified"], serde_json::Value::Null);
     assert_eq!(record["queries"][0]["verdict"]["is"], "unverified");
@@ -213,6 +273,12 @@ fn a_script_can_ask_line_by_line() {
         |query: &str| run(&["bench", "check", "tpch", query, "--scale", "0.1", "--answer", csv]).printed();
     assert_eq!(check("q06"), "{\"is\":\"right\"}\n");
     assert!(check("q05").contains("\"is\":\"wrong\""));
+    let against = |right: &str| run(&["bench", "check", "tpch", "q06", "--right", right, "--answer", csv]);
+    assert_eq!(against(csv).printed(), "{\"is\":\"right\"}\n");
+    let other = folder.path().join("other.csv");
+    fs::write(&other, "revenue\n1.00\n").unwrap();
+    assert!(against(other.to_str().unwrap()).printed().contains("\"is\":\"wrong\""));
+    against("/nowhere.csv").told(1, &["/nowhere.csv"]);
     let info = run(&["bench", "info", "tpch", "--data", data]).printed();
     let info: serde_json::Value = serde_json::from_str(&info).unwrap();
     assert_eq!(info["data"]["scale"], 0.1);

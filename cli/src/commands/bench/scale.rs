@@ -9,8 +9,9 @@ use clap::Args;
 use firesteel_base::{ByteSize, UserError};
 use firesteel_bench::queries::Query;
 use firesteel_bench::record::RunRecord;
-use firesteel_bench::run::{RunOptions, Target, chosen, describe};
+use firesteel_bench::run::{RunOptions, Target, checked_manifest, chosen, describe};
 use firesteel_bench::scale::{Measured, Scaling, chosen_sizes, page, require_comparable, scaling};
+use firesteel_bench::verify::RightAnswers;
 use firesteel_bench::{Benchmark, Progress, progress, queries};
 use firesteel_hw::topology::Topology;
 
@@ -163,7 +164,7 @@ impl Experiment {
         make_room(args)?;
         Ok(Self {
             sizes,
-            options: options(args, queries, conf),
+            options: options(args, queries, conf)?,
             out: args.out.clone(),
             against,
             // A quota of processor time may leave less than there is.
@@ -217,8 +218,12 @@ async fn measured_on(
     Ok(firesteel_bench::run::run(options, &target, told).await?)
 }
 
-fn options(args: &ScaleArgs, queries: Vec<Query>, conf: BTreeMap<String, String>) -> RunOptions {
-    RunOptions {
+fn options(
+    args: &ScaleArgs,
+    queries: Vec<Query>,
+    conf: BTreeMap<String, String>,
+) -> Result<RunOptions, UserError> {
+    Ok(RunOptions {
         benchmark: args.benchmark,
         data: args.data.clone(),
         queries,
@@ -228,10 +233,10 @@ fn options(args: &ScaleArgs, queries: Vec<Query>, conf: BTreeMap<String, String>
         streams: 1,
         cold: false,
         timeout: args.timeout,
-        verify: true,
+        right: RightAnswers::available(&checked_manifest(&args.data, args.benchmark)?.recipe),
         out: None,
         command: std::env::args().collect(),
-    }
+    })
 }
 
 fn clusters(

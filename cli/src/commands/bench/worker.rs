@@ -1,7 +1,7 @@
 //! `firesteel bench worker`, `check` and `info`: what a script that drives several engines asks of this one.
 
 use std::io::{BufRead, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use firesteel_base::UserError;
@@ -29,7 +29,7 @@ pub struct WorkerArgs {
     place: PlaceArgs,
 }
 
-/// Hold an answer in a CSV file against the stored one
+/// Hold an answer in a CSV file against the right one
 #[derive(Debug, Args)]
 pub struct CheckArgs {
     /// The benchmark
@@ -37,9 +37,12 @@ pub struct CheckArgs {
     benchmark: Benchmark,
     /// The query, such as q01
     query: String,
-    /// The scale of the data
-    #[arg(long, value_name = "F")]
-    scale: f64,
+    /// The scale of the data, for which there is a stored answer
+    #[arg(long, value_name = "F", required_unless_present = "right")]
+    scale: Option<f64>,
+    /// The right answer: CSV with a header, NULL as nothing
+    #[arg(long, value_name = "FILE.csv", conflicts_with = "scale")]
+    right: Option<PathBuf>,
     /// The answer: CSV with a header, NULL as nothing
     #[arg(long, value_name = "FILE.csv")]
     answer: PathBuf,
@@ -122,10 +125,13 @@ pub fn check(args: &CheckArgs) -> Result<Exit, Failure> {
         queries::all(args.benchmark).iter().find(|query| query.name == args.query).ok_or_else(|| {
             Failure::usage(UserError::new(format!("{} has no query {}", args.benchmark, args.query)))
         })?;
-    let expected = Expected::stored(args.benchmark, args.scale, query.name)?;
-    let text = std::fs::read_to_string(&args.answer)
-        .map_err(|fault| UserError::new(format!("{} cannot be read: {fault}", args.answer.display())))?;
-    let verdict = match Answer::from_csv(&text) {
+    let expected = match (&args.right, args.scale) {
+        (Some(file), _) => Expected::from_csv(&read(file)?).map_err(|fault| {
+            UserError::new(format!("{} is no CSV", file.display())).detail(fault.to_string())
+        })?,
+        (None, scale) => Expected::stored(args.benchmark, scale.unwrap_or_default(), query.name)?,
+    };
+    let verdict = match Answer::from_csv(&read(&args.answer)?) {
         Ok(answer) => match compare(&expected, &answer, &Rules::of(query.sql)) {
             Ok(()) => Verdict::Right,
             Err(mismatch) => Verdict::Wrong(mismatch.to_string()),
@@ -134,6 +140,11 @@ pub fn check(args: &CheckArgs) -> Result<Exit, Failure> {
     };
     say(&verdict)?;
     Ok(Exit::Done)
+}
+
+fn read(path: &Path) -> Result<String, UserError> {
+    std::fs::read_to_string(path)
+        .map_err(|fault| UserError::new(format!("{} cannot be read: {fault}", path.display())))
 }
 
 /// Runs `bench info`.
