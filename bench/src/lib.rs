@@ -1,6 +1,6 @@
 //! Benchmark data, queries and answers: [`generate`] makes the tables of TPC-H and TPC-DS as Parquet files, [`queries`] holds
 //! the queries, [`verify`] holds answers against right ones,
-//! [`run`] asks and times, [`record`] keeps what was measured, compares it and shows it.
+//! [`run`] asks and times these and other workloads, [`record`] keeps what was measured, compares it and shows it.
 //!
 //! The `firesteel-bench` binary of this package measures; this library only makes and names things, so the
 //! `firesteel` command and the tests can use it.

@@ -1,4 +1,4 @@
-//! Benchmark runs: the queries of a benchmark, asked of Firesteel, timed, checked and written down.
+//! Benchmark runs: the queries of a [`Workload`], asked of Firesteel, timed, checked and written down.
 //!
 //! A power run asks one query after the other. A throughput run has several streams that ask all queries at the same time,
 //! each in another order. The record is written after every query, so that what was measured outlives a crash.
@@ -8,6 +8,7 @@ mod machine;
 mod options;
 mod target;
 mod usage;
+mod workload;
 
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
@@ -18,18 +19,17 @@ use firesteel_base::UserError;
 pub use data::checked_manifest;
 pub use options::{RunOptions, chosen};
 pub use target::{Asked, Target};
+pub use workload::{Input, Keys, Shuffle, Sort, Workload, WorkloadQuery};
 
 use crate::Benchmark;
 use crate::progress::Progress;
-use crate::queries::Query;
 use crate::record::{
     DataInfo, EngineInfo, FORMAT, FailureKind, Machine, Outcome, QueryRecord, Run, RunRecord, Throughput,
     Verdict,
 };
-use crate::verify::{Answer, Expected, Rules, compare};
 use usage::Watch;
 
-/// Runs a benchmark on `target`.
+/// Runs a workload on `target`.
 ///
 /// # Errors
 /// When the data is not what it should be, or the record cannot be written. A query that fails is an entry of the record
@@ -40,7 +40,9 @@ pub async fn run(
     progress: &dyn Progress,
 ) -> Result<RunRecord, UserError> {
     let mut record = begin(options, target)?;
-    target.register(options.benchmark, &options.data).await?;
+    if let Some((data, benchmark)) = options.workload.folder() {
+        target.register(benchmark, data).await?;
+    }
     let watch = Watch::start(target.meter.clone());
     if options.streams > 1 {
         throughput(options, target, &mut record, progress).await?;
@@ -63,10 +65,15 @@ pub fn describe(data: &Path, benchmark: Benchmark) -> Result<(DataInfo, Machine)
 }
 
 fn begin(options: &RunOptions, target: &Target) -> Result<RunRecord, UserError> {
-    let (data, machine) = describe(&options.data, options.benchmark)?;
+    let (data, machine) = match &options.workload {
+        // Blocks that do not fit in memory go to the temporary folder.
+        Workload::Shuffle(shuffle) => (shuffle.info(), machine::read(&std::env::temp_dir())),
+        Workload::Tpc { benchmark, data } => describe(data, *benchmark)?,
+        Workload::Sort(sort) => describe(sort.data(), Benchmark::Tpch)?,
+    };
     Ok(RunRecord {
         format: FORMAT,
-        benchmark: options.benchmark.to_string(),
+        benchmark: options.workload.name(),
         engine: EngineInfo {
             name: "firesteel".to_owned(),
             version: firesteel_base::version::RELEASE.to_owned(),
@@ -99,13 +106,12 @@ async fn power(
     progress: &dyn Progress,
 ) -> Result<(), UserError> {
     for query in &options.queries {
-        let mut entry =
-            QueryRecord { name: query.name.to_owned(), runs: Vec::new(), verdict: Verdict::Unverified };
+        let mut entry = unasked(query);
         for number in 0..options.warmup + options.iterations {
             let iteration = number.checked_sub(options.warmup);
             let (outcome, rows) = one(options, target, query).await?;
             if let Some(rows) = rows.filter(|_| number == 0) {
-                judge(options, record, query, &rows, &mut entry);
+                judge(options, record, query, &rows, &mut entry).await;
             }
             let failed = matches!(outcome, Outcome::Failed { .. });
             if iteration.is_some() || failed {
@@ -116,6 +122,7 @@ async fn power(
                 break;
             }
         }
+        query.clean_up()?;
         progress.note(&line(&entry));
         record.queries.push(entry);
         save(options, record)?;
@@ -130,12 +137,7 @@ async fn throughput(
     record: &mut RunRecord,
     progress: &dyn Progress,
 ) -> Result<(), UserError> {
-    let entry = |query: &Query| QueryRecord {
-        name: query.name.to_owned(),
-        runs: Vec::new(),
-        verdict: Verdict::Unverified,
-    };
-    record.queries = options.queries.iter().map(entry).collect();
+    record.queries = options.queries.iter().map(unasked).collect();
     let start = Instant::now();
     let streams = (0..options.streams).map(|stream| async move {
         let mut runs = Vec::new();
@@ -152,7 +154,7 @@ async fn throughput(
             let mut entry = record.queries[at].clone();
             entry.runs.push(run);
             if let Some(rows) = rows.filter(|_| entry.verdict != Verdict::Right) {
-                judge(options, record, &options.queries[at], &rows, &mut entry);
+                judge(options, record, &options.queries[at], &rows, &mut entry).await;
             }
             record.queries[at] = entry;
         }
@@ -161,6 +163,11 @@ async fn throughput(
     record.throughput = Some(Throughput { streams: options.streams, seconds, queries: finished });
     record.queries.iter().for_each(|entry| progress.note(&line(entry)));
     save(options, record)
+}
+
+/// A query before its first run.
+fn unasked(query: &WorkloadQuery) -> QueryRecord {
+    QueryRecord { name: query.name.clone(), runs: Vec::new(), verdict: Verdict::Unverified }
 }
 
 /// The queries in the order of one stream: each stream begins elsewhere.
@@ -173,18 +180,22 @@ fn order(stream: u32, streams: u32, queries: usize) -> impl Iterator<Item = usiz
 async fn one(
     options: &RunOptions,
     target: &Target,
-    query: &Query,
+    query: &WorkloadQuery,
 ) -> Result<(Outcome, Option<Vec<RecordBatch>>), UserError> {
-    if options.cold {
-        data::drop_from_cache(&options.data, options.benchmark)?;
+    if let Some((data, benchmark)) = options.workload.folder().filter(|_| options.cold) {
+        data::drop_from_cache(data, benchmark)?;
     }
-    let asked = target.measure(query.sql, options.streams == 1);
+    let asked = target.measure(&query.sql, options.streams == 1);
     let answer = match options.timeout {
         Some(limit) => tokio::time::timeout(limit, asked).await,
         None => Ok(asked.await),
     };
     Ok(match answer {
-        Ok(Ok(Asked { measures, rows })) => (Outcome::Done(measures), Some(rows)),
+        Ok(Ok(Asked { mut measures, rows })) => {
+            measures.input_rows = query.input.map(|input| input.rows);
+            measures.input_bytes = query.input.and_then(|input| input.bytes);
+            (Outcome::Done(measures), Some(rows))
+        }
         Ok(Err(error)) => (failed(FailureKind::Error, error.to_string()), None),
         Err(_) => {
             let limit = options.timeout.unwrap_or(Duration::ZERO).as_secs_f64();
@@ -197,30 +208,21 @@ fn failed(kind: FailureKind, message: String) -> Outcome {
     Outcome::Failed { kind, message }
 }
 
-/// Holds an answer against the stored one, when there is one.
-fn judge(
+/// Holds an answer against the right one, where that is known.
+async fn judge(
     options: &RunOptions,
     record: &mut RunRecord,
-    query: &Query,
+    query: &WorkloadQuery,
     rows: &[RecordBatch],
     entry: &mut QueryRecord,
 ) {
     if !options.verify {
         return;
     }
-    let Ok(expected) = Expected::stored(options.benchmark, record.data.scale, query.name) else { return };
-    record.verified = Some("stored answers".to_owned());
-    let answer = Answer::from_batches(rows);
-    let verdict = match answer {
-        Ok(answer) => {
-            compare(&expected, &answer, &Rules::of(query.sql)).map_err(|mismatch| mismatch.to_string())
-        }
-        Err(fault) => Err(fault.to_string()),
-    };
-    entry.verdict = match verdict {
-        Ok(()) => Verdict::Right,
-        Err(why) => Verdict::Wrong(why),
-    };
+    if let Some(judged) = options.workload.judge(query, record.data.scale, rows).await {
+        record.verified = Some(judged.against.to_owned());
+        entry.verdict = judged.verdict;
+    }
 }
 
 /// What became of a query, for whoever watches.

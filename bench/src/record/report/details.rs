@@ -5,7 +5,7 @@ use std::fmt;
 
 use firesteel_base::ByteSize;
 
-use super::super::run::RunRecord;
+use super::super::run::{DataInfo, RunRecord};
 use super::text::{Text, command, grouped};
 use super::{Report, counted, engine, key};
 
@@ -44,24 +44,24 @@ fn facts(record: &RunRecord) -> Vec<(&'static str, String)> {
         ),
         ("Disk", Some(machine.disk.clone())),
         ("Kernel", Some(machine.kernel.clone())),
-        (
-            "Data",
-            Some(format!(
-                "{}: scale {} by {}, {} rows in {}, {}, {}",
-                data.path,
-                data.scale,
-                data.generator,
-                grouped(data.rows),
-                counted(data.files as usize, "file"),
-                ByteSize(data.bytes),
-                data.compression
-            )),
-        ),
+        ("Data", Some(rows(data))),
         ("Checksum", Some(data.checksum.clone())),
         ("Settings", listed(&record.settings, " = ")),
         ("Versions", listed(&record.versions, " ")),
     ];
     facts.into_iter().filter_map(|(what, value)| Some((what, value?))).collect()
+}
+
+fn rows(data: &DataInfo) -> String {
+    let DataInfo { path, scale, generator, compression, .. } = data;
+    let (rows, bytes) = (grouped(data.rows), ByteSize(data.bytes));
+    match data.files {
+        0 => format!("{path} by {generator}, {rows} rows in {bytes} of memory"),
+        files => {
+            let files = counted(files as usize, "file");
+            format!("{path}: scale {scale} by {generator}, {rows} rows in {files}, {bytes}, {compression}")
+        }
+    }
 }
 
 fn runs(record: &RunRecord) -> String {

@@ -17,11 +17,12 @@ const EXAMPLES: &str = "\
 Examples:
   firesteel bench gen tpch --scale 1 --out data/tpch
   firesteel bench run tpch --data data/tpch --iterations 5 --out new.json
+  firesteel bench run shuffle --bytes 4GiB --manager head:7400
   firesteel bench verify tpcds --data data/tpcds --manager head:7400
   firesteel bench compare old.json new.json --fail-above 5%
   firesteel bench report *.json --html report.html
 
-What these measure is derived from TPC-H and TPC-DS; it is not comparable to published TPC results.";
+What tpch, tpcds and sort measure is derived from TPC-H and TPC-DS; it is not comparable to published TPC results.";
 
 /// Generate benchmark data, run benchmarks, compare and show what was measured
 #[derive(Debug, Args)]

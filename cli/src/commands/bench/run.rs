@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Args;
-use firesteel_base::UserError;
-use firesteel_bench::record::RunRecord;
-use firesteel_bench::run::{RunOptions, Target, chosen};
-use firesteel_bench::{Benchmark, Progress, progress, queries};
+use clap::{Args, Subcommand};
+use firesteel_base::{ByteSize, UserError};
+use firesteel_bench::record::{RateTable, RunRecord};
+use firesteel_bench::run::{Keys, RunOptions, Shuffle, Sort, Target, Workload};
+use firesteel_bench::{Benchmark, Progress, progress};
 
 use crate::args::{Global, PlaceArgs};
 use crate::context::{Context, Role};
@@ -27,19 +27,47 @@ Examples:
   # Four streams at the same time, reading from the disk
   firesteel bench run tpcds --data data/tpcds --streams 4 --cold
 
-The record is written after every query. Answers are held against the stored ones where there are any for the scale; a run
-without that says so. A query that fails is a FAIL in the record, and the exit code is 1.";
+  # 4 GiB of rows through an exchange by key, once with even and once with skewed keys
+  firesteel bench run shuffle --bytes 4GiB --keys uniform,zipf:1.1 --manager head:7400 --out shuffle.json
 
-/// What is asked.
+  # Sorts and groupings of lineitem
+  firesteel bench run sort --data data/tpch --out sort.json
+
+The record is written after every query. Answers are held against right ones where those are known; a run without that says
+so. A query that fails is a FAIL in the record, and the exit code is 1. `firesteel bench run WORKLOAD --help` tells the options
+of each.";
+
+const SHUFFLE_HELP: &str = "\
+Rows of 64-bit integers, made by arithmetic as they are read, cross an exchange by key, and every column is summed up behind it.
+On a cluster they are written as blocks and fetched by the executors that sum them; in local mode they change core by pointer,
+and what is measured is the division of batches by key. The sums are known beforehand, so every answer is checked.
+
+Keys are all different (uniform), or from 1 to 1048576 and as frequent as their power of minus EXPONENT (zipf:EXPONENT). The
+queries are named uniform, zipf-1.1 and so on. A Zipf key takes one power to make, about 20 ns of its row's time.
+
+Examples:
+  firesteel bench run shuffle --bytes 4GiB --columns 8 --local --cores 2
+  firesteel bench run shuffle --bytes 64GiB --keys zipf:1.1 --manager head:7400 --iterations 5 --out zipf.json";
+
+const SORT_HELP: &str = "\
+Queries:
+  sort-orderkey       all of lineitem to a Parquet file, by l_orderkey
+  sort-partkey        the same by l_partkey
+  group-orders        rows and quantity of each order: as many groups as orders
+  distinct-suppliers  distinct suppliers of each order
+  group-parts         rows and quantity of each supplier and part
+
+The data is that of `firesteel bench gen tpch`. Files and answers are checked by reading the data without the engine; that is
+not part of any time.
+
+Examples:
+  firesteel bench run sort --data data/tpch --local --cores 2 --memory 4GiB
+  firesteel bench run sort --data /shared/tpch --out-data /shared/scratch --manager head:7400 --queries sort-orderkey";
+
+/// What is asked of generated data, and where.
 #[derive(Debug, Args)]
-struct QueryArgs {
-    /// The benchmark: tpch or tpcds
-    #[arg(value_parser = super::benchmark)]
-    benchmark: Benchmark,
-    /// A folder made by `firesteel bench gen`
-    #[arg(long, value_name = "DIR")]
-    data: PathBuf,
-    /// The queries to ask, such as 1-5,7 [default: all]
+struct AskArgs {
+    /// The queries to ask, such as 1-5,7 or sort-orderkey [default: all]
     #[arg(long, value_name = "LIST")]
     queries: Option<String>,
     /// Give a query up after so many seconds
@@ -52,34 +80,108 @@ struct QueryArgs {
     place: PlaceArgs,
 }
 
-/// Run the queries of a benchmark, time them and check their answers
+/// How often it is asked.
 #[derive(Debug, Args)]
-#[command(after_help = RUN_EXAMPLES)]
-pub struct RunArgs {
-    #[command(flatten)]
-    query: QueryArgs,
+struct MeasureArgs {
     /// Measured runs of each query
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     iterations: u32,
     /// Runs of each query before those
     #[arg(long, value_name = "N", default_value_t = 1)]
     warmup: u32,
+    /// Do not check the answers
+    #[arg(long)]
+    no_verify: bool,
+    #[command(flatten)]
+    ask: AskArgs,
+}
+
+/// Run the queries of a workload, time them and check their answers
+#[derive(Debug, Args)]
+#[command(after_help = RUN_EXAMPLES)]
+pub struct RunArgs {
+    #[command(subcommand)]
+    workload: WorkloadArgs,
+}
+
+#[derive(Debug, Subcommand)]
+#[command(
+    subcommand_value_name = "WORKLOAD",
+    subcommand_help_heading = "Workloads",
+    disable_help_subcommand = true
+)]
+enum WorkloadArgs {
+    /// The 22 queries of TPC-H
+    #[command(alias = "tpc-h")]
+    Tpch(TpcArgs),
+    /// The 99 queries of TPC-DS
+    #[command(alias = "tpc-ds")]
+    Tpcds(TpcArgs),
+    /// Exchanges by key, of rows that are made as they are read
+    #[command(after_help = SHUFFLE_HELP)]
+    Shuffle(ShuffleArgs),
+    /// Sorts and groupings of the lineitem of TPC-H
+    #[command(after_help = SORT_HELP)]
+    Sort(SortArgs),
+}
+
+#[derive(Debug, Args)]
+struct TpcArgs {
+    /// A folder made by `firesteel bench gen`
+    #[arg(long, value_name = "DIR")]
+    data: PathBuf,
     /// Streams that ask all queries at the same time, each once and in an order of its own
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     streams: u32,
     /// Drop the data from the page cache before every run
     #[arg(long)]
     cold: bool,
-    /// Do not check the answers
+    #[command(flatten)]
+    measure: MeasureArgs,
+}
+
+#[derive(Debug, Args)]
+struct ShuffleArgs {
+    /// Bytes of rows to shuffle, such as 4GiB
+    #[arg(long, value_name = "SIZE", default_value = "1GiB")]
+    bytes: ByteSize,
+    /// Columns of each row, 8 bytes each; the first is the key
+    #[arg(long, value_name = "N", default_value_t = 8)]
+    columns: u32,
+    /// How keys are distributed: uniform, zipf:EXPONENT, or several of them
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "uniform,zipf:1.1", value_parser = keys)]
+    keys: Vec<Keys>,
+    #[command(flatten)]
+    measure: MeasureArgs,
+}
+
+#[derive(Debug, Args)]
+struct SortArgs {
+    /// A folder made by `firesteel bench gen tpch`
+    #[arg(long, value_name = "DIR")]
+    data: PathBuf,
+    /// Folder to write sorted files to, under the same path on every executor; they are removed afterwards [default: the system's
+    /// temporary folder]
+    #[arg(long, value_name = "DIR")]
+    out_data: Option<PathBuf>,
+    /// Drop the data from the page cache before every run
     #[arg(long)]
-    no_verify: bool,
+    cold: bool,
+    #[command(flatten)]
+    measure: MeasureArgs,
 }
 
 /// Ask every query once and hold its answer against the stored one
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
+    /// The benchmark: tpch or tpcds
+    #[arg(value_parser = super::benchmark)]
+    benchmark: Benchmark,
+    /// A folder made by `firesteel bench gen`
+    #[arg(long, value_name = "DIR")]
+    data: PathBuf,
     #[command(flatten)]
-    query: QueryArgs,
+    ask: AskArgs,
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
@@ -90,23 +192,41 @@ fn seconds(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| "give a number of seconds above 0".to_owned())
 }
 
+fn keys(text: &str) -> Result<Keys, String> {
+    text.parse().map_err(|fault: UserError| fault.hint.unwrap_or(fault.message))
+}
+
 /// Runs `bench run`.
 pub fn run(global: &Global, args: RunArgs) -> Result<Exit, Failure> {
-    let (context, mut options) = prepare(global, &args.query)?;
-    options.iterations = args.iterations;
-    options.warmup = args.warmup;
-    options.streams = args.streams;
-    options.cold = args.cold;
-    options.verify = !args.no_verify;
-    let record = measure(&context, &args.query.place, &options)?;
+    let (workload, measured, streams, cold) = match args.workload {
+        WorkloadArgs::Tpch(args) => tpc(Benchmark::Tpch, args),
+        WorkloadArgs::Tpcds(args) => tpc(Benchmark::Tpcds, args),
+        WorkloadArgs::Shuffle(args) => {
+            let shuffle = Shuffle::new(args.bytes.0, args.columns, args.keys).map_err(Failure::usage)?;
+            (Workload::Shuffle(shuffle), args.measure, 1, false)
+        }
+        WorkloadArgs::Sort(args) => {
+            let sort = Sort::new(&args.data, args.out_data.as_deref())?;
+            (Workload::Sort(sort), args.measure, 1, args.cold)
+        }
+    };
+    let (context, options) = prepare(global, workload, &measured.ask)?;
+    let MeasureArgs { iterations, warmup, no_verify, ask } = measured;
+    let options = RunOptions { iterations, warmup, streams, cold, verify: !no_verify, ..options };
+    let record = measure(&context, &ask.place, &options)?;
     tell(&record);
     ended(&record)
 }
 
+fn tpc(benchmark: Benchmark, args: TpcArgs) -> (Workload, MeasureArgs, u32, bool) {
+    (Workload::Tpc { benchmark, data: args.data }, args.measure, args.streams, args.cold)
+}
+
 /// Runs `bench verify`.
 pub fn verify(global: &Global, args: VerifyArgs) -> Result<Exit, Failure> {
-    let (context, options) = prepare(global, &args.query)?;
-    let record = measure(&context, &args.query.place, &options)?;
+    let workload = Workload::Tpc { benchmark: args.benchmark, data: args.data };
+    let (context, options) = prepare(global, workload, &args.ask)?;
+    let record = measure(&context, &args.ask.place, &options)?;
     if record.verified.is_none() {
         let scale = record.data.scale;
         return Err(Failure::from(
@@ -132,15 +252,15 @@ fn ended(record: &RunRecord) -> Result<Exit, Failure> {
     Err(Failure::from(UserError::new(message).detail(failed.join("\n"))))
 }
 
-fn prepare(global: &Global, args: &QueryArgs) -> Result<(Context, RunOptions), Failure> {
+/// One run of each query, its answer checked.
+fn prepare(global: &Global, workload: Workload, args: &AskArgs) -> Result<(Context, RunOptions), Failure> {
     let context = Context::load(global, args.place.flags().0, Role::Command)?;
     let queries = match &args.queries {
-        Some(text) => chosen(args.benchmark, text).map_err(Failure::usage)?,
-        None => queries::all(args.benchmark).to_vec(),
+        Some(text) => workload.chosen(text).map_err(Failure::usage)?,
+        None => workload.queries(),
     };
     let options = RunOptions {
-        benchmark: args.benchmark,
-        data: args.data.clone(),
+        workload,
         queries,
         conf: session::conf(&args.place.conf)?,
         iterations: 1,
@@ -177,6 +297,9 @@ fn measure(context: &Context, place: &PlaceArgs, options: &RunOptions) -> Result
 
 /// The sum of it all.
 fn tell(record: &RunRecord) {
+    if let Some(rates) = RateTable::of(record) {
+        println!("{rates}");
+    }
     let checked = match &record.verified {
         Some(by) => format!("answers checked against {by}"),
         None => "answers NOT checked".to_owned(),
