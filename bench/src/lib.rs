@@ -1,7 +1,7 @@
 //! Benchmark data, queries and answers: [`generate`] makes the tables of TPC-H and TPC-DS as files, [`queries`] holds
 //! the queries, [`verify`] holds answers against right ones,
-//! [`run`] asks and times, [`record`] keeps what was measured, compares it and shows it, [`scale`] tells how times fall as a
-//! cluster grows.
+//! [`run`] asks and times these and other workloads, [`record`] keeps what was measured, compares it and shows it, [`scale`]
+//! tells how times fall as a cluster grows.
 //!
 //! The `firesteel-bench` binary of this package measures; this library only makes and names things, so the
 //! `firesteel` command and the tests can use it.

@@ -61,11 +61,15 @@
 //! }
 //! ```
 //!
+//! Workloads whose queries move known rows (`shuffle`, `sort`) also say in each run how many (`input_rows`) and, where it is
+//! known, how many bytes those take in memory (`input_bytes`).
+//!
 //! Invariant: a query with a failed run or a wrong answer has no time. It is shown and compared as failed, so no total
 //! is ever lowered by work that was not done.
 
 mod compare;
 mod file;
+mod rates;
 mod report;
 mod run;
 pub mod stats;
@@ -79,6 +83,7 @@ pub(crate) use report::{Text, counted, html_with};
 pub(crate) use table::line_up;
 
 pub use compare::{Change, CompareOptions, Comparison, QueryComparison, compare};
+pub use rates::{RateTable, Rates};
 pub use report::html;
 pub use run::{
     DataInfo, EngineInfo, FORMAT, FailureKind, Machine, Measures, Outcome, QueryRecord, Run, RunRecord,

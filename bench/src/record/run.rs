@@ -15,7 +15,7 @@ pub const FORMAT: u32 = 1;
 pub struct RunRecord {
     /// The number of the file format, [`FORMAT`].
     pub format: u32,
-    /// The benchmark, `tpch` or `tpcds`.
+    /// The workload: `tpch`, `tpcds`, `shuffle` or `sort`.
     pub benchmark: String,
     /// What ran the queries.
     pub engine: EngineInfo,
@@ -75,9 +75,9 @@ pub struct EngineInfo {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DataInfo {
-    /// The folder.
+    /// The folder, or `generated` when the rows are made as they are queried.
     pub path: String,
-    /// The scale factor.
+    /// The scale factor; 0 where there is none.
     pub scale: f64,
     /// The generator of the rows and its version.
     pub generator: String,
@@ -96,9 +96,9 @@ pub struct DataInfo {
     pub skew: Option<String>,
     /// Rows of all tables.
     pub rows: u64,
-    /// Bytes of all files.
+    /// Bytes of all files; of the rows in memory where there are no files.
     pub bytes: u64,
-    /// Stands for the content of all tables.
+    /// Stands for the content of all tables, or for what it is made by.
     pub checksum: String,
 }
 
@@ -237,6 +237,12 @@ pub struct Measures {
     /// Bytes that were copied from memory to memory on their way from stage to stage.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes_copied: Option<u64>,
+    /// Rows that the query shuffles, sorts or groups, where it is asked for that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub input_rows: Option<u64>,
+    /// Bytes of those rows in memory, where they are known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub input_bytes: Option<u64>,
     /// Stages of the plan.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stages: Option<u32>,

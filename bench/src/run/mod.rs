@@ -1,4 +1,4 @@
-//! Benchmark runs: the queries of a benchmark, asked of Firesteel, timed, checked and written down.
+//! Benchmark runs: the queries of a [`Workload`], asked of Firesteel, timed, checked and written down.
 //!
 //! A power run asks one query after the other. A throughput run has several streams that ask all queries at the same time,
 //! each in another order. The record is written after every query, so that what was measured outlives a crash.
@@ -8,8 +8,9 @@ mod machine;
 mod options;
 mod target;
 mod usage;
+mod workload;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
 use arrow::array::RecordBatch;
@@ -19,21 +20,20 @@ pub use data::{checked_content, checked_manifest};
 pub(crate) use machine::memory_bytes;
 pub use options::{RunOptions, chosen};
 pub use target::{Asked, Target};
+pub use workload::{Input, Keys, Shuffle, Sort, Workload, WorkloadQuery};
 
 use crate::Benchmark;
 use crate::progress::Progress;
-use crate::queries::Query;
 use crate::record::{
     DataInfo, EngineInfo, FORMAT, FailureKind, Machine, Outcome, QueryRecord, Run, RunRecord, Throughput,
     Verdict,
 };
-use crate::verify::{Answer, Expected, Question, Rules, compare};
 use usage::Watch;
 
 /// How long a right answer may take where queries may take any time.
 const RIGHT_ANSWER_MAX: Duration = Duration::from_secs(600);
 
-/// Runs a benchmark on `target`.
+/// Runs a workload on `target`.
 ///
 /// # Errors
 /// When the data is not what it should be, or the record cannot be written. A query that fails is an entry of the record
@@ -44,7 +44,9 @@ pub async fn run(
     progress: &dyn Progress,
 ) -> Result<RunRecord, UserError> {
     let mut record = begin(options, target)?;
-    target.register(options.benchmark, &options.data).await?;
+    if let Some((data, benchmark)) = options.workload.folder() {
+        target.register(benchmark, data).await?;
+    }
     let watch = Watch::start(target.meter.clone());
     if options.streams > 1 {
         throughput(options, target, &mut record, progress).await?;
@@ -67,10 +69,15 @@ pub fn describe(data: &Path, benchmark: Benchmark) -> Result<(DataInfo, Machine)
 }
 
 fn begin(options: &RunOptions, target: &Target) -> Result<RunRecord, UserError> {
-    let (data, machine) = describe(&options.data, options.benchmark)?;
+    let (data, machine) = match &options.workload {
+        // Blocks that do not fit in memory go to the temporary folder.
+        Workload::Shuffle(shuffle) => (shuffle.info(), machine::read(&std::env::temp_dir())),
+        Workload::Tpc { benchmark, data, .. } => describe(data, *benchmark)?,
+        Workload::Sort(sort) => describe(sort.data(), Benchmark::Tpch)?,
+    };
     Ok(RunRecord {
         format: FORMAT,
-        benchmark: options.benchmark.to_string(),
+        benchmark: options.workload.name(),
         engine: EngineInfo {
             name: "firesteel".to_owned(),
             version: firesteel_base::version::RELEASE.to_owned(),
@@ -103,8 +110,7 @@ async fn power(
     progress: &dyn Progress,
 ) -> Result<(), UserError> {
     for query in &options.queries {
-        let mut entry =
-            QueryRecord { name: query.name.to_owned(), runs: Vec::new(), verdict: Verdict::Unverified };
+        let mut entry = unasked(query);
         for number in 0..options.warmup + options.iterations {
             let iteration = number.checked_sub(options.warmup);
             let (outcome, rows) = one(options, target, query).await?;
@@ -120,6 +126,7 @@ async fn power(
                 break;
             }
         }
+        query.clean_up()?;
         progress.note(&line(&entry));
         record.queries.push(entry);
         save(options, record)?;
@@ -134,12 +141,7 @@ async fn throughput(
     record: &mut RunRecord,
     progress: &dyn Progress,
 ) -> Result<(), UserError> {
-    let entry = |query: &Query| QueryRecord {
-        name: query.name.to_owned(),
-        runs: Vec::new(),
-        verdict: Verdict::Unverified,
-    };
-    record.queries = options.queries.iter().map(entry).collect();
+    record.queries = options.queries.iter().map(unasked).collect();
     let start = Instant::now();
     let streams = (0..options.streams).map(|stream| async move {
         let mut runs = Vec::new();
@@ -167,6 +169,11 @@ async fn throughput(
     save(options, record)
 }
 
+/// A query before its first run.
+fn unasked(query: &WorkloadQuery) -> QueryRecord {
+    QueryRecord { name: query.name.clone(), runs: Vec::new(), verdict: Verdict::Unverified }
+}
+
 /// The queries in the order of one stream: each stream begins elsewhere.
 fn order(stream: u32, streams: u32, queries: usize) -> impl Iterator<Item = usize> {
     let start = queries * stream as usize / streams.max(1) as usize;
@@ -177,18 +184,22 @@ fn order(stream: u32, streams: u32, queries: usize) -> impl Iterator<Item = usiz
 async fn one(
     options: &RunOptions,
     target: &Target,
-    query: &Query,
+    query: &WorkloadQuery,
 ) -> Result<(Outcome, Option<Vec<RecordBatch>>), UserError> {
-    if options.cold {
-        data::drop_from_cache(&options.data, options.benchmark)?;
+    if let Some((data, benchmark)) = options.workload.folder().filter(|_| options.cold) {
+        data::drop_from_cache(data, benchmark)?;
     }
-    let asked = target.measure(query.sql, options.streams == 1);
+    let asked = target.measure(&query.sql, options.streams == 1);
     let answer = match options.timeout {
         Some(limit) => tokio::time::timeout(limit, asked).await,
         None => Ok(asked.await),
     };
     Ok(match answer {
-        Ok(Ok(Asked { measures, rows })) => (Outcome::Done(measures), Some(rows)),
+        Ok(Ok(Asked { mut measures, rows })) => {
+            measures.input_rows = query.input.map(|input| input.rows);
+            measures.input_bytes = query.input.and_then(|input| input.bytes);
+            (Outcome::Done(measures), Some(rows))
+        }
         Ok(Err(error)) => (failed(FailureKind::Error, error.to_string()), None),
         Err(_) => {
             let limit = options.timeout.unwrap_or(Duration::ZERO).as_secs_f64();
@@ -201,37 +212,26 @@ fn failed(kind: FailureKind, message: String) -> Outcome {
     Outcome::Failed { kind, message }
 }
 
-/// Holds an answer against the right one, when there is something to have that from.
+/// Holds an answer against the right one, where that is known.
 async fn judge(
     options: &RunOptions,
     record: &mut RunRecord,
-    query: &Query,
+    query: &WorkloadQuery,
     rows: &[RecordBatch],
     entry: &mut QueryRecord,
     progress: &dyn Progress,
 ) {
-    let Some(right) = &options.right else { return };
-    let data = PathBuf::from(&record.data.path);
-    let time_max = options.timeout.unwrap_or(RIGHT_ANSWER_MAX);
-    let question =
-        Question { benchmark: options.benchmark, scale: record.data.scale, data: &data, query, time_max };
-    match right.expected(&question).await {
-        Ok(expected) => {
-            record.verified = Some(right.to_string());
-            entry.verdict = verdict(&expected, rows, query);
-        }
-        Err(fault) => progress.note(&format!("{}: not checked: {fault}", query.name)),
+    if !options.verify {
+        return;
     }
-}
-
-fn verdict(expected: &Expected, rows: &[RecordBatch], query: &Query) -> Verdict {
-    let answer = Answer::from_batches(rows).map_err(|fault| fault.to_string());
-    let compared = answer.and_then(|answer| {
-        compare(expected, &answer, &Rules::of(query.sql)).map_err(|mismatch| mismatch.to_string())
-    });
-    match compared {
-        Ok(()) => Verdict::Right,
-        Err(why) => Verdict::Wrong(why),
+    let time_max = options.timeout.unwrap_or(RIGHT_ANSWER_MAX);
+    match options.workload.judge(query, &record.data, rows, time_max).await {
+        Ok(Some(judged)) => {
+            record.verified = Some(judged.against);
+            entry.verdict = judged.verdict;
+        }
+        Ok(None) => {}
+        Err(fault) => progress.note(&format!("{}: not checked: {fault}", query.name)),
     }
 }
 

@@ -6,33 +6,32 @@ use std::time::Duration;
 
 use firesteel_base::UserError;
 
+use super::workload::{Workload, WorkloadQuery};
 use crate::Benchmark;
 use crate::queries::{self, Query};
-use crate::verify::RightAnswers;
 
 /// What [`run`](super::run()) is asked for.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct RunOptions {
-    /// The benchmark.
-    pub benchmark: Benchmark,
-    /// A folder made by [`generate`](crate::generate()).
-    pub data: PathBuf,
-    /// The queries to ask.
-    pub queries: Vec<Query>,
+    /// The workload.
+    pub workload: Workload,
+    /// The queries of it to ask.
+    pub queries: Vec<WorkloadQuery>,
     /// Settings of the session, for the record.
     pub conf: BTreeMap<String, String>,
     /// Measured runs of each query.
     pub iterations: u32,
     /// Runs of each query before those.
     pub warmup: u32,
-    /// Streams that ask at the same time; with more than one, each asks every query once.
+    /// Streams that ask at the same time; with more than one, each asks every query once. Only queries that write nothing
+    /// may be asked by several.
     pub streams: u32,
     /// Whether the data is dropped from the page cache before every run.
     pub cold: bool,
     /// When a query is given up.
     pub timeout: Option<Duration>,
-    /// What answers are held against; they are not checked without it.
-    pub right: Option<RightAnswers>,
+    /// Whether answers are held against right ones, where those are known.
+    pub verify: bool,
     /// Where the record is kept.
     pub out: Option<PathBuf>,
     /// The command, for the record.

@@ -89,9 +89,8 @@ impl Duckdb {
     /// # Errors
     /// When it fails, or takes longer than it may.
     pub(super) async fn answer(&self, question: &Question<'_>) -> Result<Expected, UserError> {
-        let failed = |why: String| {
-            UserError::new(format!("{self} has no answer of {}", question.query.name)).detail(why)
-        };
+        let failed =
+            |why: String| UserError::new(format!("{self} has no answer of {}", question.name)).detail(why);
         let folder = tempfile::Builder::new().prefix("firesteel-duckdb-").tempdir();
         let folder = folder.map_err(|fault| failed(format!("no temporary folder can be made: {fault}")))?;
         let file = folder.path().join("answer.csv");
@@ -200,7 +199,7 @@ fn script(question: &Question<'_>, folder: &Path, file: &Path, memory: ByteSize)
         let files = literal(&question.data.join(table).join("*.parquet"));
         add(format_args!("CREATE VIEW {table} AS SELECT * FROM read_parquet({files});"));
     }
-    let sql = question.query.sql.trim_end().trim_end_matches(';');
+    let sql = question.sql.trim_end().trim_end_matches(';');
     // The query may end with a comment.
     add(format_args!("COPY (\n{sql}\n) TO {} (FORMAT csv, HEADER true, NULLSTR '{NULL}');", literal(file)));
     script
@@ -230,7 +229,8 @@ mod tests {
     async fn ask(path: &Path, time_max: Duration) -> Result<Expected, UserError> {
         let query = queries::tpch("q06").unwrap();
         let data = Path::new("/data/it's");
-        let question = Question { benchmark: Benchmark::Tpch, scale: 1.0, data, query: &query, time_max };
+        let (name, sql) = (query.name, query.sql);
+        let question = Question { benchmark: Benchmark::Tpch, scale: 1.0, data, name, sql, time_max };
         Duckdb::find(Some(path)).unwrap().answer(&question).await
     }
 
@@ -242,7 +242,8 @@ mod tests {
             benchmark: Benchmark::Tpch,
             scale: 1.0,
             data,
-            query: &query,
+            name: query.name,
+            sql: query.sql,
             time_max: Duration::from_secs(1),
         };
         let text = script(&question, Path::new("/tmp/x"), Path::new("/tmp/x/a.csv"), ByteSize(3 << 30));

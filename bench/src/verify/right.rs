@@ -10,7 +10,7 @@ use super::duckdb::Duckdb;
 use super::stored::Expected;
 use crate::Benchmark;
 use crate::generate::{Format, Recipe};
-use crate::queries::{self, Query};
+use crate::queries;
 
 /// A source of right answers.
 #[derive(Debug, Clone)]
@@ -30,8 +30,10 @@ pub struct Question<'a> {
     pub scale: f64,
     /// The folder of the data, as any process finds it.
     pub data: &'a Path,
-    /// The query.
-    pub query: &'a Query,
+    /// The name of the query.
+    pub name: &'a str,
+    /// Its text.
+    pub sql: &'a str,
     /// How long it may take.
     pub time_max: Duration,
 }
@@ -78,7 +80,7 @@ impl RightAnswers {
     /// When there is none, or it cannot be had.
     pub async fn expected(&self, question: &Question<'_>) -> Result<Expected, UserError> {
         match self {
-            Self::Stored => Expected::stored(question.benchmark, question.scale, question.query.name),
+            Self::Stored => Expected::stored(question.benchmark, question.scale, question.name),
             Self::Duckdb(duckdb) => duckdb.answer(question).await,
         }
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use firesteel_testing::data;
 use firesteel_testing::oracle::tpch::Scale;
 
-use crate::support::{Ended, Reaped, command, run, run_with_input};
+use crate::support::{Ended, Reaped, command, names_in, run, run_with_input};
 
 #[test]
 fn a_run_is_checked_kept_compared_and_shown() {
@@ -135,6 +135,157 @@ fn data_that_is_not_what_it_should_be_is_refused() {
     ask(&small).told(1, &["region/part-000.parquet", "5 bytes"]);
     fs::remove_file(format!("{small}/nation/part-000.parquet")).unwrap();
     ask(&small).told(1, &["is missing"]);
+}
+
+fn record(path: &str) -> serde_json::Value {
+    serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
+}
+
+/// `bench run` with these words on one core, each query once.
+fn once(words: &[&str]) -> crate::support::Ended {
+    let place = ["--local", "--cores", "1", "--memory", "512MiB", "--iterations", "1", "--warmup", "0"];
+    run(&[&["bench", "run"][..], words, &place[..]].concat())
+}
+
+#[test]
+fn rows_are_shuffled_checked_kept_compared_and_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (first, second, other, page) = (file("a.json"), file("b.json"), file("c.json"), file("page.html"));
+    let told =
+        once(&["shuffle", "--bytes", "1MiB", "--keys", "uniform,zipf:1,zipf:1.1", "--out", &first]).printed();
+    assert!(told.contains("answers checked against sums known beforehand"), "{told}");
+    assert!(told.contains("GB/s a core") && told.lines().any(|line| line.starts_with("zipf-1.1 ")), "{told}");
+
+    let kept = record(&first);
+    assert_eq!((&kept["benchmark"], &kept["mode"]), (&"shuffle".into(), &"local".into()));
+    assert_eq!((&kept["data"]["rows"], &kept["data"]["bytes"]), (&16_384.into(), &(1 << 20).into()));
+    let queries = kept["queries"].as_array().unwrap();
+    assert_eq!(
+        queries.iter().map(|query| &query["name"]).collect::<Vec<_>>(),
+        ["uniform", "zipf-1", "zipf-1.1"]
+    );
+    for query in queries {
+        assert_eq!(query["verdict"]["is"], "right", "{query}");
+        let measures = &query["runs"][0]["outcome"];
+        assert_eq!((&measures["input_rows"], &measures["stages"]), (&16_384.into(), &1.into()), "{query}");
+        assert!(
+            measures["tasks"].as_u64().unwrap() > 0 && measures["peak_memory_bytes"].as_u64().unwrap() > 0
+        );
+    }
+
+    once(&["shuffle", "--bytes", "1MiB", "--keys", "uniform,zipf:1,zipf:1.1", "--out", &second]).printed();
+    let compared = run(&["bench", "compare", &first, &second]).printed();
+    assert!(compared.starts_with("shuffle\n") && compared.contains("zipf-1.1"), "{compared}");
+    once(&["shuffle", "--bytes", "1MiB", "--columns", "4", "--queries", "uniform", "--out", &other])
+        .printed();
+    run(&["bench", "compare", &first, &other]).told(1, &["checksum", "zipf-1.1"]);
+    run(&["bench", "report", &first, &other, "--html", &page]).told(1, &["32\u{a0}768 rows"]);
+
+    run(&["bench", "report", &first, &second, "--html", &page]).printed();
+    let page = fs::read_to_string(page).unwrap();
+    assert!(page.contains("Rows moved") && page.contains("GB/s a core"), "{page}");
+    assert!(!page.contains("TPC"), "no TPC benchmark has to do with it");
+}
+
+#[test]
+fn one_column_and_many_are_shuffled() {
+    for columns in ["1", "256"] {
+        once(&["shuffle", "--bytes", "64KiB", "--columns", columns, "--keys", "zipf:2"]).printed();
+    }
+}
+
+#[test]
+fn lineitem_is_sorted_and_grouped() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (data, sorted, out) = (path("data"), path("it's sorted"), path("sort.json"));
+    run(&["bench", "gen", "tpch", "--scale", "0.01", "--files", "2", "--out", &data, "-q"]).printed();
+    once(&["sort", "--data", &data, "--out-data", &sorted]).told(1, &["it's sorted", "folder that is there"]);
+    fs::create_dir(&sorted).unwrap();
+    let told = once(&["sort", "--data", &data, "--out-data", &sorted, "--out", &out]).printed();
+    assert!(told.contains("answers checked against the files read another way"), "{told}");
+    assert!(names_in(sorted.as_ref()).is_empty(), "sorted files are left");
+
+    let kept = record(&out);
+    assert_eq!((&kept["benchmark"], &kept["data"]["scale"]), (&"sort".into(), &0.01.into()));
+    let queries = kept["queries"].as_array().unwrap();
+    let names = ["sort-orderkey", "sort-partkey", "group-orders", "distinct-suppliers", "group-parts"];
+    assert_eq!(queries.iter().map(|query| &query["name"]).collect::<Vec<_>>(), names);
+    for query in queries {
+        assert_eq!(query["verdict"]["is"], "right", "{query}");
+        assert_eq!(query["runs"][0]["outcome"]["input_rows"], 60_175, "{query}");
+    }
+    once(&["sort", "--data", &data, "--queries", "group-parts", "--no-verify", "--cold"]).printed();
+    once(&["sort", "--data", &data, "--queries", "sort-comment"]).told(2, &["sort-comment", "sort-orderkey"]);
+}
+
+#[test]
+fn workloads_take_their_own_options_only() {
+    for (words, names) in [
+        (&["shuffle", "--data", "x"][..], &["--data"][..]),
+        (&["shuffle", "--cold"], &["--cold"]),
+        (&["shuffle", "--streams", "2"], &["--streams"]),
+        (&["shuffle", "--out-data", "x"], &["--out-data"]),
+        (&["sort", "--data", "x", "--bytes", "1MiB"], &["--bytes"]),
+        (&["sort", "--data", "x", "--keys", "uniform"], &["--keys"]),
+        (&["sort", "--data", "x", "--streams", "2"], &["--streams"]),
+        (&["sort"], &["--data"]),
+        (&["tpch", "--data", "x", "--columns", "8"], &["--columns"]),
+        (&["tpch", "--data", "x", "--out-data", "x"], &["--out-data"]),
+        (&["shufle"], &["shufle", "shuffle"]),
+    ] {
+        let ended = once(words);
+        assert_eq!(ended.code, Some(2), "{words:?}\n{}", ended.stderr);
+        assert!(names.iter().all(|name| ended.stderr.contains(name)), "{words:?}\n{}", ended.stderr);
+    }
+    let help = run(&["bench", "run", "--help"]).printed();
+    for workload in ["tpch", "tpcds", "shuffle", "sort"] {
+        assert!(help.contains(&format!("\n  {workload} ")), "{workload} is not in\n{help}");
+        let own = run(&["bench", "run", workload, "--help"]).printed();
+        assert!(own.contains("--iterations <N>") && own.contains("--manager <HOST:PORT>"), "{own}");
+    }
+}
+
+#[test]
+fn what_cannot_be_shuffled_is_refused() {
+    for (option, value, names) in [
+        ("--bytes", "much", &["'much' is not a size such as"][..]),
+        ("--bytes", "-1", &["--bytes"]),
+        ("--bytes", "0", &["0B cannot be shuffled", "64B to 64TiB"]),
+        ("--bytes", "63", &["64B to 64TiB"]),
+        ("--bytes", "65TiB", &["64B to 64TiB"]),
+        ("--columns", "0", &["0 columns", "1 to 256"]),
+        ("--columns", "257", &["1 to 256"]),
+        ("--columns", "-3", &["-3"]),
+        ("--keys", "gauss", &["gauss", "uniform or zipf:EXPONENT"]),
+        ("--keys", "zipf:fast", &["zipf:fast", "such as zipf:1.1"]),
+        ("--keys", "zipf:-1", &["zipf:-1", "above 0"]),
+        ("--keys", "", &["--keys"]),
+        ("--keys", "uniform,uniform", &["uniform are there twice"]),
+        ("--queries", "zipf-3", &["zipf-3", "its queries are uniform, zipf-1.1"]),
+        ("--queries", "1", &["shuffle has no query '1'"]),
+    ] {
+        let option = format!("{option}={value}");
+        once(&["shuffle", &option]).told(2, names);
+    }
+}
+
+#[test]
+fn data_that_cannot_be_sorted_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    once(&["sort", "--data", &path("nowhere")]).told(1, &["nowhere", "bench gen"]);
+    let small = path("small");
+    run(&["bench", "gen", "tpch", "--scale", "0.001", "--out", &small, "-q"]).printed();
+    fs::write(format!("{small}/lineitem/part-000.parquet"), "short").unwrap();
+    once(&["sort", "--data", &small]).told(1, &["lineitem/part-000.parquet", "5 bytes"]);
+}
+
+#[test]
+fn a_shuffle_that_takes_too_long_is_a_failure_of_the_run() {
+    let words = ["shuffle", "--bytes", "1GiB", "--queries", "zipf-1.1", "--timeout", "0.001"];
+    once(&words).told(1, &["1 of 1 queries failed", "zipf-1.1: timeout: stopped after 0.001 s"]);
 }
 
 #[test]

@@ -18,7 +18,7 @@ use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
 
 use super::config::SessionSettings;
 use super::job::{JobExec, QueryText};
-use super::rules::{PushFiltersDown, has_window_filters};
+use super::rules::{KeepRepartitions, PushFiltersDown, distribute, has_window_filters};
 use super::sinks::{self, Target};
 use super::stores::Stores;
 use super::{analyze, explain};
@@ -71,6 +71,7 @@ impl JobPlanner {
         let mut state = tuned(own_state, &shape);
         let target = sinks::target_of(logical)?;
         let logical = sinks::prepare(logical.clone(), &state, &self.stores)?;
+        let logical = distribute(logical, state.config_options().execution.target_partitions)?;
         let logical = join_subqueries(logical, &mut state, &shape)?;
         let plan = DefaultPhysicalPlanner::default().create_physical_plan(&logical, &state).await?;
         let (plan, target) = sinks::stage(plan, target);
@@ -195,6 +196,7 @@ impl QueryPlanner for PlainPlanner {
 fn tuned(state: &SessionState, shape: &ClusterShape) -> SessionState {
     let mut rules = state.physical_optimizers().to_vec();
     PushFiltersDown::replace_in(&mut rules);
+    KeepRepartitions::wrap_in(&mut rules);
     rules.insert(0, Arc::new(DivideSeries));
     rules.push(Arc::new(MakeJoinsYield));
     if !shape.local {

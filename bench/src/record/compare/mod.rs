@@ -69,9 +69,9 @@ pub struct QueryComparison {
 /// Two runs, query by query.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Comparison {
-    /// The benchmark.
+    /// The workload.
     pub benchmark: String,
-    /// Its scale factor.
+    /// Its scale factor; 0 where there is none.
     pub scale: f64,
     /// The base in a few words: engine, version, commit, mode.
     pub base: String,
@@ -228,7 +228,10 @@ impl Comparison {
 
 impl fmt::Display for Comparison {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{} at scale {}", self.benchmark, self.scale)?;
+        match self.scale {
+            0.0 => writeln!(f, "{}", self.benchmark)?,
+            scale => writeln!(f, "{} at scale {scale}", self.benchmark)?,
+        }
         writeln!(f, "base: {}\nnew:  {}", self.base, self.new)?;
         for difference in &self.differences {
             writeln!(f, "note: {difference}")?;

@@ -5,7 +5,7 @@ use std::fmt;
 
 use firesteel_base::ByteSize;
 
-use super::super::run::RunRecord;
+use super::super::run::{DataInfo, RunRecord};
 use super::text::{Text, command, grouped};
 use super::{Report, counted, engine, key};
 
@@ -44,27 +44,28 @@ fn facts(record: &RunRecord) -> Vec<(&'static str, String)> {
         ),
         ("Disk", Some(machine.disk.clone())),
         ("Kernel", Some(machine.kernel.clone())),
-        (
-            "Data",
-            Some(format!(
-                "{}: scale {} by {}, {} rows in {}, {}, {} {}{}{}",
-                data.path,
-                data.scale,
-                data.generator,
-                grouped(data.rows),
-                counted(data.files as usize, "file"),
-                ByteSize(data.bytes),
-                data.format,
-                data.compression,
-                if data.sorted { ", sorted" } else { "" },
-                data.skew.as_ref().map_or_else(String::new, |skew| format!(", skew {skew}"))
-            )),
-        ),
+        ("Data", Some(rows(data))),
         ("Checksum", Some(data.checksum.clone())),
         ("Settings", listed(&record.settings, " = ")),
         ("Versions", listed(&record.versions, " ")),
     ];
     facts.into_iter().filter_map(|(what, value)| Some((what, value?))).collect()
+}
+
+fn rows(data: &DataInfo) -> String {
+    let DataInfo { path, scale, generator, format, compression, .. } = data;
+    let (rows, bytes) = (grouped(data.rows), ByteSize(data.bytes));
+    match data.files {
+        0 => format!("{path} by {generator}, {rows} rows in {bytes} of memory"),
+        files => {
+            let files = counted(files as usize, "file");
+            let sorted = if data.sorted { ", sorted" } else { "" };
+            let skew = data.skew.as_ref().map_or_else(String::new, |skew| format!(", skew {skew}"));
+            format!(
+                "{path}: scale {scale} by {generator}, {rows} rows in {files}, {bytes}, {format} {compression}{sorted}{skew}"
+            )
+        }
+    }
 }
 
 fn runs(record: &RunRecord) -> String {

@@ -1,9 +1,10 @@
-//! A page about several runs of one benchmark: one file, which loads nothing and runs no scripts.
+//! A page about several runs of one workload: one file, which loads nothing and runs no scripts.
 
 mod bars;
 mod details;
 mod medians;
 mod notices;
+mod rates;
 mod runs;
 mod text;
 mod timeline;
@@ -46,16 +47,48 @@ pub(crate) fn html_with(records: &[RunRecord], section: &dyn fmt::Display) -> Re
     Ok(Report { records, first, queries: queries(records), section }.to_string())
 }
 
-/// The benchmark and its scale.
+/// The workload and its scale or size.
 fn subject(record: &RunRecord) -> String {
-    format!("{} at scale {}", benchmark(record), record.data.scale)
+    match record.benchmark.as_str() {
+        "shuffle" => format!("shuffle of {}", rows_in_memory(record)),
+        _ => format!("{} at scale {}", benchmark(record), record.data.scale),
+    }
+}
+
+/// `16 384 rows in 1MiB of memory`.
+fn rows_in_memory(record: &RunRecord) -> String {
+    format!("{} rows in {} of memory", text::grouped(record.data.rows), ByteSize(record.data.bytes))
+}
+
+/// The TPC benchmark that the data or the queries are of.
+fn derived_from(record: &RunRecord) -> Option<&str> {
+    match record.benchmark.as_str() {
+        "shuffle" => None,
+        "sort" => Some("TPC-H"),
+        _ => Some(benchmark(record)),
+    }
 }
 
 fn benchmark(record: &RunRecord) -> &str {
     match record.benchmark.as_str() {
         "tpch" => "TPC-H",
         "tpcds" => "TPC-DS",
+        "sort" => "sort of TPC-H",
         other => other,
+    }
+}
+
+/// The files that were queried, where there are any.
+fn over(record: &RunRecord) -> String {
+    let data = &record.data;
+    match data.files {
+        0 => String::new(),
+        _ => format!(
+            ", over {} rows in {} of files ({})",
+            text::grouped(data.rows),
+            ByteSize(data.bytes),
+            data.compression
+        ),
     }
 }
 
@@ -94,10 +127,14 @@ impl fmt::Display for Report<'_> {
         write!(f, "{}", self.section)?;
         bars::chart(f, self)?;
         medians::table(f, self)?;
+        rates::table(f, self)?;
         runs::failures(f, self)?;
         timeline::charts(f, self)?;
         details::all(f, self)?;
-        writeln!(f, "<footer>{}</footer>\n</main>\n</body>\n</html>", self.disclaimer())
+        if let Some(disclaimer) = self.disclaimer() {
+            writeln!(f, "<footer>{disclaimer}</footer>")?;
+        }
+        f.write_str("</main>\n</body>\n</html>\n")
     }
 }
 
@@ -121,14 +158,12 @@ impl Report<'_> {
         let Self { first, .. } = self;
         write!(
             f,
-            "<p class=\"summary\">{} of {} of {}, over {} rows in {} of files ({}). Each query ran {} after {} for \
+            "<p class=\"summary\">{} of {} of {}{}. Each query ran {} after {} for \
              warm-up, with {} caches, on {} with {} and {}. Times are medians in seconds; less is better.",
             counted(self.records.len(), "run"),
             counted(self.queries.len(), "query"),
             Text(&subject(first)),
-            text::grouped(first.data.rows),
-            ByteSize(first.data.bytes),
-            Text(&first.data.compression),
+            Text(&over(first)),
             counted(first.iterations as usize, "time"),
             counted(first.warmup as usize, "run"),
             if first.cold { "cold" } else { "hot" },
@@ -159,9 +194,10 @@ impl Report<'_> {
         write!(f, "; as a multiple of that, {}.", joined(times))
     }
 
-    fn disclaimer(&self) -> String {
-        let benchmark = benchmark(self.first);
-        format!("Derived from {}; not comparable to published TPC results.", Text(benchmark))
+    /// What must be said of results that have to do with a TPC benchmark.
+    fn disclaimer(&self) -> Option<String> {
+        let benchmark = derived_from(self.first)?;
+        Some(format!("Derived from {}; not comparable to published TPC results.", Text(benchmark)))
     }
 }
 

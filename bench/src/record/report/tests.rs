@@ -1,5 +1,5 @@
 use super::super::samples::{failed, record};
-use super::super::{FailureKind, Sample, Throughput, Verdict};
+use super::super::{FailureKind, Outcome, Sample, Throughput, Verdict};
 use super::*;
 
 const TWO: [(&str, &[f64]); 2] = [("q1", &[1.0, 1.5, 2.0]), ("q2", &[4.0, 4.5, 5.0])];
@@ -173,4 +173,48 @@ fn nothing_and_unlike_benchmarks_are_refused() {
 #[test]
 fn a_run_without_queries_still_has_a_page() {
     has(&html(&[record("firesteel", &[])]).unwrap(), &["1 run of 0 queries"]);
+}
+
+#[test]
+fn rows_that_were_moved_are_shown_and_owe_nothing_to_tpc() {
+    let mut records = pair();
+    for record in &mut records {
+        record.benchmark = "shuffle".to_owned();
+        (record.data.scale, record.data.files, record.data.rows) = (0.0, 0, 16_384);
+        record.data.bytes = 1 << 20;
+        for run in &mut record.queries[0].runs {
+            let Outcome::Done(measures) = &mut run.outcome else { panic!("it ended well") };
+            (measures.input_rows, measures.input_bytes) = (Some(16_384), Some(1_200_000));
+            (measures.bytes_shuffled, measures.bytes_copied) = (Some(1_200_000), Some(2_400_000));
+        }
+    }
+    records[1].queries[0].runs.push(failed(FailureKind::Error, "no memory"));
+    let page = html(&records).unwrap();
+    has(
+        &page,
+        &[
+            "<h1>shuffle of 16\u{a0}384 rows in 1MiB of memory</h1>",
+            "2 runs of 2 queries of shuffle of 16\u{a0}384 rows in 1MiB of memory. Each query",
+            "<td class=\"n\">0.000</td><td class=\"n\">2.000</td><td class=\"n\">-</td>",
+            "<b class=\"bad\" title=\"error: no memory\">FAIL</b>",
+            "<dd>/data/tpch-1 by tpchgen 4.0.0, 16\u{a0}384 rows in 1MiB of memory</dd>",
+        ],
+    );
+    assert!(!page.contains("TPC") && !page.contains("<footer>"));
+
+    records[1].data.bytes = 2 << 20;
+    assert!(html(&records).unwrap_err().detail.unwrap().contains("2MiB"));
+}
+
+#[test]
+fn a_sort_of_a_benchmark_s_data_says_so() {
+    let mut one = record("firesteel", &[("sort-orderkey", &[1.0])]);
+    one.benchmark = "sort".to_owned();
+    has(
+        &html(&[one]).unwrap(),
+        &[
+            "<h1>sort of TPC-H at scale 1</h1>",
+            "Derived from TPC-H; not comparable to published TPC results.",
+        ],
+    );
 }

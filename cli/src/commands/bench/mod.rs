@@ -5,6 +5,7 @@ mod gen_data;
 mod report;
 mod run;
 mod scale;
+mod verify;
 mod worker;
 
 use clap::{Args, Subcommand};
@@ -18,12 +19,13 @@ const EXAMPLES: &str = "\
 Examples:
   firesteel bench gen tpch --scale 1 --out data/tpch
   firesteel bench run tpch --data data/tpch --iterations 5 --out new.json
+  firesteel bench run shuffle --bytes 4GiB --manager head:7400
   firesteel bench verify tpcds --data data/tpcds --manager head:7400
   firesteel bench scale tpch --data data/tpch --executors 1,2,4 --against duckdb.json
   firesteel bench compare old.json new.json --fail-above 5%
   firesteel bench report *.json --html report.html
 
-What these measure is derived from TPC-H and TPC-DS; it is not comparable to published TPC results.";
+What tpch, tpcds and sort measure is derived from TPC-H and TPC-DS; it is not comparable to published TPC results.";
 
 /// Generate benchmark data, run benchmarks, compare and show what was measured
 #[derive(Debug, Args)]
@@ -37,7 +39,7 @@ pub struct BenchArgs {
 enum BenchCommand {
     Gen(gen_data::GenArgs),
     Run(run::RunArgs),
-    Verify(run::VerifyArgs),
+    Verify(verify::VerifyArgs),
     Compare(compare::CompareArgs),
     Report(report::ReportArgs),
     Scale(scale::ScaleArgs),
@@ -54,7 +56,7 @@ pub fn run(global: &Global, args: BenchArgs) -> Result<Exit, Failure> {
     match args.command {
         BenchCommand::Gen(args) => gen_data::run(global, args),
         BenchCommand::Run(args) => run::run(global, args),
-        BenchCommand::Verify(args) => run::verify(global, args),
+        BenchCommand::Verify(args) => verify::run(global, args),
         BenchCommand::Compare(args) => compare::run(args),
         BenchCommand::Report(args) => report::run(global, args),
         BenchCommand::Scale(args) => scale::run(global, &args),

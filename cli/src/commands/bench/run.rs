@@ -1,15 +1,15 @@
-//! `firesteel bench run` and `firesteel bench verify`
+//! `firesteel bench run`
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
-use firesteel_base::UserError;
-use firesteel_bench::record::{RunRecord, Verdict};
-use firesteel_bench::run::{RunOptions, Target, checked_content, checked_manifest, chosen};
-use firesteel_bench::verify::RightAnswers;
-use firesteel_bench::{Benchmark, Progress, progress, queries};
+use clap::{Args, Subcommand};
+use firesteel_base::{ByteSize, UserError};
+use firesteel_bench::record::{RateTable, RunRecord};
+use firesteel_bench::run::{Keys, RunOptions, Shuffle, Sort, Target, Workload};
+use firesteel_bench::{Benchmark, Progress, progress};
 
+use super::verify::RightArgs;
 use crate::args::{Global, PlaceArgs};
 use crate::context::{Context, Role};
 use crate::exit::{Exit, Failure};
@@ -28,31 +28,47 @@ Examples:
   # Four streams at the same time, reading from the disk
   firesteel bench run tpcds --data data/tpcds --streams 4 --cold
 
-The record is written after every query. Answers are held against the stored ones where there are any for the data, else
-against DuckDB where it is installed; a run without that says so. A query that fails is a FAIL in the record, and the exit
-code is 1.";
+  # 4 GiB of rows through an exchange by key, once with even and once with skewed keys
+  firesteel bench run shuffle --bytes 4GiB --keys uniform,zipf:1.1 --manager head:7400 --out shuffle.json
 
-const VERIFY_EXAMPLES: &str = "\
+  # Sorts and groupings of lineitem
+  firesteel bench run sort --data data/tpch --out sort.json
+
+The record is written after every query. Answers are held against right ones where those are known: stored ones, or those of a
+DuckDB that is installed; a run without that says so. A query that fails is a FAIL in the record, and the exit code is 1. `firesteel bench run WORKLOAD --help` tells the options
+of each.";
+
+const SHUFFLE_HELP: &str = "\
+Rows of 64-bit integers, made by arithmetic as they are read, cross an exchange by key, and every column is summed up behind it.
+On a cluster they are written as blocks and fetched by the executors that sum them; in local mode they change core by pointer,
+and what is measured is the division of batches by key. The sums are known beforehand, so every answer is checked.
+
+Keys are all different (uniform), or from 1 to 1048576 and as frequent as their power of minus EXPONENT (zipf:EXPONENT). The
+queries are named uniform, zipf-1.1 and so on. A Zipf key takes one power to make, about 20 ns of its row's time.
+
 Examples:
-  # Against the answers that are part of the program: TPC-H at scale 0.1 and 1, TPC-DS at scale 1
-  firesteel bench verify tpch --data data/tpch
+  firesteel bench run shuffle --bytes 4GiB --columns 8 --local --cores 2
+  firesteel bench run shuffle --bytes 64GiB --keys zipf:1.1 --manager head:7400 --iterations 5 --out zipf.json";
 
-  # Data of any other scale, against DuckDB, which is given the same files
-  firesteel bench verify tpch --data data/tpch-10 --against duckdb
+const SORT_HELP: &str = "\
+Queries:
+  sort-orderkey       all of lineitem to a Parquet file, by l_orderkey
+  sort-partkey        the same by l_partkey
+  group-orders        rows and quantity of each order: as many groups as orders
+  distinct-suppliers  distinct suppliers of each order
+  group-parts         rows and quantity of each supplier and part
 
-DuckDB is the `duckdb` on the PATH, or the package in the environment that bench/peers makes, or what --duckdb says. It may
-use a quarter of this machine's memory, and a query as long as --timeout says, or ten minutes.";
+The data is that of `firesteel bench gen tpch`. Files and answers are checked by reading the data without the engine; that is
+not part of any time.
 
-/// What is asked.
+Examples:
+  firesteel bench run sort --data data/tpch --local --cores 2 --memory 4GiB
+  firesteel bench run sort --data /shared/tpch --out-data /shared/scratch --manager head:7400 --queries sort-orderkey";
+
+/// What is asked of generated data, and where.
 #[derive(Debug, Args)]
-struct QueryArgs {
-    /// The benchmark: tpch or tpcds
-    #[arg(value_parser = super::benchmark)]
-    benchmark: Benchmark,
-    /// A folder made by `firesteel bench gen`
-    #[arg(long, value_name = "DIR")]
-    data: PathBuf,
-    /// The queries to ask, such as 1-5,7 [default: all]
+pub(super) struct AskArgs {
+    /// The queries to ask, such as 1-5,7 or sort-orderkey [default: all]
     #[arg(long, value_name = "LIST")]
     queries: Option<String>,
     /// Give a query up after so many seconds
@@ -61,54 +77,101 @@ struct QueryArgs {
     /// Keep the record in this file
     #[arg(long, value_name = "FILE.json")]
     out: Option<PathBuf>,
-    /// Where right answers come from [default: stored ones where there are any for the scale, else DuckDB]
-    #[arg(long, value_name = "SOURCE")]
-    against: Option<Against>,
-    /// The DuckDB to ask: its program, or a Python that has its package
-    #[arg(long, value_name = "PATH")]
-    duckdb: Option<PathBuf>,
     #[command(flatten)]
-    place: PlaceArgs,
+    pub(super) place: PlaceArgs,
 }
 
-/// Where right answers come from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Against {
-    Stored,
-    Duckdb,
-}
-
-/// Run the queries of a benchmark, time them and check their answers
+/// How often it is asked.
 #[derive(Debug, Args)]
-#[command(after_help = RUN_EXAMPLES)]
-pub struct RunArgs {
-    #[command(flatten)]
-    query: QueryArgs,
+struct MeasureArgs {
     /// Measured runs of each query
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     iterations: u32,
     /// Runs of each query before those
     #[arg(long, value_name = "N", default_value_t = 1)]
     warmup: u32,
+    /// Do not check the answers
+    #[arg(long)]
+    no_verify: bool,
+    #[command(flatten)]
+    ask: AskArgs,
+}
+
+/// Run the queries of a workload, time them and check their answers
+#[derive(Debug, Args)]
+#[command(after_help = RUN_EXAMPLES)]
+pub struct RunArgs {
+    #[command(subcommand)]
+    workload: WorkloadArgs,
+}
+
+#[derive(Debug, Subcommand)]
+#[command(
+    subcommand_value_name = "WORKLOAD",
+    subcommand_help_heading = "Workloads",
+    disable_help_subcommand = true
+)]
+enum WorkloadArgs {
+    /// The 22 queries of TPC-H
+    #[command(alias = "tpc-h")]
+    Tpch(TpcArgs),
+    /// The 99 queries of TPC-DS
+    #[command(alias = "tpc-ds")]
+    Tpcds(TpcArgs),
+    /// Exchanges by key, of rows that are made as they are read
+    #[command(after_help = SHUFFLE_HELP)]
+    Shuffle(ShuffleArgs),
+    /// Sorts and groupings of the lineitem of TPC-H
+    #[command(after_help = SORT_HELP)]
+    Sort(SortArgs),
+}
+
+#[derive(Debug, Args)]
+struct TpcArgs {
+    /// A folder made by `firesteel bench gen`
+    #[arg(long, value_name = "DIR")]
+    data: PathBuf,
     /// Streams that ask all queries at the same time, each once and in an order of its own
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     streams: u32,
     /// Drop the data from the page cache before every run
     #[arg(long)]
     cold: bool,
-    /// Do not check the answers
-    #[arg(long, conflicts_with_all = ["against", "duckdb"])]
-    no_verify: bool,
+    #[command(flatten)]
+    right: RightArgs,
+    #[command(flatten)]
+    measure: MeasureArgs,
 }
 
-/// Ask every query once and hold its answer against the right one
-///
-/// First every file is read and held against its checksum in the manifest.
 #[derive(Debug, Args)]
-#[command(after_help = VERIFY_EXAMPLES)]
-pub struct VerifyArgs {
+struct ShuffleArgs {
+    /// Bytes of rows to shuffle, such as 4GiB
+    #[arg(long, value_name = "SIZE", default_value = "1GiB")]
+    bytes: ByteSize,
+    /// Columns of each row, 8 bytes each; the first is the key
+    #[arg(long, value_name = "N", default_value_t = 8)]
+    columns: u32,
+    /// How keys are distributed: uniform, zipf:EXPONENT, or several of them
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "uniform,zipf:1.1", value_parser = keys)]
+    keys: Vec<Keys>,
     #[command(flatten)]
-    query: QueryArgs,
+    measure: MeasureArgs,
+}
+
+#[derive(Debug, Args)]
+struct SortArgs {
+    /// A folder made by `firesteel bench gen tpch`
+    #[arg(long, value_name = "DIR")]
+    data: PathBuf,
+    /// Folder to write sorted files to, under the same path on every executor; they are removed afterwards [default: the system's
+    /// temporary folder]
+    #[arg(long, value_name = "DIR")]
+    out_data: Option<PathBuf>,
+    /// Drop the data from the page cache before every run
+    #[arg(long)]
+    cold: bool,
+    #[command(flatten)]
+    measure: MeasureArgs,
 }
 
 /// A time above 0, given in seconds.
@@ -120,72 +183,47 @@ pub(super) fn seconds(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| "give a number of seconds above 0".to_owned())
 }
 
+fn keys(text: &str) -> Result<Keys, String> {
+    text.parse().map_err(|fault: UserError| fault.hint.unwrap_or(fault.message))
+}
+
 /// Runs `bench run`.
 pub fn run(global: &Global, args: RunArgs) -> Result<Exit, Failure> {
-    let (context, mut options) = prepare(global, &args.query)?;
-    options.iterations = args.iterations;
-    options.warmup = args.warmup;
-    options.streams = args.streams;
-    options.cold = args.cold;
-    options.right = if args.no_verify { None } else { right_answers(&args.query)? };
-    let record = measure(&context, &args.query.place, &options)?;
+    let (workload, measured, streams, cold) = match args.workload {
+        WorkloadArgs::Tpch(args) => tpc(Benchmark::Tpch, args)?,
+        WorkloadArgs::Tpcds(args) => tpc(Benchmark::Tpcds, args)?,
+        WorkloadArgs::Shuffle(args) => {
+            let shuffle = Shuffle::new(args.bytes.0, args.columns, args.keys).map_err(Failure::usage)?;
+            (Workload::Shuffle(shuffle), args.measure, 1, false)
+        }
+        WorkloadArgs::Sort(args) => {
+            let sort = Sort::new(&args.data, args.out_data.as_deref())?;
+            (Workload::Sort(sort), args.measure, 1, args.cold)
+        }
+    };
+    let (context, options) = prepare(global, workload, &measured.ask)?;
+    let MeasureArgs { iterations, warmup, no_verify, ask } = measured;
+    let options = RunOptions { iterations, warmup, streams, cold, verify: !no_verify, ..options };
+    let record = measure(&context, &ask.place, &options)?;
     tell(&record);
     ended(&record)
 }
 
-/// Runs `bench verify`.
-pub fn verify(global: &Global, args: VerifyArgs) -> Result<Exit, Failure> {
-    let (context, mut options) = prepare(global, &args.query)?;
-    // What the answers are held against is of these very rows, so every byte of them is looked at first.
-    checked_content(&options.data, options.benchmark)?;
-    options.right = right_answers(&args.query)?;
-    if options.right.is_none() {
-        return Err(nothing_to_hold_against(&args.query)?.into());
-    }
-    let record = measure(&context, &args.query.place, &options)?;
-    let right = record.queries.iter().filter(|query| query.verdict == Verdict::Right && !query.is_failed());
-    println!("{} of {} answers are right", right.count(), record.queries.len());
-    ended(&record)?;
-    let unchecked: Vec<_> = record
-        .queries
-        .iter()
-        .filter(|query| query.verdict == Verdict::Unverified)
-        .map(|query| query.name.as_str())
-        .collect();
-    if unchecked.is_empty() {
-        return Ok(Exit::Done);
-    }
-    let source = options.right.map_or_else(String::new, |right| right.to_string());
-    Err(UserError::new(format!("{} answers could not be checked against {source}", unchecked.len()))
-        .detail(unchecked.join(", "))
-        .into())
-}
-
-/// The source of right answers that was asked for, or the best there is.
-fn right_answers(args: &QueryArgs) -> Result<Option<RightAnswers>, Failure> {
-    let against = args.against.or(args.duckdb.as_ref().map(|_| Against::Duckdb));
-    if against == Some(Against::Stored) && args.duckdb.is_some() {
-        return Err(Failure::usage(UserError::new("--duckdb is of no use with --against stored")));
-    }
-    let recipe = checked_manifest(&args.data, args.benchmark)?.recipe;
-    Ok(match against {
-        Some(Against::Stored) => Some(RightAnswers::stored(&recipe)?),
-        Some(Against::Duckdb) => Some(RightAnswers::duckdb(&recipe, args.duckdb.as_deref())?),
-        None => RightAnswers::available(&recipe),
-    })
-}
-
-/// Why nothing can be verified: of both sources, what is missing.
-fn nothing_to_hold_against(args: &QueryArgs) -> Result<UserError, UserError> {
-    let recipe = checked_manifest(&args.data, args.benchmark)?.recipe;
-    let (stored, duckdb) = (RightAnswers::stored(&recipe), RightAnswers::duckdb(&recipe, None));
-    let fault = stored.err().unwrap_or_else(|| UserError::new("there is nothing to hold answers against"));
-    let hint = duckdb.err().and_then(|fault| fault.hint).unwrap_or_default();
-    Ok(UserError { hint: Some(format!("DuckDB can be asked instead: {hint}")), ..fault })
+fn tpc(benchmark: Benchmark, args: TpcArgs) -> Result<(Workload, MeasureArgs, u32, bool), Failure> {
+    let TpcArgs { data, streams, cold, right, measure } = args;
+    let right = match measure.no_verify {
+        true if right.is_given() => {
+            let message = "--no-verify and a source of right answers exclude each other";
+            return Err(Failure::usage(UserError::new(message).hint("leave one of them out")));
+        }
+        true => None,
+        false => right.answers(benchmark, &data)?,
+    };
+    Ok((Workload::Tpc { benchmark, data, right }, measure, streams, cold))
 }
 
 /// How the command ends: well only when every query did.
-fn ended(record: &RunRecord) -> Result<Exit, Failure> {
+pub(super) fn ended(record: &RunRecord) -> Result<Exit, Failure> {
     let failed: Vec<_> = record
         .failed()
         .map(|query| format!("{}: {}", query.name, query.failure().unwrap_or_default()))
@@ -197,15 +235,19 @@ fn ended(record: &RunRecord) -> Result<Exit, Failure> {
     Err(Failure::from(UserError::new(message).detail(failed.join("\n"))))
 }
 
-fn prepare(global: &Global, args: &QueryArgs) -> Result<(Context, RunOptions), Failure> {
+/// One run of each query, its answer checked.
+pub(super) fn prepare(
+    global: &Global,
+    workload: Workload,
+    args: &AskArgs,
+) -> Result<(Context, RunOptions), Failure> {
     let context = Context::load(global, args.place.flags().0, Role::Command)?;
     let queries = match &args.queries {
-        Some(text) => chosen(args.benchmark, text).map_err(Failure::usage)?,
-        None => queries::all(args.benchmark).to_vec(),
+        Some(text) => workload.chosen(text).map_err(Failure::usage)?,
+        None => workload.queries(),
     };
     let options = RunOptions {
-        benchmark: args.benchmark,
-        data: args.data.clone(),
+        workload,
         queries,
         conf: session::conf(&args.place.conf)?,
         iterations: 1,
@@ -213,14 +255,18 @@ fn prepare(global: &Global, args: &QueryArgs) -> Result<(Context, RunOptions), F
         streams: 1,
         cold: false,
         timeout: args.timeout,
-        right: None,
+        verify: true,
         out: args.out.clone(),
         command: std::env::args().collect(),
     };
     Ok((context, options))
 }
 
-fn measure(context: &Context, place: &PlaceArgs, options: &RunOptions) -> Result<RunRecord, Failure> {
+pub(super) fn measure(
+    context: &Context,
+    place: &PlaceArgs,
+    options: &RunOptions,
+) -> Result<RunRecord, Failure> {
     let place = place.place(context);
     let told: Box<dyn Progress + Send> =
         if context.quiet { Box::new(progress::Silent) } else { progress::stderr() };
@@ -242,6 +288,9 @@ fn measure(context: &Context, place: &PlaceArgs, options: &RunOptions) -> Result
 
 /// The sum of it all.
 fn tell(record: &RunRecord) {
+    if let Some(rates) = RateTable::of(record) {
+        println!("{rates}");
+    }
     let checked = match &record.verified {
         Some(by) => format!("answers checked against {by}"),
         None => "answers NOT checked".to_owned(),

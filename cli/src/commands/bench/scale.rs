@@ -9,7 +9,7 @@ use clap::Args;
 use firesteel_base::{ByteSize, UserError};
 use firesteel_bench::queries::Query;
 use firesteel_bench::record::RunRecord;
-use firesteel_bench::run::{RunOptions, Target, checked_manifest, chosen, describe};
+use firesteel_bench::run::{RunOptions, Target, Workload, WorkloadQuery, checked_manifest, chosen, describe};
 use firesteel_bench::scale::{Measured, Scaling, chosen_sizes, page, require_comparable, scaling};
 use firesteel_bench::verify::RightAnswers;
 use firesteel_bench::{Benchmark, Progress, progress, queries};
@@ -99,7 +99,7 @@ pub fn run(global: &Global, args: &ScaleArgs) -> Result<Exit, Failure> {
     let mut flags = Flags::default();
     flags.put("worker.memory", "--memory", args.memory.as_ref());
     let context = Context::load(global, flags.0, Role::Command)?;
-    let experiment = Experiment::prepare(global, &context, args)?;
+    let mut experiment = Experiment::prepare(global, &context, args)?;
     if args.out.is_none() {
         context.note("the records are not kept; --out DIR keeps them");
     }
@@ -172,35 +172,34 @@ impl Experiment {
         })
     }
 
-    async fn measure_all(&self, context: &Context) -> Result<Vec<Measured>, Failure> {
+    async fn measure_all(&mut self, context: &Context) -> Result<Vec<Measured>, Failure> {
         let told: Box<dyn Progress + Send> =
             if context.quiet { Box::new(progress::Silent) } else { progress::stderr() };
         let mut stop = Stop::listen()?;
         let mut measured = Vec::new();
         for size in &self.sizes {
-            let record = self.measure(size, &mut stop, told.as_ref()).await?;
+            let name = self.options.workload.name();
+            self.options.out = self.out.as_ref().map(|out| record_file(out, &name, size.executors));
+            let record = measure(size, &self.options, &mut stop, told.as_ref()).await?;
             measured.push(Measured { executors: size.executors, record });
         }
         Ok(measured)
     }
+}
 
-    async fn measure(
-        &self,
-        size: &Cluster,
-        stop: &mut Stop,
-        told: &dyn Progress,
-    ) -> Result<RunRecord, Failure> {
-        let mut options = self.options.clone();
-        options.out = self.out.as_ref().map(|out| record_file(out, options.benchmark, size.executors));
-        let work = async |manager: String| {
-            let session =
-                session::open(&Place::Cluster(manager), "bench scale", options.conf.clone()).await?;
-            let outcome = measured_on(size, session.clone(), &options, told).await;
-            session.close().await;
-            outcome
-        };
-        local_cluster::during(&size.plan, stop, "the benchmark", work).await
-    }
+async fn measure(
+    size: &Cluster,
+    options: &RunOptions,
+    stop: &mut Stop,
+    told: &dyn Progress,
+) -> Result<RunRecord, Failure> {
+    let work = async |manager: String| {
+        let session = session::open(&Place::Cluster(manager), "bench scale", options.conf.clone()).await?;
+        let outcome = measured_on(size, session.clone(), options, told).await;
+        session.close().await;
+        outcome
+    };
+    local_cluster::during(&size.plan, stop, "the benchmark", work).await
 }
 
 async fn measured_on(
@@ -223,17 +222,18 @@ fn options(
     queries: Vec<Query>,
     conf: BTreeMap<String, String>,
 ) -> Result<RunOptions, UserError> {
+    let (benchmark, data) = (args.benchmark, args.data.clone());
+    let right = RightAnswers::available(&checked_manifest(&data, benchmark)?.recipe);
     Ok(RunOptions {
-        benchmark: args.benchmark,
-        data: args.data.clone(),
-        queries,
+        workload: Workload::Tpc { benchmark, data, right },
+        queries: queries.iter().map(WorkloadQuery::from).collect(),
         conf,
         iterations: args.iterations,
         warmup: args.warmup,
         streams: 1,
         cold: false,
         timeout: args.timeout,
-        right: RightAnswers::available(&checked_manifest(&args.data, args.benchmark)?.recipe),
+        verify: true,
         out: None,
         command: std::env::args().collect(),
     })
@@ -296,7 +296,7 @@ fn is_file(out: &Path) -> bool {
 }
 
 /// Where the record of one size goes.
-fn record_file(out: &Path, benchmark: Benchmark, executors: u32) -> PathBuf {
+fn record_file(out: &Path, benchmark: &str, executors: u32) -> PathBuf {
     if !is_file(out) {
         return out.join(format!("{benchmark}-{executors}.json"));
     }
@@ -310,7 +310,7 @@ mod tests {
 
     #[test]
     fn every_size_has_a_record_of_its_own() {
-        let file = |out: &str| record_file(Path::new(out), Benchmark::Tpch, 4);
+        let file = |out: &str| record_file(Path::new(out), "tpch", 4);
         assert_eq!(file("kept/scale"), Path::new("kept/scale/tpch-4.json"));
         assert_eq!(file("kept/scale.json"), Path::new("kept/scale-4.json"));
         assert_eq!(file("scale.json"), Path::new("scale-4.json"));

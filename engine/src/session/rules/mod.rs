@@ -2,6 +2,7 @@
 
 mod merged_columns;
 mod pushdown;
+mod repartitions;
 mod single_value;
 mod window_filters;
 
@@ -10,6 +11,7 @@ use std::sync::Arc;
 use datafusion::execution::session_state::SessionStateBuilder;
 
 pub use pushdown::PushFiltersDown;
+pub use repartitions::{KeepRepartitions, distribute};
 pub use single_value::single_value_udaf;
 pub use window_filters::has_window_filters;
 
