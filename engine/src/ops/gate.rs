@@ -43,14 +43,27 @@ struct State {
     outputs: Vec<OutputQueue>,
     /// Open outputs with nothing queued.
     empty: usize,
-    drivers_left: usize,
-    /// Batches that an output may have queued while others are empty; without a bound where rows are divided.
-    depth_max: usize,
+    feeding: Feeding,
     waiting_drivers: Vec<Waker>,
+}
+
+/// Which drivers send to which outputs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Feeding {
+    /// Every driver to every output. A driver that divides its rows must not be held by one full output while the reader of
+    /// another waits, so no output has a bound of its own.
+    All,
+    /// Driver `i` to output `i` alone.
+    Own {
+        /// Batches that an output may have queued while others are empty.
+        depth_max: usize,
+    },
 }
 
 struct OutputQueue {
     batches: VecDeque<Result<Queued>>,
+    /// Drivers that may yet send to it.
+    drivers_left: usize,
     open: bool,
     reader: Option<Waker>,
 }
@@ -65,17 +78,18 @@ pub(super) enum Sent {
 }
 
 impl Gate {
-    /// Queues for `outputs` readers fed by `drivers` drivers. Where each driver feeds one output alone, `depth_max` bounds
-    /// how far it may run ahead; a driver that divides its rows must not be held by one full output while the reader of
-    /// another waits.
-    pub(super) fn new(outputs: usize, drivers: usize, depth_max: usize, room: Room) -> Self {
-        let queue = || OutputQueue { batches: VecDeque::new(), open: true, reader: None };
+    /// Queues for `outputs` readers fed by `drivers` drivers.
+    pub(super) fn new(outputs: usize, drivers: usize, feeding: Feeding, room: Room) -> Self {
+        let drivers_left = match feeding {
+            Feeding::All => drivers,
+            Feeding::Own { .. } => 1,
+        };
+        let queue = || OutputQueue { batches: VecDeque::new(), drivers_left, open: true, reader: None };
         Self {
             state: Mutex::new(State {
                 outputs: (0..outputs).map(|_| queue()).collect(),
                 empty: outputs,
-                drivers_left: drivers,
-                depth_max,
+                feeding,
                 waiting_drivers: Vec::new(),
             }),
             room,
@@ -97,7 +111,7 @@ impl Gate {
             batch.take();
             return Poll::Ready(Ok(Sent::Done));
         }
-        if state.empty == 0 || state.outputs[output].batches.len() >= state.depth_max {
+        if state.empty == 0 || state.is_full(output) {
             state.waiting_drivers.push(cx.waker().clone());
             return Poll::Pending;
         }
@@ -116,14 +130,14 @@ impl Gate {
         Poll::Ready(Ok(Sent::Done))
     }
 
-    /// The next batch of `output`; `None` when every driver has ended.
+    /// The next batch of `output`; `None` when every driver that sends to it has ended.
     pub(super) fn poll_receive(&self, cx: &mut Context<'_>, output: usize) -> Poll<Option<Result<Queued>>> {
         let mut state = self.state.lock();
         if let Some(batch) = state.pop(output) {
             self.room.give_back(&batch);
             return Poll::Ready(Some(batch));
         }
-        if state.drivers_left == 0 {
+        if state.outputs[output].drivers_left == 0 {
             return Poll::Ready(None);
         }
         state.outputs[output].reader = Some(cx.waker().clone());
@@ -148,8 +162,9 @@ impl Gate {
         state.wake_drivers();
     }
 
-    /// A driver has ended, well or with a fault that every reader must see.
-    pub(super) fn driver_ended(&self, fault: Option<DataFusionError>) {
+    /// Driver `driver` has ended, well or with a fault that every reader must see. Readers to whom nobody else sends learn of
+    /// it at once: who merges the outputs may wait for this end while another driver waits for room.
+    pub(super) fn driver_ended(&self, driver: usize, fault: Option<DataFusionError>) {
         let mut state = self.state.lock();
         if let Some(fault) = fault {
             let shared = Arc::new(fault);
@@ -159,9 +174,15 @@ impl Gate {
                 }
             }
         }
-        state.drivers_left -= 1;
-        if state.drivers_left == 0 {
-            state.outputs.iter_mut().filter_map(|queue| queue.reader.take()).for_each(Waker::wake);
+        let fed = match state.feeding {
+            Feeding::All => 0..state.outputs.len(),
+            Feeding::Own { .. } => driver..driver + 1,
+        };
+        for queue in &mut state.outputs[fed] {
+            queue.drivers_left -= 1;
+            if queue.drivers_left == 0 {
+                queue.reader.take().into_iter().for_each(Waker::wake);
+            }
         }
     }
 }
@@ -180,6 +201,13 @@ impl Room {
 }
 
 impl State {
+    fn is_full(&self, output: usize) -> bool {
+        match self.feeding {
+            Feeding::All => false,
+            Feeding::Own { depth_max } => self.outputs[output].batches.len() >= depth_max,
+        }
+    }
+
     fn push(&mut self, output: usize, batch: Result<Queued>) {
         let queue = &mut self.outputs[output];
         if queue.batches.is_empty() {

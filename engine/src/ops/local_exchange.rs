@@ -28,7 +28,7 @@ use futures::{FutureExt, Stream, StreamExt, ready};
 use parking_lot::Mutex;
 
 use super::compact::compact;
-use super::gate::{Gate, Queued, Room, Sent};
+use super::gate::{Feeding, Gate, Queued, Room, Sent};
 use super::plan_boilerplate;
 use crate::run::Lanes;
 
@@ -107,11 +107,11 @@ impl LocalExchangeExec {
             .get_extension::<Lanes>()
             .ok_or_else(|| DataFusionError::Internal("a local exchange ran outside a task".to_owned()))?;
         let inputs = self.input.output_partitioning().partition_count();
-        let depth_max = match self.how {
-            LocalExchange::Pass => PASS_DEPTH_MAX,
-            LocalExchange::Gather | LocalExchange::Partition(_) => usize::MAX,
+        let feeding = match self.how {
+            LocalExchange::Pass => Feeding::Own { depth_max: PASS_DEPTH_MAX },
+            LocalExchange::Gather | LocalExchange::Partition(_) => Feeding::All,
         };
-        let gate = Arc::new(Gate::new(self.outputs(), inputs, depth_max, self.room(context)));
+        let gate = Arc::new(Gate::new(self.outputs(), inputs, feeding, self.room(context)));
         for input in 0..inputs {
             let driver = self.driver(input, inputs, Arc::clone(&gate), Arc::clone(context))?;
             lanes.0.spawn(input % lanes.0.lanes().max(1), driver.boxed());
@@ -146,7 +146,7 @@ impl LocalExchangeExec {
         let time = MetricBuilder::new(&self.metrics).subset_time("repartition_time", input);
         let route = Route::new(&self.how, input, inputs, time)?;
         let plan = Arc::clone(&self.input);
-        let guard = DriverGuard { gate: Arc::clone(&gate), ended: false };
+        let guard = DriverGuard { gate: Arc::clone(&gate), driver: input, ended: false };
         Ok(async move {
             let mut guard = guard;
             let drive = AssertUnwindSafe(drive(plan, input, context, route, &gate)).catch_unwind();
@@ -214,13 +214,14 @@ impl Route {
 
 struct DriverGuard {
     gate: Arc<Gate>,
+    driver: usize,
     ended: bool,
 }
 
 impl DriverGuard {
     fn end(&mut self, fault: Option<DataFusionError>) {
         self.ended = true;
-        self.gate.driver_ended(fault);
+        self.gate.driver_ended(self.driver, fault);
     }
 }
 

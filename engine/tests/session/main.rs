@@ -6,6 +6,7 @@ mod bad_input;
 mod explain;
 mod formats;
 mod lab;
+mod merges;
 mod repartitions;
 mod s3;
 mod same_names;
