@@ -46,7 +46,7 @@ fn dependencies_point_one_way() {
         // In local mode the driver starts a manager and an executor in its own process.
         ("driver", &["base", "hw", "protocol", "shuffle", "engine", "manager", "executor"]),
         ("cli", &["base", "hw", "protocol", "shuffle", "engine", "manager", "executor", "driver", "bench"]),
-        ("bench", &["base", "engine", "driver"]),
+        ("bench", &["base", "hw", "engine", "driver"]),
         ("micro", &[]),
         ("testing", &["base", "bench"]),
     ]);
