@@ -217,6 +217,10 @@ fn lineitem_is_sorted_and_grouped() {
         assert_eq!(query["runs"][0]["outcome"]["input_rows"], 60_175, "{query}");
     }
     once(&["sort", "--data", &data, "--queries", "group-parts", "--no-verify", "--cold"]).printed();
+    let hard = path("hard");
+    let hard_words = ["--scale", "0.001", "--sorted", "--skew", "zipf:1.5", "--out", &hard, "-q"];
+    run(&[&["bench", "gen", "tpch"][..], &hard_words[..]].concat()).printed();
+    once(&["sort", "--data", &hard]).printed();
     once(&["sort", "--data", &data, "--queries", "sort-comment"]).told(2, &["sort-comment", "sort-orderkey"]);
 }
 
@@ -276,6 +280,9 @@ fn data_that_cannot_be_sorted_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     once(&["sort", "--data", &path("nowhere")]).told(1, &["nowhere", "bench gen"]);
+    let text = path("text");
+    run(&["bench", "gen", "tpch", "--scale", "0.001", "--format", "csv", "--out", &text, "-q"]).printed();
+    once(&["sort", "--data", &text]).told(1, &["csv files", "as Parquet files"]);
     let small = path("small");
     run(&["bench", "gen", "tpch", "--scale", "0.001", "--out", &small, "-q"]).printed();
     fs::write(format!("{small}/lineitem/part-000.parquet"), "short").unwrap();

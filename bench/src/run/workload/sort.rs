@@ -9,6 +9,7 @@ use tokio::sync::OnceCell;
 use super::lineitem::{Digest, Groups, Lineitem};
 use super::{Check, Input, WorkloadQuery};
 use crate::Benchmark;
+use crate::generate::Format;
 use crate::run::checked_manifest;
 
 /// Sorts, the names of their queries and the columns that they sort by.
@@ -58,9 +59,15 @@ impl Sort {
     /// when that is none, which every executor must reach under the same path.
     ///
     /// # Errors
-    /// When `data` does not hold complete data of TPC-H, or nothing can be written to `out`.
+    /// When `data` does not hold complete data of TPC-H in Parquet files, or nothing can be written to `out`.
     pub fn new(data: &Path, out: Option<&Path>) -> Result<Self, UserError> {
         let manifest = checked_manifest(data, Benchmark::Tpch)?;
+        if manifest.recipe.format != Format::Parquet {
+            let format = manifest.recipe.format;
+            return Err(UserError::new(format!("{} holds {format} files", data.display()))
+                .detail("what sorts and groupings give is checked against Parquet files")
+                .hint("generate the data as Parquet files"));
+        }
         let table = &manifest.tables["lineitem"];
         let lineitem = Lineitem::open(table.files.iter().map(|file| data.join(&file.path)).collect())?;
         let out = out.map_or_else(std::env::temp_dir, Path::to_owned);

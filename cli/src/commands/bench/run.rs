@@ -34,17 +34,18 @@ Examples:
   # Sorts and groupings of lineitem
   firesteel bench run sort --data data/tpch --out sort.json
 
-The record is written after every query. Answers are held against right ones where those are known: stored ones, or those of a
-DuckDB that is installed; a run without that says so. A query that fails is a FAIL in the record, and the exit code is 1. `firesteel bench run WORKLOAD --help` tells the options
-of each.";
+The record is written after every query. Answers are held against right ones where those are known: stored ones, or those \
+of a DuckDB that is installed; a run without that says so. A query that fails is a FAIL in the record, and the exit code is \
+1. `firesteel bench run WORKLOAD --help` tells the options of each.";
 
 const SHUFFLE_HELP: &str = "\
-Rows of 64-bit integers, made by arithmetic as they are read, cross an exchange by key, and every column is summed up behind it.
-On a cluster they are written as blocks and fetched by the executors that sum them; in local mode they change core by pointer,
-and what is measured is the division of batches by key. The sums are known beforehand, so every answer is checked.
+Rows of 64-bit integers, made by arithmetic as they are read, cross an exchange by key, and every column is summed up \
+behind it. On a cluster they are written as blocks and fetched by the executors that sum them; in local mode they change \
+core by pointer, and what is measured is the division of batches by key. The sums are known beforehand, so every answer \
+is checked.
 
-Keys are all different (uniform), or from 1 to 1048576 and as frequent as their power of minus EXPONENT (zipf:EXPONENT). The
-queries are named uniform, zipf-1.1 and so on. A Zipf key takes one power to make, about 20 ns of its row's time.
+Keys are all different (uniform), or from 1 to 1048576 and as frequent as their power of minus EXPONENT (zipf:EXPONENT). \
+The queries are named uniform, zipf-1.1 and so on. A Zipf key takes one power to make, about 20 ns of its row's time.
 
 Examples:
   firesteel bench run shuffle --bytes 4GiB --columns 8 --local --cores 2
@@ -58,8 +59,8 @@ Queries:
   distinct-suppliers  distinct suppliers of each order
   group-parts         rows and quantity of each supplier and part
 
-The data is that of `firesteel bench gen tpch`. Files and answers are checked by reading the data without the engine; that is
-not part of any time.
+The data is that of `firesteel bench gen tpch`, as Parquet files. Sorted files and answers are checked by reading the \
+data without the engine; that is not part of any time.
 
 Examples:
   firesteel bench run sort --data data/tpch --local --cores 2 --memory 4GiB
