@@ -66,8 +66,8 @@ impl Settings {
                     .hint("is every process of the cluster of the same release?")
             })?;
         }
-        // Partitions of one scan must read their own files only: with a shared queue, a task that runs one
-        // partition would read the whole table.
+        // Partitions of one scan read their own files only, unless a task turns this on: with a shared queue, one that runs
+        // some of the partitions would read the whole table.
         options.execution.enable_file_stream_work_stealing = false;
         Ok(SessionConfig::from(options))
     }

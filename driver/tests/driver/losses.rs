@@ -21,7 +21,7 @@ async fn answer(tables: &Tables) -> i64 {
 
 #[tokio::test]
 async fn an_executor_that_stops_in_the_middle_of_a_job_costs_time_but_no_rows() {
-    let tables = Tables::make(60_000).await;
+    let tables = Tables::make(200_000).await;
     let right = answer(&tables).await;
     let cluster = Cluster::start(2, 1).await;
     let session = cluster.session(partitions(8)).await;

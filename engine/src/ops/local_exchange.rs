@@ -24,6 +24,7 @@ use datafusion::physical_plan::spill::SpillManager;
 use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, Partitioning, PlanProperties,
 };
+use futures::future::BoxFuture;
 use futures::{FutureExt, Stream, StreamExt, ready};
 use parking_lot::Mutex;
 
@@ -56,12 +57,31 @@ pub struct LocalExchangeExec {
     how: LocalExchange,
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
-    started: Mutex<Option<Arc<Gate>>>,
+    running: Mutex<Option<Arc<Running>>>,
 }
 
-impl fmt::Debug for Gate {
+/// An exchange that has readers. Its drivers start when one of these asks for a batch, and not before: what a join asks for
+/// last, it shall read with the filters that the join has made by then.
+struct Running {
+    gate: Arc<Gate>,
+    /// The drivers that wait to be started.
+    waiting: Mutex<Vec<BoxFuture<'static, ()>>>,
+    lanes: Arc<Lanes>,
+}
+
+impl Running {
+    /// Starts the drivers, each on its own core, unless they run.
+    fn start(&self) {
+        let waiting = std::mem::take(&mut *self.waiting.lock());
+        for (input, driver) in waiting.into_iter().enumerate() {
+            self.lanes.0.spawn(input % self.lanes.0.lanes().max(1), driver);
+        }
+    }
+}
+
+impl fmt::Debug for Running {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Gate")
+        f.write_str("Running")
     }
 }
 
@@ -88,7 +108,7 @@ impl LocalExchangeExec {
             how,
             properties: Arc::new(properties),
             metrics: ExecutionPlanMetricsSet::new(),
-            started: Mutex::new(None),
+            running: Mutex::new(None),
         }
     }
 
@@ -96,11 +116,11 @@ impl LocalExchangeExec {
         self.properties.output_partitioning().partition_count()
     }
 
-    /// The queues; the first reader makes them and starts the drivers.
-    fn gate(&self, context: &Arc<TaskContext>) -> Result<Arc<Gate>> {
-        let mut started = self.started.lock();
-        if let Some(gate) = started.as_ref() {
-            return Ok(Arc::clone(gate));
+    /// The queues and the drivers; the first reader makes them.
+    fn running(&self, context: &Arc<TaskContext>) -> Result<Arc<Running>> {
+        let mut running = self.running.lock();
+        if let Some(running) = running.as_ref() {
+            return Ok(Arc::clone(running));
         }
         let lanes = context
             .session_config()
@@ -112,12 +132,12 @@ impl LocalExchangeExec {
             LocalExchange::Gather | LocalExchange::Partition(_) => Feeding::All,
         };
         let gate = Arc::new(Gate::new(self.outputs(), inputs, feeding, self.room(context)));
-        for input in 0..inputs {
-            let driver = self.driver(input, inputs, Arc::clone(&gate), Arc::clone(context))?;
-            lanes.0.spawn(input % lanes.0.lanes().max(1), driver.boxed());
-        }
-        *started = Some(Arc::clone(&gate));
-        Ok(gate)
+        let drivers = (0..inputs)
+            .map(|input| Ok(self.driver(input, inputs, Arc::clone(&gate), Arc::clone(context))?.boxed()));
+        let waiting = Mutex::new(drivers.collect::<Result<_>>()?);
+        let made = Arc::new(Running { gate, waiting, lanes });
+        *running = Some(Arc::clone(&made));
+        Ok(made)
     }
 
     fn room(&self, context: &TaskContext) -> Room {
@@ -240,7 +260,7 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
 
 /// One output of the exchange, as its reader sees it.
 struct Reader {
-    gate: Arc<Gate>,
+    running: Arc<Running>,
     output: usize,
     schema: SchemaRef,
     /// The batch that is read from a file.
@@ -251,6 +271,7 @@ impl Stream for Reader {
     type Item = Result<RecordBatch>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.running.start();
         loop {
             if let Some(spilled) = &mut self.spilled {
                 match ready!(spilled.poll_next_unpin(cx)) {
@@ -258,9 +279,9 @@ impl Stream for Reader {
                     None => self.spilled = None,
                 }
             }
-            match ready!(self.gate.poll_receive(cx, self.output)) {
+            match ready!(self.running.gate.poll_receive(cx, self.output)) {
                 Some(Ok(Queued::Held(batch))) => return Poll::Ready(Some(Ok(batch))),
-                Some(Ok(Queued::Spilled(file))) => self.spilled = Some(self.gate.read(file)?),
+                Some(Ok(Queued::Spilled(file))) => self.spilled = Some(self.running.gate.read(file)?),
                 Some(Err(fault)) => return Poll::Ready(Some(Err(fault))),
                 None => return Poll::Ready(None),
             }
@@ -276,7 +297,7 @@ impl RecordBatchStream for Reader {
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        self.gate.close(self.output);
+        self.running.gate.close(self.output);
     }
 }
 
@@ -313,8 +334,8 @@ impl ExecutionPlan for LocalExchangeExec {
     }
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
-        let gate = self.gate(&context)?;
-        Ok(Box::pin(Reader { gate, output: partition, schema: self.schema(), spilled: None }))
+        let running = self.running(&context)?;
+        Ok(Box::pin(Reader { running, output: partition, schema: self.schema(), spilled: None }))
     }
 
     fn metrics(&self) -> Option<MetricsSet> {
@@ -331,7 +352,6 @@ mod tests {
     use datafusion::physical_expr::expressions::col;
     use datafusion::physical_plan::common::collect;
     use datafusion::prelude::{SessionConfig, SessionContext};
-    use futures::future::BoxFuture;
 
     use super::*;
     use crate::run::LaneSpawner;
@@ -367,6 +387,19 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn nothing_is_read_before_a_reader_asks() {
+        let config = SessionConfig::new().with_extension(Arc::new(Lanes(Arc::new(OnThisRuntime))));
+        let context = SessionContext::new_with_config(config).task_ctx();
+        let exchange = LocalExchangeExec::new(input(), LocalExchange::Gather);
+        let mut output = exchange.execute(0, Arc::clone(&context)).unwrap();
+        let waiting = || exchange.running(&context).unwrap().waiting.lock().len();
+        tokio::task::yield_now().await;
+        assert_eq!(waiting(), 1);
+        assert!(output.next().await.unwrap().is_ok());
+        assert_eq!(waiting(), 0);
+    }
+
+    #[tokio::test]
     async fn what_memory_has_no_room_for_waits_in_files() {
         let runtime = RuntimeEnvBuilder::new().with_memory_limit(MEMORY, 1.0).build_arc().unwrap();
         let config = SessionConfig::new().with_extension(Arc::new(Lanes(Arc::new(OnThisRuntime))));
@@ -376,6 +409,7 @@ mod tests {
         let exchange = LocalExchangeExec::new(input, LocalExchange::Partition(by_key));
 
         let outputs = [0, 1].map(|output| exchange.execute(output, Arc::clone(&context)).unwrap());
+        exchange.running(&context).unwrap().start();
         // The driver ends without a reader: the output without rows never has anything queued.
         for _ in 0..10 * BATCHES {
             tokio::task::yield_now().await;

@@ -5,6 +5,7 @@ mod gate;
 mod gather;
 mod local_exchange;
 mod pad;
+mod runtime_filter;
 mod series;
 mod shuffle_read;
 mod subset;
@@ -12,11 +13,12 @@ mod subset;
 pub use gather::GatherExec;
 pub use local_exchange::{LocalExchange, LocalExchangeExec};
 pub use pad::PadExec;
+pub use runtime_filter::{RuntimeFilterExec, runtime_filters};
 pub use series::{Series, SeriesExec};
 pub use shuffle_read::{ReadKind, SameValue, ShuffleReadExec};
 pub use subset::PartitionSubsetExec;
 
-/// Implements the parts of `ExecutionPlan` that are the same for an operator without expressions: `$children` maps
+/// Implements the parts of `ExecutionPlan` that are the same for an operator without expressions of its own: `$children` maps
 /// new children to the same operator over them.
 macro_rules! plan_boilerplate {
     ($name:ident, $children:expr) => {

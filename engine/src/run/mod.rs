@@ -7,6 +7,7 @@
 mod error;
 mod inputs;
 mod lanes;
+mod local_files;
 mod metrics;
 mod task;
 mod write;
@@ -14,5 +15,6 @@ mod write;
 pub use error::TaskError;
 pub use inputs::{ShuffleInputs, StageInput};
 pub use lanes::{LaneSpawner, Lanes};
+pub use local_files::LocalFiles;
 pub use metrics::{Measure, OperatorMetrics, StageMetrics, TaskMetrics};
 pub use task::{StageSource, Task, TaskEnv, TaskSpec, prepare};

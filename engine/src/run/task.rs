@@ -19,8 +19,8 @@ use futures::StreamExt;
 
 use super::write::{self, Router};
 use super::{
-    LaneSpawner, Lanes, OperatorMetrics, ShuffleInputs, StageInput, StageMetrics, TaskError, TaskMetrics,
-    metrics,
+    LaneSpawner, Lanes, LocalFiles, OperatorMetrics, ShuffleInputs, StageInput, StageMetrics, TaskError,
+    TaskMetrics, metrics,
 };
 use crate::memory::GrantPool;
 use crate::session::stores;
@@ -58,6 +58,7 @@ impl TaskEnv {
             .map_err(|fault| {
                 UserError::new("the scratch folders cannot be used").detail(fault.strip_backtrace())
             })?;
+        LocalFiles::serve_in(&runtime);
         Ok(Self { store, fetcher, runtime })
     }
 
@@ -122,11 +123,9 @@ pub fn prepare(
 ) -> Result<Arc<Task>, TaskError> {
     let user = |error| TaskError::new(Class::User, error);
     let inputs = Arc::new(ShuffleInputs::new(Arc::clone(&env.fetcher), spec.inputs.clone()));
-    let config = settings
-        .session_config()
-        .map_err(user)?
-        .with_extension(Arc::new(Lanes(lanes)))
-        .with_extension(Arc::clone(&inputs));
+    let mut config = settings.session_config().map_err(user)?;
+    config.options_mut().execution.enable_file_stream_work_stealing = is_whole(source, &spec);
+    let config = config.with_extension(Arc::new(Lanes(lanes))).with_extension(Arc::clone(&inputs));
     stores::register(&env.runtime, settings).map_err(user)?;
     let session = SessionContext::new_with_config_rt(config, Arc::clone(&env.runtime));
     let context = session.task_ctx();
@@ -149,6 +148,15 @@ pub fn prepare(
         rows_out: AtomicU64::new(0),
         bytes_out: AtomicU64::new(0),
     }))
+}
+
+/// Whether the task is all of its stage: then its lanes may read each other's files, and none waits for the one that has
+/// most to read.
+fn is_whole(source: &StageSource, spec: &TaskSpec) -> bool {
+    match source {
+        StageSource::Shared(stage) => spec.first_partition == 0 && spec.lanes == stage.partitions,
+        StageSource::Encoded(_) => false,
+    }
 }
 
 impl Task {

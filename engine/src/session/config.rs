@@ -17,6 +17,7 @@ use crate::Settings;
 
 const PARTITIONS: &str = "firesteel.partitions";
 const BROADCAST_THRESHOLD: &str = "firesteel.broadcast_threshold";
+const RUNTIME_FILTERS: &str = "firesteel.runtime_filters";
 const TARGET_PARTITIONS: &str = "datafusion.execution.target_partitions";
 const OWN: &str = "firesteel.";
 const RUNTIME: &str = "datafusion.runtime.";
@@ -29,11 +30,13 @@ pub struct SessionSettings {
     /// `firesteel.broadcast_threshold`: on a cluster, the smaller side of a join is sent whole to every task when it is
     /// expected to be at most this large.
     pub broadcast_threshold: ByteSize,
+    /// `firesteel.runtime_filters`: rows that a join would drop are dropped near their scan, where that pays.
+    pub runtime_filters: bool,
 }
 
 impl Default for SessionSettings {
     fn default() -> Self {
-        Self { partitions: 0, broadcast_threshold: ByteSize(16 << 20) }
+        Self { partitions: 0, broadcast_threshold: ByteSize(16 << 20), runtime_filters: true }
     }
 }
 
@@ -72,6 +75,10 @@ impl ExtensionOptions for SessionSettings {
                 Ok(bytes) => self.broadcast_threshold = bytes,
                 Err(fault) => return config_err!("{fault}"),
             },
+            "runtime_filters" => match value.parse() {
+                Ok(applied) => self.runtime_filters = applied,
+                Err(_) => return config_err!("'{value}' is neither true nor false"),
+            },
             _ => return config_err!("firesteel.{key} is not known"),
         }
         Ok(())
@@ -94,6 +101,11 @@ impl ExtensionOptions for SessionSettings {
                 self.broadcast_threshold.to_string(),
                 "On a cluster, the smaller side of a join is sent whole to every task when it is expected to be at most \
                  this large.",
+            ),
+            entry(
+                RUNTIME_FILTERS,
+                self.runtime_filters.to_string(),
+                "Whether rows that a join would drop are dropped near their scan, where that pays.",
             ),
         ]
     }

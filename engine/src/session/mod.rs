@@ -39,6 +39,7 @@ use self::job::QueryText;
 use self::names::{did_you_mean, nearest};
 use self::planner::JobPlanner;
 use self::stores::Stores;
+use crate::run::LocalFiles;
 use crate::{ClusterShape, JobRunner};
 
 /// How a session is set up.
@@ -75,6 +76,7 @@ impl EngineSession {
             .with_object_list_cache_limit(0)
             .build_arc()
             .map_err(|fault| classify(&fault).1)?;
+        LocalFiles::serve_in(&runtime);
         let planner = JobPlanner::new(Arc::clone(&runner), Arc::clone(&stores));
         let builder = SessionStateBuilder::new()
             .with_config(config::session_config(&options)?)

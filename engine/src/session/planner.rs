@@ -18,7 +18,10 @@ use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
 
 use super::config::SessionSettings;
 use super::job::{JobExec, QueryText};
-use super::rules::{KeepRepartitions, PushFiltersDown, distribute, has_window_filters};
+use super::rules::{
+    ApplyRuntimeFilters, KeepRepartitions, PushFiltersDown, cheap_conditions_first, distribute,
+    has_window_filters,
+};
 use super::sinks::{self, Target};
 use super::stores::Stores;
 use super::{analyze, explain};
@@ -73,6 +76,7 @@ impl JobPlanner {
         let logical = sinks::prepare(logical.clone(), &state, &self.stores)?;
         let logical = distribute(logical, state.config_options().execution.target_partitions)?;
         let logical = join_subqueries(logical, &mut state, &shape)?;
+        let logical = cheap_conditions_first(logical)?;
         let plan = DefaultPhysicalPlanner::default().create_physical_plan(&logical, &state).await?;
         let (plan, target) = sinks::stage(plan, target);
         let stays = if catalog_only {
@@ -198,6 +202,7 @@ fn tuned(state: &SessionState, shape: &ClusterShape) -> SessionState {
     PushFiltersDown::replace_in(&mut rules);
     KeepRepartitions::wrap_in(&mut rules);
     rules.insert(0, Arc::new(DivideSeries));
+    rules.push(Arc::new(ApplyRuntimeFilters { local: shape.local }));
     rules.push(Arc::new(MakeJoinsYield));
     if !shape.local {
         let after = rules.iter().position(|rule| rule.name() == "join_selection").map_or(0, |at| at + 1);

@@ -8,6 +8,7 @@ mod formats;
 mod lab;
 mod merges;
 mod repartitions;
+mod runtime_filters;
 mod s3;
 mod same_names;
 mod stage_graphs;

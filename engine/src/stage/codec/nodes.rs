@@ -20,7 +20,7 @@ use firesteel_base::StageId;
 use prost::Message;
 
 use super::scan::TextScanExec;
-use crate::ops::{GatherExec, ReadKind, SameValue, Series, SeriesExec, ShuffleReadExec};
+use crate::ops::{GatherExec, ReadKind, RuntimeFilterExec, SameValue, Series, SeriesExec, ShuffleReadExec};
 use crate::session::rules::single_value_udaf;
 use crate::session::sinks::StagedWriteExec;
 
@@ -30,7 +30,7 @@ pub(super) struct OwnNodes;
 
 #[derive(Clone, PartialEq, Message)]
 struct NodeMessage {
-    #[prost(oneof = "Node", tags = "1, 2, 3, 4, 5")]
+    #[prost(oneof = "Node", tags = "1, 2, 3, 4, 5, 6")]
     node: Option<Node>,
 }
 
@@ -46,10 +46,19 @@ enum Node {
     Series(SeriesMessage),
     #[prost(message, tag = "5")]
     TextScan(TextScanMessage),
+    #[prost(message, tag = "6")]
+    RuntimeFilter(RuntimeFilterMessage),
 }
 
 #[derive(Clone, PartialEq, Message)]
 struct GatherMessage {}
+
+/// The filters themselves travel with the scan beneath.
+#[derive(Clone, PartialEq, Message)]
+struct RuntimeFilterMessage {
+    #[prost(uint32, repeated, tag = 1)]
+    picks: Vec<u32>,
+}
 
 #[derive(Clone, PartialEq, Message)]
 struct StagedWriteMessage {
@@ -139,6 +148,10 @@ impl PhysicalExtensionCodec for OwnNodes {
                     terminator.map_err(|_| exec_datafusion_err!("a line ends in more than one byte"))?;
                 TextScanExec::restore(input, &scan.compression, terminator)
             }
+            (Some(Node::RuntimeFilter(filter)), [input]) => {
+                let picks = filter.picks.into_iter().map(|pick| pick as usize).collect();
+                Ok(Arc::new(RuntimeFilterExec::over(Arc::clone(input), picks)?))
+            }
             _ => exec_err!("a node of a kind not known here, or with too many inputs"),
         }
     }
@@ -170,6 +183,11 @@ impl PhysicalExtensionCodec for OwnNodes {
                 compression: scan.compression().to_owned(),
                 terminator: scan.terminator().map(u32::from),
             })
+        } else if let Some(filter) = node.downcast_ref::<RuntimeFilterExec>() {
+            let picks = filter.picks().iter().map(|&pick| u32::try_from(pick));
+            let picks = picks.collect::<Result<_, _>>();
+            let picks = picks.map_err(|_| internal_datafusion_err!("a scan has too many filters"))?;
+            Node::RuntimeFilter(RuntimeFilterMessage { picks })
         } else {
             return exec_err!("{} cannot travel to an executor", node.name());
         };
