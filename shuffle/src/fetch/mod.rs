@@ -40,7 +40,7 @@ use routes::Routes;
 pub struct FetchConfig {
     /// This executor: blocks that it holds are read by pointer.
     pub local: Option<(ExecutorId, Epoch, Arc<BlockStore>)>,
-    /// Frames in flight are counted in it.
+    /// Frames in flight are counted in it; those in another executor's memory are counted there.
     pub budget: Option<MemoryBudget>,
     /// How long a connection may take to be made, greeting included.
     pub connect_timeout: Duration,

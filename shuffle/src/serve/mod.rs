@@ -39,7 +39,7 @@ pub struct ServeConfig {
     /// How long a client may take to accept a reply, and each megabyte of a frame. One that reads slower than it asked
     /// is dropped; it asks again from where it was.
     pub send_timeout: Duration,
-    /// How long a connection may lie idle between requests.
+    /// How long a connection may lie idle between requests, when its client looks at nothing.
     pub idle_timeout: Duration,
     /// How long a client may look at a frame in shared memory. Then its connection ends; what it looks at stays as it is,
     /// but is counted no longer.

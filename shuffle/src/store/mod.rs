@@ -1,8 +1,9 @@
 //! The blocks of one executor: in memory first, then in files.
 //!
 //! A store guarantees: nothing of an attempt is readable before its commit; what is discarded or freed is gone from
-//! memory and disk at once; memory of frames is counted in the executor's budget until the last reader lets go of it.
-//! It does not guarantee that blocks outlive the process.
+//! memory and disk at once; memory of frames is counted in the executor's budget until the last reader lets go of it, be
+//! it in another executor. It does not guarantee that blocks outlive the process, nor that the kernel has memory back as
+//! soon as the budget has: what is shared is kept for the next frames, within the bound that `segment` names.
 //!
 //! Locks are held for map operations only, never while a file is read or written.
 
