@@ -1,5 +1,6 @@
 //! What a shuffle costs by the way that its blocks take: one producer writes, one consumer fetches all partitions, by pointer
-//! inside an executor and over TCP on this host. Throughput is in bytes of frames.
+//! inside an executor, in shared memory and over TCP on this host. And what it costs to write where others of this host can
+//! read: into segments that are used again, and into new ones. Throughput is in bytes of frames.
 
 mod data;
 
@@ -10,7 +11,9 @@ use arrow_array::RecordBatch;
 use data::{digest_rows, line_item_schema, line_items, store, write};
 use firesteel_base::{AttemptKey, Epoch, ExecutorId, JobId, MemoryBudget, StageId};
 use firesteel_micro::{Bench, Digest, Throughput, run};
-use firesteel_shuffle::{BlockKey, BlockServer, BlockStore, FetchConfig, Fetcher, Holder, ServeConfig};
+use firesteel_shuffle::{
+    BlockKey, BlockServer, BlockStat, BlockStore, FetchConfig, Fetcher, Holder, ServeConfig, Transport,
+};
 use futures::stream::{self, StreamExt, TryStreamExt};
 use tokio::runtime::{Builder, Runtime};
 
@@ -23,6 +26,7 @@ const FETCHES_MAX: usize = 4;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Way {
     Pointer,
+    Shared,
     Tcp,
 }
 
@@ -30,8 +34,18 @@ impl Way {
     fn name(self) -> &'static str {
         match self {
             Self::Pointer => "pointer",
+            Self::Shared => "shared",
             Self::Tcp => "tcp",
         }
+    }
+
+    /// What the producer's server offers. An executor that is alone has its frames in memory of its own.
+    fn offered(self) -> Transport {
+        if self == Self::Pointer { Transport::Tcp } else { Transport::Shared }
+    }
+
+    fn taken(self) -> Transport {
+        if self == Self::Tcp { Transport::Tcp } else { Transport::Shared }
     }
 }
 
@@ -46,12 +60,13 @@ struct Producer {
 }
 
 impl Producer {
-    fn start(bench: &Bench) -> Self {
+    fn start(bench: &Bench, transport: Transport) -> Self {
         let (store, budget) = store();
         let id: ExecutorId = "bench/e0".parse().expect("an executor's name");
         let serving = Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let config = ServeConfig { identity: Some((id.clone(), EPOCH)), ..ServeConfig::default() };
+        let identity = Some((id.clone(), EPOCH));
+        let config = ServeConfig { identity, transport, ..ServeConfig::default() };
         let entered = serving.enter();
         let server = BlockServer::start(listener, Arc::clone(&store), config).expect("a server");
         drop(entered);
@@ -60,12 +75,12 @@ impl Producer {
         Self { id, store, budget, server, batches, _serving: serving }
     }
 
-    /// Writes and commits all batches; bytes of their frames.
-    fn write(&self, attempt: AttemptKey) -> u64 {
+    /// Writes and commits all batches; rows and bytes of their frames.
+    fn write(&self, attempt: AttemptKey) -> BlockStat {
         let writer = self.store.writer(attempt, 0, line_item_schema(), PARTITIONS);
         let output = write(writer, &self.batches, PARTITIONS);
         self.store.commit(&attempt).expect("it is finished");
-        output.total().bytes
+        output.total()
     }
 
     fn holder(&self) -> Holder {
@@ -84,7 +99,8 @@ struct Consumer {
 impl Consumer {
     fn new(producer: &Producer, way: Way) -> Self {
         let local = (way == Way::Pointer).then(|| (producer.id.clone(), EPOCH, Arc::clone(&producer.store)));
-        let config = FetchConfig { local, budget: Some(producer.budget.clone()), ..FetchConfig::default() };
+        let budget = Some(producer.budget.clone());
+        let config = FetchConfig { local, budget, transport: way.taken(), ..FetchConfig::default() };
         let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
         Self { fetcher: Fetcher::new(config), runtime, holder: producer.holder() }
     }
@@ -101,18 +117,25 @@ impl Consumer {
     /// All went the way that is measured.
     fn check(&self, way: Way) {
         let counters = self.fetcher.counters();
-        let (local, remote) = (counters.local_bytes() > 0, counters.remote_bytes() > 0);
-        assert_eq!((local, remote), (way == Way::Pointer, way == Way::Tcp), "{way:?}");
+        let (local, shared, tcp) =
+            (counters.local_bytes() > 0, counters.shared_bytes() > 0, counters.tcp_bytes() > 0);
+        let expected = (way == Way::Pointer, way == Way::Shared, way == Way::Tcp);
+        assert_eq!((local, shared, tcp), expected, "{way:?}");
     }
 }
 
-fn shuffle(bench: &mut Bench) {
-    let producer = Producer::start(bench);
-    let attempt = |task| AttemptKey::new(JobId(1), StageId(0), task, 0);
-    let bytes = producer.write(attempt(0));
-    let hash = |batches: &Vec<RecordBatch>, digest: &mut Digest| digest_rows(batches, digest);
+fn attempt(task: u32) -> AttemptKey {
+    AttemptKey::new(JobId(1), StageId(0), task, 0)
+}
 
-    for way in [Way::Pointer, Way::Tcp] {
+fn hash(batches: &Vec<RecordBatch>, digest: &mut Digest) {
+    digest_rows(batches, digest);
+}
+
+fn shuffle(bench: &mut Bench) {
+    for way in [Way::Pointer, Way::Shared, Way::Tcp] {
+        let producer = Producer::start(bench, way.offered());
+        let bytes = producer.write(attempt(0)).bytes;
         let consumer = Consumer::new(&producer, way);
         let mut group = bench.group("fetch", Throughput::Bytes(bytes));
         group.samples(20);
@@ -138,6 +161,29 @@ fn shuffle(bench: &mut Bench) {
     }
 }
 
+/// Writing, and freeing what was written: in memory of the own process, in segments that lie ready, in new ones.
+fn write_only(bench: &mut Bench) {
+    let places = [
+        ("own", Transport::Tcp, false),
+        ("segments", Transport::Shared, false),
+        ("new_segments", Transport::Shared, true),
+    ];
+    for (name, transport, is_new) in places {
+        let producer = Producer::start(bench, transport);
+        let bytes = producer.write(attempt(0)).bytes;
+        let mut group = bench.group("write", Throughput::Bytes(bytes));
+        group.samples(20);
+        let write = || {
+            producer.store.discard(&attempt(0));
+            if is_new {
+                producer.store.make_room(0).expect("nothing is written to files");
+            }
+            producer.write(attempt(0))
+        };
+        group.bench(name, write, |written, digest| digest.number(written.rows));
+    }
+}
+
 fn main() {
-    run(include_str!("fetch.hashes"), &[shuffle]);
+    run(include_str!("fetch.hashes"), &[shuffle, write_only]);
 }

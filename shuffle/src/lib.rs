@@ -3,12 +3,14 @@
 //! ```text
 //!   batches --LaneWriter--> frames --BlockStore--> memory, then files
 //!                                       |
-//!              same executor: by pointer|      other executor: BlockServer --TCP--> Fetcher
-//!                                       +----------------> batches <------------------+
+//!              same executor: by pointer|    other executor: BlockServer --TCP------------> Fetcher
+//!                                       |                             --shared memory-->    |
+//!                                       +----------------> batches <-----------------------+
 //! ```
 //!
 //! A *block* is what one lane of one attempt wrote for one partition; it is a sequence of *frames*, each one encoded
-//! record batch. A frame is the same bytes in memory, in a file and on the wire (`FORMAT.md`, `PROTOCOL.md`).
+//! record batch. A frame is the same bytes in memory, in a file and on the wire (`FORMAT.md`, `PROTOCOL.md`). Executors of
+//! one host look at it where it lies, in segments that the one who wrote it shares.
 //!
 //! Invariants: nothing of an attempt is readable before it is committed; bytes from outside are an error at worst,
 //! never a panic and never an unbounded allocation; nothing waits without a deadline; this crate links neither tonic
@@ -18,14 +20,18 @@ pub mod fetch;
 pub mod format;
 pub mod key;
 pub mod partition;
+mod segment;
 pub mod serve;
 pub mod store;
+mod transport;
 mod wire;
 pub mod write;
 
 pub use fetch::{FetchCause, FetchConfig, FetchCounters, FetchError, Fetcher};
 pub use format::FormatError;
 pub use key::{BlockKey, BlockStat, Holder, LaneOutput, MapOutput};
+pub use segment::SegmentUsage;
 pub use serve::{BlockServer, ServeConfig};
 pub use store::{BlockStore, StoreConfig, StoreError, StoreUsage};
+pub use transport::Transport;
 pub use write::{Assignment, LaneWriter, WriteCounters, WriteError};

@@ -1,10 +1,13 @@
 //! The messages between fetcher and block server, byte by byte as `PROTOCOL.md` has them. Numbers are little endian.
 
+mod shared;
+
 use std::ops::Range;
 
 use firesteel_base::{AttemptKey, Epoch, ExecutorId, JobId, StageId};
 
 use crate::key::BlockKey;
+pub use shared::*;
 
 /// The version of the protocol that this build speaks.
 pub const VERSION: u16 = 1;
@@ -24,6 +27,7 @@ pub const NAME_BYTES_MAX: usize = 128;
 
 const REQUEST_BLOCK: u32 = 1;
 const FLAG_BUSY: u16 = 1;
+const FLAG_SHARES: u16 = 2;
 
 /// A message that does not follow the protocol.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -45,10 +49,12 @@ pub enum WireError {
 }
 
 /// The first message of either side.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Hello {
     /// Set by a server that takes no more connections.
     pub busy: bool,
+    /// Set by a client that wants to know where memory is shared, and by a server whose offer follows.
+    pub shares: bool,
 }
 
 impl Hello {
@@ -56,7 +62,9 @@ impl Hello {
         let mut bytes = [0; HELLO_BYTES];
         bytes[..4].copy_from_slice(&MAGIC);
         bytes[4..6].copy_from_slice(&VERSION.to_le_bytes());
-        bytes[6..8].copy_from_slice(&if self.busy { FLAG_BUSY } else { 0 }.to_le_bytes());
+        let flag = |is_set: bool, flag: u16| if is_set { flag } else { 0 };
+        let flags = flag(self.busy, FLAG_BUSY) | flag(self.shares, FLAG_SHARES);
+        bytes[6..8].copy_from_slice(&flags.to_le_bytes());
         bytes
     }
 
@@ -65,8 +73,9 @@ impl Hello {
         if magic != MAGIC {
             return Err(WireError::Magic(magic));
         }
-        match u16::from_le_bytes([bytes[4], bytes[5]]) {
-            VERSION => Ok(Self { busy: bytes[6] != 0 }),
+        let flags = u16_in(bytes, 6);
+        match u16_in(bytes, 4) {
+            VERSION => Ok(Self { busy: flags & FLAG_BUSY != 0, shares: flags & FLAG_SHARES != 0 }),
             other => Err(WireError::Version(other)),
         }
     }
@@ -164,6 +173,8 @@ pub enum Status {
     Stale = 3,
     /// It lies in a file that cannot be read.
     Unreadable = 4,
+    /// It is there, but neither in shared memory nor in a file: TCP carries it.
+    NotShared = 5,
 }
 
 impl Status {
@@ -174,6 +185,7 @@ impl Status {
             2 => Self::NotCommitted,
             3 => Self::Stale,
             4 => Self::Unreadable,
+            5 => Self::NotShared,
             other => return Err(WireError::Unknown { what: "the status", found: other.into() }),
         })
     }
@@ -230,6 +242,10 @@ impl FrameHead {
     }
 }
 
+fn u16_in(bytes: &[u8], at: usize) -> u16 {
+    u16::from_le_bytes(bytes[range(at, 2)].try_into().expect("two bytes"))
+}
+
 fn u32_in(bytes: &[u8], at: usize) -> u32 {
     u32::from_le_bytes(bytes[range(at, 4)].try_into().expect("four bytes"))
 }
@@ -267,13 +283,15 @@ mod tests {
         assert_eq!(Reply::read(&reply.write()), Ok(reply));
         let head = FrameHead { status: Status::Ok, bytes: 12345 };
         assert_eq!(FrameHead::read(&head.write()), Ok(head));
-        assert_eq!(Hello::read(&Hello { busy: true }.write()), Ok(Hello { busy: true }));
+        for (busy, shares) in [(true, false), (false, true), (false, false)] {
+            assert_eq!(Hello::read(&Hello { busy, shares }.write()), Ok(Hello { busy, shares }));
+        }
     }
 
     #[test]
     fn what_is_no_message_is_refused() {
         assert_eq!(Hello::read(b"GET / HT"), Err(WireError::Magic(*b"GET ")));
-        let mut hello = Hello { busy: false }.write();
+        let mut hello = Hello::default().write();
         hello[4] = 9;
         assert_eq!(Hello::read(&hello), Err(WireError::Version(9)));
         let mut bytes = request().write();

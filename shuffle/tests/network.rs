@@ -13,7 +13,7 @@ use common::{attempt, line_item_schema, line_items, sorted_rows, store};
 use firesteel_base::{ByteSize, Class, Epoch, ExecutorId, JobId, MemoryBudget};
 use firesteel_shuffle::{
     Assignment, BlockKey, BlockServer, BlockStore, FetchCause, FetchConfig, FetchError, Fetcher, Holder,
-    ServeConfig,
+    ServeConfig, Transport,
 };
 use futures::future::try_join_all;
 use futures::{StreamExt, TryStreamExt};
@@ -48,13 +48,13 @@ impl Peer {
 
     fn with(memory_max: u64, config: ServeConfig) -> Self {
         let (store, budget, folder) = store(1 << 30, memory_max);
+        let config = ServeConfig { identity: Some((executor(), Epoch(3))), ..config };
+        let server = BlockServer::start(listener(), Arc::clone(&store), config).unwrap();
         let batches: Vec<_> = (1..=4).map(|seed| line_items(seed, 20_000)).collect();
         let mut writer = store.writer(key().producer, 0, line_item_schema(), 1);
         batches.iter().for_each(|batch| writer.write(batch, &Assignment::Single).unwrap());
         writer.finish().unwrap();
         store.commit(&key().producer).unwrap();
-        let config = ServeConfig { identity: Some((executor(), Epoch(3))), ..config };
-        let server = BlockServer::start(listener(), Arc::clone(&store), config).unwrap();
         Self { store, budget, server, batches, _folder: folder }
     }
 
@@ -71,12 +71,47 @@ fn holder(address: SocketAddr) -> Holder {
     Holder { executor: executor(), epoch: Epoch(3), address: address.to_string() }
 }
 
-fn fetcher() -> Arc<Fetcher> {
-    Fetcher::new(FetchConfig::default())
+/// Runs each test over every way from one executor to another.
+macro_rules! over_every_transport {
+    ($($name:ident),+ $(,)?) => {
+        mod over_tcp {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                super::$name(super::Transport::Tcp).await;
+            })+
+        }
+        mod over_shared_memory {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                super::$name(super::Transport::Shared).await;
+            })+
+        }
+    };
 }
 
-fn impatient() -> Arc<Fetcher> {
+over_every_transport! {
+    a_block_is_fetched_whole_and_in_order,
+    an_empty_block_is_no_batch,
+    blocks_in_files_are_served_too,
+    a_hundred_fetches_at_once_all_get_their_block,
+    connections_are_used_again,
+    an_idle_connection_that_the_peer_closed_does_not_count_as_a_try,
+    what_the_holder_does_not_have_is_said_and_is_a_fetch_failure,
+    another_life_or_another_executor_is_stale,
+    nobody_there_is_a_fetch_failure_after_the_tries_allowed,
+    a_dropped_stream_releases_its_connection,
+    a_server_that_is_full_says_so_and_serves_again_later,
+    shutting_down_ends_all_connections,
+    a_server_that_ends_between_frames_is_a_fetch_failure,
+}
+
+fn fetcher(over: Transport) -> Arc<Fetcher> {
+    Fetcher::new(FetchConfig { transport: over, ..FetchConfig::default() })
+}
+
+fn impatient(over: Transport) -> Arc<Fetcher> {
     Fetcher::new(FetchConfig {
+        transport: over,
         io_timeout: SHORT,
         connect_timeout: SHORT,
         tries_max: 2,
@@ -137,10 +172,9 @@ enum Relayed {
     Stall,
 }
 
-#[tokio::test]
-async fn a_block_is_fetched_whole_and_in_order() {
+async fn a_block_is_fetched_whole_and_in_order(over: Transport) {
     let peer = Peer::start();
-    let fetcher = fetcher();
+    let fetcher = fetcher(over);
     let found = fetch(&fetcher, peer.holder()).await.unwrap();
     let rows: Vec<_> = found.iter().map(RecordBatch::num_rows).collect();
     let all = arrow_select::concat::concat_batches(&line_item_schema(), &found).unwrap();
@@ -148,37 +182,40 @@ async fn a_block_is_fetched_whole_and_in_order() {
     assert_eq!(all, expected, "{rows:?}");
     let counters = fetcher.counters();
     assert_eq!((counters.rows(), counters.frames(), counters.local_bytes()), (80_000, found.len() as u64, 0));
-    assert_eq!(counters.remote_bytes(), peer.server.sent_bytes());
+    let all_shared = over == Transport::Shared;
+    let (whole, none) = (counters.remote_bytes(), 0);
+    let (shared, sent) = if all_shared { (whole, none) } else { (none, whole) };
+    assert_eq!((counters.shared_bytes(), counters.tcp_bytes()), (shared, sent));
+    assert_eq!((peer.server.placed_bytes(), peer.server.sent_bytes()), (shared, sent));
     peer.server.shutdown().await;
 }
 
-#[tokio::test]
-async fn an_empty_block_is_no_batch() {
+async fn an_empty_block_is_no_batch(over: Transport) {
     let peer = Peer::start();
     peer.store.writer(attempt(7, 15), 0, line_item_schema(), 1).finish().unwrap();
     peer.store.commit(&attempt(7, 15)).unwrap();
     let empty = BlockKey { producer: attempt(7, 15), ..key() };
-    let fetcher = fetcher();
+    let fetcher = fetcher(over);
     for _ in 0..3 {
         let found: Vec<_> =
             fetcher.fetch(peer.holder(), empty, line_item_schema()).try_collect().await.unwrap();
         assert!(found.is_empty());
     }
-    assert_eq!((fetcher.idle_connections(), peer.server.connections()), (1, 1));
+    assert_eq!(fetcher.idle_connections(), 1);
+    until("one connection is left", || peer.server.connections() == 1).await;
 }
 
-#[tokio::test]
-async fn blocks_in_files_are_served_too() {
+async fn blocks_in_files_are_served_too(over: Transport) {
     let peer = Peer::with(0, ServeConfig::default());
     assert_eq!(peer.store.usage().memory_bytes, 0);
-    let found = fetch(&fetcher(), peer.holder()).await.unwrap();
+    let found = fetch(&fetcher(over), peer.holder()).await.unwrap();
     assert_eq!(sorted_rows(&found), sorted_rows(&peer.batches));
 }
 
 #[tokio::test]
 async fn a_block_of_the_own_executor_is_read_by_pointer() {
     let peer = Peer::start();
-    let fetcher = fetcher();
+    let fetcher = fetcher(Transport::Tcp);
     fetcher.set_local(executor(), Epoch(3), Arc::clone(&peer.store));
     let used = peer.budget.used();
     let found = fetch(&fetcher, peer.holder()).await.unwrap();
@@ -189,10 +226,9 @@ async fn a_block_of_the_own_executor_is_read_by_pointer() {
     assert_eq!(fetch(&fetcher, peer.holder()).await.unwrap_err().cause, FetchCause::StaleEpoch);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_hundred_fetches_at_once_all_get_their_block() {
+async fn a_hundred_fetches_at_once_all_get_their_block(over: Transport) {
     let peer = Peer::with(200_000, ServeConfig::default());
-    let fetcher = fetcher();
+    let fetcher = fetcher(over);
     let expected = sorted_rows(&peer.batches);
     let fetches = (0..100).map(|_| {
         let (fetcher, holder) = (Arc::clone(&fetcher), peer.holder());
@@ -205,31 +241,29 @@ async fn a_hundred_fetches_at_once_all_get_their_block() {
     until("the other connections are closed", || peer.server.connections() == fetcher.idle_connections())
         .await;
     peer.store.free_job(JobId(7));
-    assert_eq!(peer.budget.used(), 0);
+    until("all memory has come back", || peer.budget.used() == 0).await;
 }
 
-#[tokio::test]
-async fn connections_are_used_again() {
+async fn connections_are_used_again(over: Transport) {
     let peer = Peer::start();
-    let fetcher = fetcher();
+    let fetcher = fetcher(over);
     for _ in 0..5 {
         fetch(&fetcher, peer.holder()).await.unwrap();
-        assert_eq!((peer.server.connections(), fetcher.idle_connections()), (1, 1));
+        assert_eq!(fetcher.idle_connections(), 1);
+        until("one connection is left", || peer.server.connections() == 1).await;
     }
 }
 
-#[tokio::test]
-async fn an_idle_connection_that_the_peer_closed_does_not_count_as_a_try() {
+async fn an_idle_connection_that_the_peer_closed_does_not_count_as_a_try(over: Transport) {
     let peer = Peer::with(1 << 30, ServeConfig { idle_timeout: SHORT, ..ServeConfig::default() });
-    let fetcher = Fetcher::new(FetchConfig { tries_max: 1, ..FetchConfig::default() });
+    let fetcher = Fetcher::new(FetchConfig { tries_max: 1, transport: over, ..FetchConfig::default() });
     fetch(&fetcher, peer.holder()).await.unwrap();
     until("the server closes the idle connection", || peer.server.connections() == 0).await;
     assert_eq!(fetcher.idle_connections(), 1);
     fetch(&fetcher, peer.holder()).await.unwrap();
 }
 
-#[tokio::test]
-async fn what_the_holder_does_not_have_is_said_and_is_a_fetch_failure() {
+async fn what_the_holder_does_not_have_is_said_and_is_a_fetch_failure(over: Transport) {
     let peer = Peer::start();
     let mut writer = peer.store.writer(attempt(7, 15), 0, line_item_schema(), 1);
     writer.write(&line_items(1, 10), &Assignment::Single).unwrap();
@@ -240,7 +274,7 @@ async fn what_the_holder_does_not_have_is_said_and_is_a_fetch_failure() {
         (BlockKey { lane: 1, ..key() }, FetchCause::Missing),
         (not_committed, FetchCause::NotCommitted),
     ];
-    let fetcher = fetcher();
+    let fetcher = fetcher(over);
     for (key, cause) in cases {
         let mut stream = fetcher.fetch(peer.holder(), key, line_item_schema());
         let fault = stream.next().await.unwrap().unwrap_err();
@@ -251,8 +285,7 @@ async fn what_the_holder_does_not_have_is_said_and_is_a_fetch_failure() {
     assert_eq!((fetcher.idle_connections(), fetcher.counters().retries()), (1, 0));
 }
 
-#[tokio::test]
-async fn another_life_or_another_executor_is_stale() {
+async fn another_life_or_another_executor_is_stale(over: Transport) {
     let peer = Peer::start();
     let stale = [
         Holder { epoch: Epoch(2), ..peer.holder() },
@@ -260,20 +293,19 @@ async fn another_life_or_another_executor_is_stale() {
         Holder { executor: "host4/e0".parse().unwrap(), ..peer.holder() },
     ];
     for holder in stale {
-        let fault = fetch(&fetcher(), holder).await.unwrap_err();
+        let fault = fetch(&fetcher(over), holder).await.unwrap_err();
         assert_eq!((fault.cause.clone(), fault.class()), (FetchCause::StaleEpoch, Class::Fetch));
     }
     let unnamed = BlockServer::start(listener(), Arc::clone(&peer.store), ServeConfig::default()).unwrap();
     let at = holder(unnamed.local_addr());
-    assert_eq!(fetch(&fetcher(), at.clone()).await.unwrap_err().cause, FetchCause::StaleEpoch);
+    assert_eq!(fetch(&fetcher(over), at.clone()).await.unwrap_err().cause, FetchCause::StaleEpoch);
     unnamed.set_identity(executor(), Epoch(3));
-    fetch(&fetcher(), at).await.unwrap();
+    fetch(&fetcher(over), at).await.unwrap();
 }
 
-#[tokio::test]
-async fn nobody_there_is_a_fetch_failure_after_the_tries_allowed() {
+async fn nobody_there_is_a_fetch_failure_after_the_tries_allowed(over: Transport) {
     let address = listener().local_addr().unwrap();
-    let fetcher = impatient();
+    let fetcher = impatient(over);
     let fault = fetch(&fetcher, holder(address)).await.unwrap_err();
     assert!(matches!(fault.cause, FetchCause::Unreachable { tries: 2, .. }), "{fault}");
     assert_eq!((fault.class(), fetcher.counters().retries()), (Class::Fetch, 1));
@@ -291,7 +323,7 @@ async fn a_server_that_is_killed_mid_frame_is_a_fetch_failure() {
         if number > 0 || at > 1_500_000 { Relayed::Cut } else { Relayed::On }
     })
     .await;
-    let fetcher = impatient();
+    let fetcher = impatient(Transport::Tcp);
     let mut stream = fetcher.fetch(holder(address), key(), line_item_schema());
     let whole = stream.next().await.unwrap().unwrap();
     assert!(whole.num_rows() > 0);
@@ -310,7 +342,7 @@ async fn a_cut_transfer_goes_on_where_it_was_cut() {
     let address =
         relay(peer.server.local_addr(), |_, at, _| if at > 1_500_000 { Relayed::Cut } else { Relayed::On })
             .await;
-    let fetcher = fetcher();
+    let fetcher = fetcher(Transport::Tcp);
     let found = fetch(&fetcher, holder(address)).await.unwrap();
     let all = arrow_select::concat::concat_batches(&line_item_schema(), &found).unwrap();
     let expected = arrow_select::concat::concat_batches(&line_item_schema(), &peer.batches).unwrap();
@@ -334,7 +366,7 @@ async fn a_corrupt_frame_is_asked_for_again_and_then_given_up() {
         Relayed::On
     })
     .await;
-    let fetcher = fetcher();
+    let fetcher = fetcher(Transport::Tcp);
     assert_eq!(sorted_rows(&fetch(&fetcher, holder(once)).await.unwrap()), sorted_rows(&peer.batches));
     assert_eq!(fetcher.counters().retries(), 1);
 
@@ -347,6 +379,24 @@ async fn a_corrupt_frame_is_asked_for_again_and_then_given_up() {
     assert!(matches!(fault.cause, FetchCause::Corrupt(_)) && fault.class() == Class::Fetch, "{fault}");
 }
 
+async fn a_server_that_ends_between_frames_is_a_fetch_failure(over: Transport) {
+    let peer = Peer::start();
+    let fetcher = impatient(over);
+    let mut stream = fetcher.fetch(peer.holder(), key(), line_item_schema());
+    let first = stream.next().await.unwrap().unwrap();
+    peer.store.free_job(JobId(7));
+    timeout(LONG, peer.server.shutdown()).await.unwrap();
+    // What has come before may still be read; then nobody is there, or the rest has come too.
+    let rest: Vec<_> = timeout(LONG, stream.collect()).await.unwrap();
+    let rows: usize = rest.iter().flatten().map(RecordBatch::num_rows).sum::<usize>() + first.num_rows();
+    match rest.into_iter().find_map(Result::err) {
+        Some(fault) => assert_eq!(fault.class(), Class::Fetch, "{fault}"),
+        None => assert_eq!(rows, 80_000),
+    }
+    let expected = arrow_select::concat::concat_batches(&line_item_schema(), &peer.batches).unwrap();
+    assert!(first == expected.slice(0, first.num_rows()), "what was read before stays as it was");
+}
+
 #[tokio::test]
 async fn a_silent_peer_is_given_up_at_the_deadline() {
     let peer = Peer::start();
@@ -356,7 +406,7 @@ async fn a_silent_peer_is_given_up_at_the_deadline() {
             if at + bytes.len() > after { Relayed::Stall } else { Relayed::On }
         })
         .await;
-        let fault = fetch(&impatient(), holder(address)).await.unwrap_err();
+        let fault = fetch(&impatient(Transport::Tcp), holder(address)).await.unwrap_err();
         assert!(matches!(fault.cause, FetchCause::Unreachable { tries: 2, .. }), "{after}: {fault}");
         assert!(fault.to_string().contains("within 100ms"), "{fault}");
     }
@@ -372,7 +422,7 @@ async fn a_peer_of_another_version_or_kind_is_told_apart() {
             stream.write_all(&greeting).await.unwrap();
             futures::future::pending::<()>().await;
         });
-        let fault = fetch(&fetcher(), holder(address)).await.unwrap_err();
+        let fault = fetch(&fetcher(Transport::Tcp), holder(address)).await.unwrap_err();
         assert!(matches!(&fault.cause, FetchCause::Protocol(text) if text.contains(word)), "{fault}");
     }
 }
@@ -393,20 +443,19 @@ async fn a_peer_that_announces_too_much_is_refused_before_memory_is_taken() {
         stream.write_all(&reply).await.unwrap();
         futures::future::pending::<()>().await;
     });
-    let fault = fetch(&fetcher(), holder(address)).await.unwrap_err();
+    let fault = fetch(&fetcher(Transport::Tcp), holder(address)).await.unwrap_err();
     assert!(
         matches!(&fault.cause, FetchCause::Protocol(text) if text.contains("1125899906842624")),
         "{fault}"
     );
 }
 
-#[tokio::test]
-async fn a_dropped_stream_releases_its_connection() {
+async fn a_dropped_stream_releases_its_connection(over: Transport) {
     let peer = Peer::start();
-    let fetcher = fetcher();
+    let fetcher = fetcher(over);
     let mut stream = fetcher.fetch(peer.holder(), key(), line_item_schema());
     stream.next().await.unwrap().unwrap();
-    assert_eq!(peer.server.connections(), 1);
+    until("one connection is left", || peer.server.connections() == 1).await;
     drop(stream);
     until("the server drops the connection", || peer.server.connections() == 0).await;
     assert_eq!(fetcher.idle_connections(), 0, "half a block is still on its way over it");
@@ -416,7 +465,11 @@ async fn a_dropped_stream_releases_its_connection() {
 async fn frames_in_flight_are_counted_and_given_back() {
     let peer = Peer::start();
     let budget = MemoryBudget::new(ByteSize(1 << 20));
-    let fetcher = Fetcher::new(FetchConfig { budget: Some(budget.clone()), ..FetchConfig::default() });
+    let fetcher = Fetcher::new(FetchConfig {
+        budget: Some(budget.clone()),
+        transport: Transport::Tcp,
+        ..FetchConfig::default()
+    });
     let mut stream = fetcher.fetch(peer.holder(), key(), line_item_schema());
     assert_eq!(budget.used(), 0, "nothing happens before the first poll");
     stream.next().await.unwrap().unwrap();
@@ -427,17 +480,16 @@ async fn frames_in_flight_are_counted_and_given_back() {
     assert_eq!(budget.used(), 0);
 }
 
-#[tokio::test]
-async fn a_server_that_is_full_says_so_and_serves_again_later() {
+async fn a_server_that_is_full_says_so_and_serves_again_later(over: Transport) {
     let peer = Peer::with(1 << 30, ServeConfig { connections_max: 1, ..ServeConfig::default() });
-    let held = fetcher();
+    let held = fetcher(over);
     let mut stream = held.fetch(peer.holder(), key(), line_item_schema());
     stream.next().await.unwrap().unwrap();
-    let fault = fetch(&impatient(), peer.holder()).await.unwrap_err();
+    let fault = fetch(&impatient(over), peer.holder()).await.unwrap_err();
     assert_eq!((fault.cause.clone(), fault.class()), (FetchCause::Busy, Class::Transient));
     drop(stream);
     until("the held connection is dropped", || peer.server.connections() == 0).await;
-    fetch(&fetcher(), peer.holder()).await.unwrap();
+    fetch(&fetcher(over), peer.holder()).await.unwrap();
 }
 
 /// Reads until the server closes the connection.
@@ -495,7 +547,7 @@ async fn rubbish_and_slow_clients_are_dropped_and_others_served() {
         client.write_all(&message).await.unwrap();
         closed(&mut client).await;
     }
-    fetch(&fetcher(), peer.holder()).await.unwrap();
+    fetch(&fetcher(Transport::Tcp), peer.holder()).await.unwrap();
 }
 
 #[tokio::test]
@@ -510,15 +562,14 @@ async fn a_client_that_does_not_read_is_dropped() {
     until("the client is dropped", || peer.server.connections() == 0).await;
 }
 
-#[tokio::test]
-async fn shutting_down_ends_all_connections() {
+async fn shutting_down_ends_all_connections(over: Transport) {
     let peer = Peer::start();
     let mut client = TcpStream::connect(peer.server.local_addr()).await.unwrap();
     let address = peer.server.local_addr();
     until("the client is connected", || peer.server.connections() == 1).await;
     timeout(LONG, peer.server.shutdown()).await.unwrap();
     closed(&mut client).await;
-    let fault = fetch(&impatient(), holder(address)).await.unwrap_err();
+    let fault = fetch(&impatient(over), holder(address)).await.unwrap_err();
     assert!(matches!(fault.cause, FetchCause::Unreachable { .. }), "{fault}");
 }
 
@@ -526,12 +577,14 @@ async fn shutting_down_ends_all_connections() {
 fn connections_stay_with_their_runtime() {
     let serving = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let peer = serving.block_on(async { Peer::start() });
-    let fetcher = fetcher();
-    for round in 1..=3 {
-        // Each core thread has a runtime of its own; the connections of one that ended must not be used by the next.
-        let core = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        core.block_on(async { fetch(&fetcher, peer.holder()).await.unwrap() });
-        assert_eq!(fetcher.idle_connections(), round);
+    for over in [Transport::Tcp, Transport::Shared] {
+        let fetcher = fetcher(over);
+        for round in 1..=3 {
+            // Each core thread has a runtime of its own; the connections of one that ended must not be used by the next.
+            let core = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            core.block_on(async { fetch(&fetcher, peer.holder()).await.unwrap() });
+            assert_eq!(fetcher.idle_connections(), round);
+        }
+        assert_eq!(fetcher.counters().retries(), 0);
     }
-    assert_eq!(fetcher.counters().retries(), 0);
 }

@@ -20,7 +20,8 @@ pub struct TaskMetrics {
     pub spilled_bytes: u64,
     /// Bytes of tables read.
     pub bytes_read: u64,
-    /// Bytes copied from memory to memory for the blocks written and fetched: into frames, into a socket and out of one.
+    /// Bytes copied for the blocks written and fetched: into frames, into a socket and out of one, out of a file. What is
+    /// fetched by pointer or in shared memory is not copied.
     pub bytes_copied: u64,
     /// What each operator measured, when EXPLAIN ANALYZE asks for it.
     pub operators: Option<StageMetrics>,

@@ -27,9 +27,6 @@ use crate::session::stores;
 use crate::stage::{codec, narrow};
 use crate::{Output, Settings, Stage};
 
-/// Copies of a byte that comes from another process: into the socket and out of it. Readers use it where it then lies.
-const REMOTE_COPIES: u64 = 2;
-
 /// What all attempts of an executor share.
 pub struct TaskEnv {
     store: Arc<BlockStore>,
@@ -192,14 +189,17 @@ impl Task {
     #[must_use]
     pub fn metrics(&self) -> TaskMetrics {
         let bytes_out = self.bytes_out.load(Ordering::Relaxed);
-        let (local, remote) = (self.inputs.fetched.local_bytes(), self.inputs.fetched.remote_bytes());
+        let fetched = &self.inputs.fetched;
         TaskMetrics {
             rows_out: self.rows_out.load(Ordering::Relaxed),
             bytes_out,
-            bytes_fetched: local + remote,
+            bytes_fetched: fetched.local_bytes() + fetched.remote_bytes(),
             spilled_bytes: metrics::spilled_bytes(&self.plan),
             bytes_read: metrics::bytes_read(&self.plan),
-            bytes_copied: bytes_out * write::copies(&self.output) + remote * REMOTE_COPIES,
+            // What comes over TCP was copied into a socket by who sent it.
+            bytes_copied: bytes_out * write::copies(&self.output)
+                + fetched.copied_bytes()
+                + fetched.tcp_bytes(),
             operators: self.analyze.then(|| self.operators()),
         }
     }

@@ -14,12 +14,14 @@ const CAP_IPC_LOCK: u32 = 14;
 
 pub(super) fn examine(topology: &Topology) -> Vec<Finding> {
     let thp = read("/sys/kernel/mm/transparent_hugepage/enabled");
+    let shared = read("/sys/kernel/mm/transparent_hugepage/shmem_enabled");
     let status = read("/proc/self/status").unwrap_or_default();
     let balancing = read("/proc/sys/kernel/numa_balancing");
     let limit = rustix::process::getrlimit(rustix::process::Resource::Memlock).current;
     vec![
         judge_huge_pages(topology),
         judge_transparent_huge_pages(thp.as_deref()),
+        judge_shared_huge_pages(shared.as_deref()),
         judge_memlock(limit, &status),
         judge_nodes(topology),
         judge_balancing(topology.numa_nodes.len(), balancing.as_deref()),
@@ -56,6 +58,23 @@ pub(super) fn judge_transparent_huge_pages(text: Option<&str>) -> Finding {
     let advice = "echo madvise > /sys/kernel/mm/transparent_hugepage/enabled";
     match selected {
         Some(mode @ ("always" | "madvise")) => Finding::ok(AREA, name, mode),
+        Some(mode) => Finding::warn(AREA, name, mode, advice),
+        None => Finding::missing(
+            AREA,
+            name,
+            "this kernel has none",
+            "use a kernel with CONFIG_TRANSPARENT_HUGEPAGE",
+        ),
+    }
+}
+
+/// Of the memory that executors of one host share; `text` is such as `always within_size advise [never] deny force`.
+pub(super) fn judge_shared_huge_pages(text: Option<&str>) -> Finding {
+    let name = "huge pages in shared memory";
+    let selected = text.and_then(|text| Some(text.split_once('[')?.1.split_once(']')?.0));
+    let advice = "echo advise > /sys/kernel/mm/transparent_hugepage/shmem_enabled";
+    match selected {
+        Some(mode @ ("always" | "within_size" | "advise" | "force")) => Finding::ok(AREA, name, mode),
         Some(mode) => Finding::warn(AREA, name, mode, advice),
         None => Finding::missing(
             AREA,

@@ -93,6 +93,19 @@ fn transparent_huge_pages_by_the_selected_mode() {
 }
 
 #[test]
+fn huge_pages_in_shared_memory_by_the_selected_mode() {
+    for (text, expected) in [
+        (Some("always within_size [advise] never deny force"), State::Ok),
+        (Some("[always] within_size advise never deny force"), State::Ok),
+        (Some("always within_size advise [never] deny force"), State::Warn),
+        (Some("always within_size advise never [deny] force"), State::Warn),
+        (None, State::Missing),
+    ] {
+        assert_eq!(state(&memory::judge_shared_huge_pages(text)), expected, "{text:?}");
+    }
+}
+
+#[test]
 fn locked_memory_by_limit_or_capability() {
     let with = "Name:\tx\nCapEff:\t0000000000004000\n";
     let without = "Name:\tx\nCapEff:\t0000000000000000\n";

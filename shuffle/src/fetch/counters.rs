@@ -6,23 +6,57 @@ use std::sync::atomic::{AtomicU64, Ordering};
 #[derive(Debug, Default)]
 pub struct FetchCounters {
     local_bytes: AtomicU64,
-    remote_bytes: AtomicU64,
+    tcp_bytes: AtomicU64,
+    shared_bytes: AtomicU64,
+    passed_bytes: AtomicU64,
+    copied_bytes: AtomicU64,
     rows: AtomicU64,
     frames: AtomicU64,
     retries: AtomicU64,
 }
 
+/// How a frame came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    /// From the own store.
+    Own,
+    /// Over TCP.
+    Tcp,
+    /// In another executor's shared memory.
+    Shared,
+    /// From another executor's file, whose descriptor was passed.
+    Passed,
+}
+
 impl FetchCounters {
-    /// Bytes of frames read by pointer from the own store.
+    /// Bytes of frames read from the own store.
     #[must_use]
     pub fn local_bytes(&self) -> u64 {
         self.local_bytes.load(Ordering::Relaxed)
     }
 
-    /// Bytes of frames that came over the network.
+    /// Bytes of frames that came from other executors, whichever way.
     #[must_use]
     pub fn remote_bytes(&self) -> u64 {
-        self.remote_bytes.load(Ordering::Relaxed)
+        self.tcp_bytes() + self.shared_bytes() + self.passed_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Those of them that came over TCP; their sender has copied them once, into its socket.
+    #[must_use]
+    pub fn tcp_bytes(&self) -> u64 {
+        self.tcp_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Those of them that were read where they lie, in another executor's memory.
+    #[must_use]
+    pub fn shared_bytes(&self) -> u64 {
+        self.shared_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Bytes copied here: out of sockets and out of files.
+    #[must_use]
+    pub fn copied_bytes(&self) -> u64 {
+        self.copied_bytes.load(Ordering::Relaxed)
     }
 
     /// Rows of all frames.
@@ -43,10 +77,16 @@ impl FetchCounters {
         self.retries.load(Ordering::Relaxed)
     }
 
-    /// Counts one frame.
-    pub(super) fn count(&self, rows: usize, bytes: usize, local: bool) {
-        let side = if local { &self.local_bytes } else { &self.remote_bytes };
-        side.fetch_add(bytes as u64, Ordering::Relaxed);
+    /// Counts one frame, for which `copied` bytes were copied here.
+    pub(super) fn count(&self, rows: usize, bytes: usize, way: Way, copied: usize) {
+        let of_way = match way {
+            Way::Own => &self.local_bytes,
+            Way::Tcp => &self.tcp_bytes,
+            Way::Shared => &self.shared_bytes,
+            Way::Passed => &self.passed_bytes,
+        };
+        of_way.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.copied_bytes.fetch_add(copied as u64, Ordering::Relaxed);
         self.rows.fetch_add(rows as u64, Ordering::Relaxed);
         self.frames.fetch_add(1, Ordering::Relaxed);
     }

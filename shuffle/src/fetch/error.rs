@@ -34,6 +34,9 @@ pub enum FetchCause {
     /// The peer does not speak the protocol.
     #[error("the peer broke the protocol: {0}")]
     Protocol(String),
+    /// Memory must be shared with the holder, and cannot be.
+    #[error("memory is not shared with the holder: {0}")]
+    NotShared(String),
     /// The holder has as many connections as it takes.
     #[error("the holder is busy")]
     Busy,

@@ -1,13 +1,17 @@
-//! Reading blocks: by pointer from the own store, over TCP from others.
+//! Reading blocks: by pointer from the own store, from others of this host where they lie in shared memory, over TCP from
+//! all others.
 //!
 //! A fetch guarantees: every batch it yields is one that was committed, once and in order; a frame's checksum is checked
-//! when it came over the network or from a file; it ends, with an error if need be, within its deadlines. A transfer that
+//! when it came from another executor or from a file; it ends, with an error if need be, within its deadlines. A transfer that
 //! is cut is asked for again from the frame where it was cut, a bounded number of times.
 
 mod connection;
 mod counters;
 mod error;
+mod link;
 mod pool;
+mod routes;
+mod shared;
 mod stream;
 
 use std::fmt;
@@ -27,14 +31,16 @@ pub use error::{FetchCause, FetchError};
 
 use crate::key::{BlockKey, Holder};
 use crate::store::BlockStore;
+use crate::transport::Transport;
 use pool::Pool;
+use routes::Routes;
 
 /// How to fetch.
 #[derive(Debug, Clone)]
 pub struct FetchConfig {
     /// This executor: blocks that it holds are read by pointer.
     pub local: Option<(ExecutorId, Epoch, Arc<BlockStore>)>,
-    /// Frames in flight are counted in it.
+    /// Frames in flight are counted in it; those in another executor's memory are counted there.
     pub budget: Option<MemoryBudget>,
     /// How long a connection may take to be made, greeting included.
     pub connect_timeout: Duration,
@@ -44,6 +50,8 @@ pub struct FetchConfig {
     pub tries_max: u32,
     /// Idle connections kept a peer and runtime.
     pub idle_per_peer_max: usize,
+    /// The ways to other executors that may be taken.
+    pub transport: Transport,
 }
 
 impl Default for FetchConfig {
@@ -55,6 +63,7 @@ impl Default for FetchConfig {
             io_timeout: Duration::from_secs(30),
             tries_max: 3,
             idle_per_peer_max: 4,
+            transport: Transport::Auto,
         }
     }
 }
@@ -64,6 +73,7 @@ pub struct Fetcher {
     config: FetchConfig,
     local: RwLock<Option<(ExecutorId, Epoch, Arc<BlockStore>)>>,
     pool: Pool,
+    routes: Routes,
     requests: AtomicU64,
     counters: Arc<FetchCounters>,
 }
@@ -81,6 +91,7 @@ impl Fetcher {
         Arc::new(Self {
             local: RwLock::new(config.local.clone()),
             pool: Pool::new(config.idle_per_peer_max),
+            routes: Routes::new(config.transport),
             requests: AtomicU64::new(0),
             counters: Arc::default(),
             config,

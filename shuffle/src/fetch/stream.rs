@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
-use bytes::Bytes;
 use firesteel_base::Grant;
 use futures::{Stream, stream};
 
-use super::connection::{Connection, StepError};
+use super::connection::{Connection, Received, StepError};
+use super::counters::Way;
 use super::{FetchCause, FetchCounters, FetchError, Fetcher};
 use crate::format::{Decoder, FormatError, Trust};
 use crate::key::{BlockKey, Holder};
@@ -121,16 +121,17 @@ impl Fetch {
     }
 
     async fn read_local(&mut self, store: &BlockStore, cell: &Cell) -> Result<RecordBatch, FetchCause> {
-        let (frame, trust) = match store.load(cell) {
-            Loaded::Memory(frame) => (frame, Trust::Resident),
+        let (frame, trust, copied) = match store.load(cell) {
+            Loaded::Memory(frame) => (frame.bytes, Trust::Resident, 0),
             Loaded::File(range) => {
                 self.count_in_flight(cell.bytes());
-                let frame = range.read().await.map_err(|error| FetchCause::Unreadable(error.to_string()))?;
-                (frame, Trust::Cluster)
+                let read = range.read().await;
+                let (frame, copied) = read.map_err(|error| FetchCause::Unreadable(error.to_string()))?;
+                (frame, Trust::Cluster, copied)
             }
         };
         let batch = self.decoder.decode(&frame, trust).map_err(FetchCause::Corrupt)?;
-        self.count(&batch, &frame, true);
+        self.count(&batch, &Received { frame, way: Way::Own, copied });
         Ok(batch)
     }
 
@@ -174,25 +175,32 @@ impl Fetch {
             None => self.ask(transfer.received).await?,
         };
         if missing == 0 {
+            connection.end_reply();
             self.fetcher.pool.put(&self.holder.address, connection);
             return Ok(None);
         }
-        let frame = connection.frame(self.fetcher.config.io_timeout).await.map_err(step_failed)?;
-        let Some(frame) = frame else {
+        let received = match connection.frame(self.fetcher.config.io_timeout).await {
+            Ok(received) => received,
+            Err(error) => return Err(self.failed(error, connection.is_shared())),
+        };
+        let Some(received) = received else {
             let reason = "its file cannot be read".to_owned();
             return Err(Failed::ForGood(FetchCause::Unreadable(reason)));
         };
-        self.count_in_flight(frame.len() as u64);
-        let batch = self.decoder.decode(&frame, Trust::Cluster).map_err(corrupt)?;
+        if received.way != Way::Shared {
+            self.count_in_flight(received.frame.len() as u64);
+        }
+        let batch = self.decoder.decode(&received.frame, Trust::Cluster).map_err(corrupt)?;
         transfer.received += 1;
         if missing == 1 {
             // Others may use it while the last batch is looked at.
+            connection.end_reply();
             self.fetcher.pool.put(&self.holder.address, connection);
             transfer.done = true;
         } else {
             transfer.open = Some((connection, missing - 1));
         }
-        self.count(&batch, &frame, false);
+        self.count(&batch, &received);
         Ok(Some(batch))
     }
 
@@ -212,12 +220,28 @@ impl Fetch {
                 Ok(reply) => return self.accept(idle, reply),
                 // The peer may have closed it while it lay idle, and the others with it.
                 Err(StepError::Broken(_)) => self.fetcher.pool.forget(address),
-                Err(error) => return Err(step_failed(error)),
+                Err(error) => return Err(self.failed(error, idle.is_shared())),
             }
         }
-        let mut connection = Connection::open(address, config.connect_timeout).await.map_err(step_failed)?;
-        let reply = connection.ask(&request, config.io_timeout).await.map_err(step_failed)?;
-        self.accept(connection, reply)
+        let opened = self.fetcher.routes.open(address, config.connect_timeout).await;
+        let mut connection = opened.map_err(step_failed)?;
+        match connection.ask(&request, config.io_timeout).await {
+            Ok(reply) => self.accept(connection, reply),
+            Err(error) => Err(self.failed(error, connection.is_shared())),
+        }
+    }
+
+    /// What a failed step comes to. Whatever fails with a peer that shares memory, it is asked over TCP next, if it may be.
+    fn failed(&self, error: StepError, is_shared: bool) -> Failed {
+        let is_busy = matches!(error, StepError::Busy);
+        if !is_shared || is_busy || !self.fetcher.routes.may_fall_back() {
+            return step_failed(error);
+        }
+        tracing::warn!(key = %self.key, holder = %self.holder, %error, "a block is asked for over TCP");
+        let address = self.holder.address.as_str();
+        self.fetcher.routes.avoid_shared(address);
+        self.fetcher.pool.forget(address);
+        Failed::Again(FetchCause::NotShared(error.to_string()))
     }
 
     fn accept(&self, connection: Connection, reply: crate::wire::Reply) -> Result<(Connection, u32), Failed> {
@@ -227,6 +251,7 @@ impl Fetch {
             Status::NotCommitted => FetchCause::NotCommitted,
             Status::Stale => FetchCause::StaleEpoch,
             Status::Unreadable => FetchCause::Unreadable("its file cannot be read".to_owned()),
+            Status::NotShared => FetchCause::Protocol("a status of frames for a block".to_owned()),
         };
         self.fetcher.pool.put(&self.holder.address, connection);
         Err(Failed::ForGood(cause))
@@ -240,9 +265,9 @@ impl Fetch {
         }
     }
 
-    fn count(&self, batch: &RecordBatch, frame: &Bytes, local: bool) {
+    fn count(&self, batch: &RecordBatch, Received { frame, way, copied }: &Received) {
         for counters in [&self.counters, &self.fetcher.counters] {
-            counters.count(batch.num_rows(), frame.len(), local);
+            counters.count(batch.num_rows(), frame.len(), *way, *copied);
         }
     }
 }
@@ -253,6 +278,7 @@ fn step_failed(error: StepError) -> Failed {
         StepError::Busy => Failed::Again(FetchCause::Busy),
         StepError::Wire(error) => Failed::ForGood(FetchCause::Protocol(error.to_string())),
         StepError::Nonsense(reason) => Failed::ForGood(FetchCause::Protocol(reason)),
+        StepError::NotShared(reason) => Failed::ForGood(FetchCause::NotShared(reason)),
     }
 }
 

@@ -4,6 +4,8 @@
 //! would be a second pass over memory.
 #![allow(unsafe_code)]
 
+use std::fs::File;
+use std::io;
 use std::mem::MaybeUninit;
 
 use bytes::Bytes;
@@ -12,52 +14,83 @@ use firesteel_base::Grant;
 use rkyv::util::AlignedVec;
 
 use super::ALIGNMENT;
+use crate::segment::{Home, Room};
 
 /// A growing frame in memory whose size was fixed when it was made; aligned to 64 bytes.
 #[derive(Debug)]
 pub(crate) struct FrameBuffer {
-    bytes: AlignedVec<ALIGNMENT>,
+    memory: Memory,
+    written: usize,
     size: usize,
 }
 
-/// A finished frame, and the grant that counts its memory until the last array over it is gone.
+/// Where a frame's bytes lie.
+#[derive(Debug)]
+enum Memory {
+    /// In this process's own memory.
+    Own(AlignedVec<ALIGNMENT>),
+    /// In a segment, which other processes can map.
+    Segment(Room),
+}
+
+/// A finished frame in memory.
+#[derive(Debug, Clone)]
+pub(crate) struct Frame {
+    /// Its bytes.
+    pub bytes: Bytes,
+    /// Where other processes find it, when it lies in a segment. It stays there as long as `bytes` live.
+    pub home: Option<Home>,
+}
+
+/// A finished frame's memory, and the grant that counts it until the last array over it is gone.
 #[derive(Debug)]
 struct Owner {
-    bytes: AlignedVec<ALIGNMENT>,
+    memory: Memory,
     _grant: Option<Grant>,
 }
 
 impl AsRef<[u8]> for Owner {
     fn as_ref(&self) -> &[u8] {
-        self.bytes.as_slice()
+        match &self.memory {
+            Memory::Own(bytes) => bytes.as_slice(),
+            Memory::Segment(room) => room.as_slice(),
+        }
     }
 }
 
 impl FrameBuffer {
     /// An empty buffer that takes `size` bytes.
     pub fn new(size: usize) -> Self {
-        Self { bytes: AlignedVec::with_capacity(size), size }
+        Self { memory: Memory::Own(AlignedVec::with_capacity(size)), written: 0, size }
+    }
+
+    /// An empty buffer that fills `room`.
+    pub fn within(room: Room) -> Self {
+        let size = room.as_slice().len();
+        assert!(room.home().offset.is_multiple_of(ALIGNMENT as u64), "a frame is aligned");
+        Self { memory: Memory::Segment(room), written: 0, size }
     }
 
     /// Bytes written so far.
     pub fn len(&self) -> usize {
-        self.bytes.len()
+        self.written
     }
 
     /// The bytes written so far, to be patched.
     pub fn written_mut(&mut self) -> &mut [u8] {
-        self.bytes.as_mut_slice()
+        // SAFETY: the first `written` bytes were written, and `&mut self` excludes other references.
+        unsafe { std::slice::from_raw_parts_mut(self.start(), self.written) }
     }
 
     /// Bytes that are still to be written.
     pub fn missing(&self) -> usize {
-        self.size - self.bytes.len()
+        self.size - self.written
     }
 
     /// Appends `bytes`.
     pub fn put(&mut self, bytes: &[u8]) {
-        assert!(bytes.len() <= self.missing(), "a frame is written as it was planned");
-        self.bytes.extend_from_slice(bytes);
+        self.spare(bytes.len()).write_copy_of_slice(bytes);
+        self.written += bytes.len();
     }
 
     /// Appends zeros up to the next multiple of the format's alignment.
@@ -74,27 +107,62 @@ impl FrameBuffer {
         for (index, place) in items.iter_mut().enumerate() {
             place.write_copy_of_slice(&item(index));
         }
-        // SAFETY: `spare` checked that `added` more bytes are within the capacity; the loop above wrote every chunk of
-        // them, and chunks of `W` cover `count * W` bytes without a rest.
-        unsafe { self.bytes.set_len(self.bytes.len() + added) };
+        self.written += added;
+    }
+
+    /// Fills what is missing from byte `offset` of a file on; returns the bytes copied. Blocks the thread.
+    ///
+    /// # Errors
+    /// When the file ends before, or cannot be read.
+    pub fn read_from(&mut self, file: &File, offset: u64) -> io::Result<usize> {
+        let mut copied = 0;
+        while self.missing() > 0 {
+            let missing = self.missing();
+            let read = match rustix::io::pread(file, self.spare(missing), offset + copied as u64) {
+                Ok((read, _)) => read.len(),
+                Err(rustix::io::Errno::INTR) => continue,
+                Err(error) => return Err(error.into()),
+            };
+            if read == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            self.written += read;
+            copied += read;
+        }
+        Ok(copied)
     }
 
     /// The finished frame.
-    pub fn freeze(self, grant: Option<Grant>) -> Bytes {
+    pub fn freeze(mut self, grant: Option<Grant>) -> Frame {
         assert!(self.missing() == 0, "a frame is written as it was planned");
-        Bytes::from_owner(Owner { bytes: self.bytes, _grant: grant })
+        let home = match &mut self.memory {
+            Memory::Own(bytes) => {
+                // SAFETY: the capacity is at least `size`, and so many bytes were written.
+                unsafe { bytes.set_len(self.size) };
+                None
+            }
+            Memory::Segment(room) => Some(room.home().clone()),
+        };
+        Frame { bytes: Bytes::from_owner(Owner { memory: self.memory, _grant: grant }), home }
+    }
+
+    /// Where the first byte lies: `size` bytes from there on belong to this buffer.
+    fn start(&mut self) -> *mut u8 {
+        match &mut self.memory {
+            Memory::Own(bytes) => bytes.as_mut_ptr(),
+            Memory::Segment(room) => room.as_mut_ptr(),
+        }
     }
 
     /// The next `count` bytes to be written.
     fn spare(&mut self, count: usize) -> &mut [MaybeUninit<u8>] {
         assert!(count <= self.missing(), "a frame is written as it was planned");
-        let written = self.bytes.len();
-        // SAFETY: the capacity is at least `size`, and `written + count <= size` was just checked, so the range lies in
-        // one allocation; `MaybeUninit<u8>` needs no initialization, and `&mut self` excludes other references.
-        unsafe {
-            let start = self.bytes.as_mut_ptr().add(written).cast::<MaybeUninit<u8>>();
-            std::slice::from_raw_parts_mut(start, count)
-        }
+        let written = self.written;
+        // SAFETY: the memory has `size` bytes from its start on, and `written + count <= size` was just checked.
+        let next = unsafe { self.start().add(written) };
+        // SAFETY: as above the range lies in one allocation; `MaybeUninit<u8>` needs no initialization, and `&mut self`
+        // excludes other references.
+        unsafe { std::slice::from_raw_parts_mut(next.cast::<MaybeUninit<u8>>(), count) }
     }
 }
 
@@ -107,8 +175,7 @@ unsafe impl BufMut for FrameBuffer {
 
     unsafe fn advance_mut(&mut self, count: usize) {
         assert!(count <= self.missing(), "a frame is received in its announced size");
-        // SAFETY: the caller promises that it initialized `count` bytes of `chunk_mut`; they are within the size.
-        unsafe { self.bytes.set_len(self.bytes.len() + count) };
+        self.written += count;
     }
 
     fn chunk_mut(&mut self) -> &mut UninitSlice {
@@ -127,7 +194,7 @@ mod tests {
         buffer.put(b"head");
         buffer.pad();
         buffer.fill(3, |i| (i as u32 * 7).to_le_bytes());
-        let frame = buffer.freeze(None);
+        let frame = buffer.freeze(None).bytes;
         assert_eq!(frame.as_ptr().align_offset(ALIGNMENT), 0);
         assert_eq!((&frame[..4], &frame[64..]), (&b"head"[..], &[0, 0, 0, 0, 7, 0, 0, 0, 14, 0, 0, 0][..]));
         assert!(frame[4..64].iter().all(|&byte| byte == 0));

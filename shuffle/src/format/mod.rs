@@ -15,7 +15,7 @@ mod nested;
 mod plan;
 mod views;
 
-pub(crate) use buffer::FrameBuffer;
+pub(crate) use buffer::{Frame, FrameBuffer};
 pub use decode::{Decoder, Trust};
 pub use error::FormatError;
 pub use fingerprint::fingerprint;

@@ -71,7 +71,12 @@ impl<'a> FramePlan<'a> {
     /// Writes the frame; `grant` is held as long as its memory.
     #[must_use]
     pub fn encode(self, grant: Option<Grant>) -> Bytes {
-        let mut out = FrameBuffer::new(self.frame_bytes());
+        let out = FrameBuffer::new(self.frame_bytes());
+        self.write_into(out).freeze(grant).bytes
+    }
+
+    /// Writes the frame into a buffer of its size.
+    pub(crate) fn write_into(self, mut out: FrameBuffer) -> FrameBuffer {
         let header_bytes = u32::try_from(self.header.len()).expect("the header's length was checked");
         out.put(&Prefix::unsigned(header_bytes, self.payload_bytes));
         out.put(&self.header);
@@ -83,7 +88,7 @@ impl<'a> FramePlan<'a> {
             out.pad();
         }
         sign(out.written_mut());
-        out.freeze(grant)
+        out
     }
 }
 

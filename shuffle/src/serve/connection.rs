@@ -1,4 +1,4 @@
-//! One connection: greeting, then one request after the other.
+//! One TCP connection: greeting, then one request after the other.
 
 use std::io;
 use std::sync::Arc;
@@ -7,13 +7,15 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use firesteel_base::Epoch;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::Shared;
 use crate::store::{Cell, FrameReader, Loaded, StoreError};
-use crate::wire::{FrameHead, HELLO_BYTES, Hello, REQUEST_BYTES, Reply, RequestHead, Status, WireError};
+use crate::wire::{
+    FrameHead, HELLO_BYTES, Hello, Offer, REQUEST_BYTES, Reply, RequestHead, Status, WireError,
+};
 
 /// A frame is sent in pieces of this many bytes, each with its own deadline.
 const PIECE_BYTES: usize = 1 << 20;
@@ -31,30 +33,44 @@ pub(super) enum Dropped {
     Busy,
     #[error("a frame could not be read to its end: {0}")]
     Store(#[from] StoreError),
+    #[error("memory is shared with processes of the same user only, not of user {0}")]
+    Stranger(u32),
 }
 
 /// Serves a connection until the client closes it or is dropped.
 pub(super) async fn serve(mut stream: TcpStream, shared: &Shared, busy: bool) -> Result<(), Dropped> {
     stream.set_nodelay(true)?;
-    let limit = shared.config.request_timeout;
-    let mut hello = [0; HELLO_BYTES];
-    within(limit, "its greeting", stream.read_exact(&mut hello)).await?;
-    let greeting = Hello::read(&hello);
-    if !matches!(greeting, Err(WireError::Magic(_))) {
-        // One of another version is told ours.
-        within(limit, "our greeting", stream.write_all(&Hello { busy }.write())).await?;
-    }
-    greeting?;
-    if busy {
-        return Err(Dropped::Busy);
-    }
+    greet(&mut stream, shared, busy, shared.offer).await?;
     while let Some((head, name)) = next_request(&mut stream, shared).await? {
         answer(&mut stream, shared, &head, &name).await?;
     }
     Ok(())
 }
 
-async fn within<T>(
+/// Greets a client; one that asks for it is told the offer.
+pub(super) async fn greet(
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    shared: &Shared,
+    busy: bool,
+    offer: Option<Offer>,
+) -> Result<(), Dropped> {
+    let limit = shared.config.request_timeout;
+    let mut hello = [0; HELLO_BYTES];
+    within(limit, "its greeting", stream.read_exact(&mut hello)).await?;
+    let greeting = Hello::read(&hello);
+    if !matches!(greeting, Err(WireError::Magic(_))) {
+        let asked = greeting.as_ref().is_ok_and(|hello| hello.shares);
+        let offer = offer.filter(|_| asked && !busy);
+        // One of another version is told ours.
+        let mut message = Hello { busy, shares: offer.is_some() }.write().to_vec();
+        message.extend(offer.map(Offer::write).iter().flatten());
+        within(limit, "our greeting", stream.write_all(&message)).await?;
+    }
+    greeting?;
+    if busy { Err(Dropped::Busy) } else { Ok(()) }
+}
+
+pub(super) async fn within<T>(
     limit: Duration,
     step: &'static str,
     work: impl Future<Output = io::Result<T>>,
@@ -92,16 +108,9 @@ async fn answer(
     request: &RequestHead,
     name: &[u8],
 ) -> Result<(), Dropped> {
-    let found = find(shared, request, name);
-    let frames = found.as_deref().unwrap_or_default();
-    let reply = Reply {
-        id: request.id,
-        status: found.as_ref().err().copied().unwrap_or(Status::Ok),
-        frames: u32::try_from(frames.len()).expect("a block has fewer than 2^32 frames"),
-        bytes: frames.iter().map(|cell| cell.bytes()).sum(),
-    };
+    let (reply, frames) = find(shared, request, name);
     within(shared.config.send_timeout, "a reply", stream.write_all(&reply.write())).await?;
-    for cell in frames {
+    for cell in &frames {
         if !send(stream, shared, cell).await? {
             break;
         }
@@ -109,8 +118,22 @@ async fn answer(
     Ok(())
 }
 
-/// The frames that were asked for.
-fn find(shared: &Shared, request: &RequestHead, name: &[u8]) -> Result<Vec<Arc<Cell>>, Status> {
+/// The answer, and the frames that were asked for.
+pub(super) fn find(shared: &Shared, request: &RequestHead, name: &[u8]) -> (Reply, Vec<Arc<Cell>>) {
+    let (status, frames) = match look_up(shared, request, name) {
+        Ok(frames) => (Status::Ok, frames),
+        Err(status) => (status, Vec::new()),
+    };
+    let reply = Reply {
+        id: request.id,
+        status,
+        frames: u32::try_from(frames.len()).expect("a block has fewer than 2^32 frames"),
+        bytes: frames.iter().map(|cell| cell.bytes()).sum(),
+    };
+    (reply, frames)
+}
+
+fn look_up(shared: &Shared, request: &RequestHead, name: &[u8]) -> Result<Vec<Arc<Cell>>, Status> {
     if !serves_for(shared, name, request.epoch) {
         return Err(Status::Stale);
     }
@@ -130,7 +153,7 @@ fn serves_for(shared: &Shared, name: &[u8], epoch: Epoch) -> bool {
 /// Sends a frame; false when it cannot be read, which the client is told.
 async fn send(stream: &mut TcpStream, shared: &Shared, cell: &Cell) -> Result<bool, Dropped> {
     let mut frame = match shared.store.load(cell) {
-        Loaded::Memory(frame) => Frame::Memory(frame),
+        Loaded::Memory(frame) => Frame::Memory(frame.bytes),
         Loaded::File(range) => Frame::File { file: FrameReader::new(range), sent: 0 },
     };
     let mut head = Bytes::copy_from_slice(&FrameHead { status: Status::Ok, bytes: cell.bytes() }.write());
@@ -141,7 +164,10 @@ async fn send(stream: &mut TcpStream, shared: &Shared, cell: &Cell) -> Result<bo
             Err(error) => return unreadable(stream, shared, error, !head.is_empty()).await,
         };
         rest -= piece.len();
-        shared.bytes.fetch_add(piece.len() as u64, Ordering::Relaxed);
+        if matches!(frame, Frame::File { .. }) {
+            shared.read_bytes.fetch_add(piece.len() as u64, Ordering::Relaxed);
+        }
+        shared.sent_bytes.fetch_add(piece.len() as u64, Ordering::Relaxed);
         let mut message = std::mem::take(&mut head).chain(piece);
         within(shared.config.send_timeout, "a frame", stream.write_all_buf(&mut message)).await?;
     }

@@ -1,10 +1,14 @@
-//! Serving blocks over TCP.
+//! Serving blocks: over TCP as bytes, and to executors of the same host by the places where they lie in shared memory.
 //!
 //! A server guarantees: it sends only committed blocks, and only in the name of the executor and life that it serves for;
 //! whatever a client sends or fails to send costs it that client's connection and nothing else; every step has a
-//! deadline. What a connection holds is bounded: one request, and one piece of a frame that lies in a file.
+//! deadline. What a connection holds is bounded: one request, one piece of a frame that lies in a file, and the frames that
+//! a client looks at in shared memory, which it gives up one by one, all when it ends, and at the latest at a deadline.
 
 mod connection;
+mod leases;
+mod places;
+mod sharing;
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -13,11 +17,14 @@ use std::time::Duration;
 
 use firesteel_base::{Epoch, ExecutorId};
 use parking_lot::RwLock;
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::store::BlockStore;
+use crate::transport::Transport;
+use crate::wire::Offer;
+use sharing::Sharing;
 
 /// Limits of a block server.
 #[derive(Debug, Clone)]
@@ -32,8 +39,13 @@ pub struct ServeConfig {
     /// How long a client may take to accept a reply, and each megabyte of a frame. One that reads slower than it asked
     /// is dropped; it asks again from where it was.
     pub send_timeout: Duration,
-    /// How long a connection may lie idle between requests.
+    /// How long a connection may lie idle between requests, when its client looks at nothing.
     pub idle_timeout: Duration,
+    /// How long a client may look at a frame in shared memory. Then its connection ends; what it looks at stays as it is,
+    /// but is counted no longer.
+    pub lease_timeout: Duration,
+    /// Whether executors of the same host get at frames in shared memory. If so, the store puts them there from now on.
+    pub transport: Transport,
 }
 
 impl Default for ServeConfig {
@@ -44,6 +56,8 @@ impl Default for ServeConfig {
             request_timeout: Duration::from_secs(10),
             send_timeout: Duration::from_secs(60),
             idle_timeout: Duration::from_secs(300),
+            lease_timeout: Duration::from_secs(600),
+            transport: Transport::Auto,
         }
     }
 }
@@ -63,15 +77,20 @@ struct Shared {
     store: Arc<BlockStore>,
     config: ServeConfig,
     identity: RwLock<Option<(ExecutorId, Epoch)>>,
+    /// Where it is reached by executors of this host.
+    offer: Option<Offer>,
     connections: AtomicUsize,
-    bytes: AtomicU64,
+    sent_bytes: AtomicU64,
+    read_bytes: AtomicU64,
+    placed_bytes: AtomicU64,
+    leases: AtomicUsize,
 }
 
 impl BlockServer {
     /// Serves the committed blocks of `store` on `listener`, on the current tokio runtime.
     ///
     /// # Errors
-    /// When the listener cannot be used by the runtime.
+    /// When the listener cannot be used by the runtime, or memory must be shared and cannot be.
     pub fn start(
         listener: TcpListener,
         store: Arc<BlockStore>,
@@ -80,15 +99,24 @@ impl BlockServer {
         listener.set_nonblocking(true)?;
         let listener = tokio::net::TcpListener::from_std(listener)?;
         let address = listener.local_addr()?;
+        let sharing = Sharing::open(config.transport)?;
+        if sharing.is_some() {
+            store.share();
+        }
         let shared = Arc::new(Shared {
             store,
             identity: RwLock::new(config.identity.clone()),
             config,
+            offer: sharing.as_ref().map(|sharing| sharing.offer),
             connections: AtomicUsize::new(0),
-            bytes: AtomicU64::new(0),
+            sent_bytes: AtomicU64::new(0),
+            read_bytes: AtomicU64::new(0),
+            placed_bytes: AtomicU64::new(0),
+            leases: AtomicUsize::new(0),
         });
         let (stop, stopped) = oneshot::channel();
-        let task = tokio::spawn(accept(listener, Arc::clone(&shared), stopped));
+        let listeners = Listeners { tcp: listener, sharing };
+        let task = tokio::spawn(accept(listeners, Arc::clone(&shared), stopped));
         Ok(Self { address, shared, stop, task })
     }
 
@@ -109,10 +137,34 @@ impl BlockServer {
         self.shared.connections.load(Ordering::Relaxed)
     }
 
-    /// Bytes of frames sent since it started.
+    /// Whether executors of this host get at frames in shared memory.
+    #[must_use]
+    pub fn shares_memory(&self) -> bool {
+        self.shared.offer.is_some()
+    }
+
+    /// Bytes of frames sent over TCP since it started.
     #[must_use]
     pub fn sent_bytes(&self) -> u64 {
-        self.shared.bytes.load(Ordering::Relaxed)
+        self.shared.sent_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of frames whose place was told since it started: in shared memory, or in a file.
+    #[must_use]
+    pub fn placed_bytes(&self) -> u64 {
+        self.shared.placed_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Bytes copied since it started: out of files, and into sockets.
+    #[must_use]
+    pub fn copied_bytes(&self) -> u64 {
+        self.sent_bytes() + self.shared.read_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Frames in shared memory that clients look at now.
+    #[must_use]
+    pub fn leases(&self) -> usize {
+        self.shared.leases.load(Ordering::Relaxed)
     }
 
     /// Closes the listener and all connections.
@@ -127,7 +179,34 @@ impl BlockServer {
 /// How long to wait when no connection can be accepted, because the process has no file descriptor left, say.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-async fn accept(listener: tokio::net::TcpListener, shared: Arc<Shared>, mut stopped: oneshot::Receiver<()>) {
+/// Where clients come in.
+struct Listeners {
+    tcp: tokio::net::TcpListener,
+    sharing: Option<Sharing>,
+}
+
+/// A client that came in.
+enum Client {
+    Tcp(TcpStream, SocketAddr),
+    Neighbour(UnixStream),
+}
+
+impl Listeners {
+    async fn accept(&self) -> std::io::Result<Client> {
+        let neighbour = async {
+            match &self.sharing {
+                Some(sharing) => sharing.listener.accept().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            tcp = self.tcp.accept() => tcp.map(|(stream, peer)| Client::Tcp(stream, peer)),
+            neighbour = neighbour => neighbour.map(|(stream, _)| Client::Neighbour(stream)),
+        }
+    }
+}
+
+async fn accept(listeners: Listeners, shared: Arc<Shared>, mut stopped: oneshot::Receiver<()>) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
@@ -138,11 +217,11 @@ async fn accept(listener: tokio::net::TcpListener, shared: Arc<Shared>, mut stop
                     tracing::error!(%error, "serving a connection failed");
                 }
             }
-            accepted = listener.accept() => match accepted {
-                Ok((stream, peer)) => {
+            accepted = listeners.accept() => match accepted {
+                Ok(client) => {
                     let open = Open::new(&shared);
                     let busy = connections.len() >= shared.config.connections_max;
-                    connections.spawn(serve(stream, peer, open, busy));
+                    connections.spawn(serve(client, open, busy));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "no connection can be accepted");
@@ -154,8 +233,14 @@ async fn accept(listener: tokio::net::TcpListener, shared: Arc<Shared>, mut stop
     connections.shutdown().await;
 }
 
-async fn serve(stream: TcpStream, peer: SocketAddr, open: Open, busy: bool) {
-    match connection::serve(stream, &open.shared, busy).await {
+async fn serve(client: Client, open: Open, busy: bool) {
+    let (peer, ended) = match client {
+        Client::Tcp(stream, peer) => (peer.to_string(), connection::serve(stream, &open.shared, busy).await),
+        Client::Neighbour(stream) => {
+            ("this host".to_owned(), places::serve(stream, &open.shared, busy).await)
+        }
+    };
+    match ended {
         Ok(()) => tracing::trace!(%peer, "connection closed"),
         Err(error) => tracing::debug!(%peer, %error, "connection dropped"),
     }

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use bytes::Bytes;
-use firesteel_base::AttemptKey;
+use firesteel_base::{AttemptKey, StageKey};
 use parking_lot::Mutex;
 
 use super::file::{FileRange, LaneFiles};
 use super::scratch::Scratch;
 use super::{Counts, StoreError};
+use crate::format::Frame;
 
 /// One frame of a block, wherever it lies now.
 #[derive(Debug)]
@@ -25,20 +25,21 @@ pub(crate) struct Cell {
 #[derive(Debug, Clone)]
 pub(crate) enum Loaded {
     /// In memory.
-    Memory(Bytes),
+    Memory(Frame),
     /// In a file.
     File(FileRange),
 }
 
 impl Cell {
     /// A frame in memory, last used at `now`.
-    pub fn resident(lane: &Lane, frame: Bytes, now: u64) -> Arc<Self> {
-        lane.counts.memory_bytes.fetch_add(frame.len() as u64, Ordering::Relaxed);
-        Arc::new(Self::new(lane, frame.len(), Loaded::Memory(frame), now))
+    pub fn resident(lane: &Lane, frame: Frame, now: u64) -> Arc<Self> {
+        let bytes = frame.bytes.len();
+        lane.counts.memory_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        Arc::new(Self::new(lane, bytes, Loaded::Memory(frame), now))
     }
 
     /// A frame that goes to a file at once.
-    pub fn spilled(lane: &Lane, frame: &Bytes, scratch: &Scratch) -> Result<Arc<Self>, StoreError> {
+    pub fn spilled(lane: &Lane, frame: &[u8], scratch: &Scratch) -> Result<Arc<Self>, StoreError> {
         let range = lane.files.append(scratch, frame)?;
         lane.counts.count_spill(frame.len() as u64);
         Ok(Arc::new(Self::new(lane, frame.len(), Loaded::File(range), 0)))
@@ -75,7 +76,7 @@ impl Cell {
     /// from the queue of cold frames does this.
     pub fn spill(&self, scratch: &Scratch) -> Result<u64, StoreError> {
         let Loaded::Memory(frame) = self.load() else { return Ok(0) };
-        let range = self.files.append(scratch, &frame)?;
+        let range = self.files.append(scratch, &frame.bytes)?;
         let resident = std::mem::replace(&mut *self.place.lock(), Loaded::File(range));
         self.counts.memory_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
         self.counts.count_spill(self.bytes);
@@ -129,6 +130,10 @@ impl Lane {
 
     pub fn name(&self) -> (AttemptKey, u32) {
         (self.attempt, self.number)
+    }
+
+    pub fn stage(&self) -> StageKey {
+        self.attempt.task.stage
     }
 
     pub fn partitions(&self) -> u32 {

@@ -59,22 +59,33 @@ impl FileRange {
         File::open(&self.file.path).map_err(|error| self.fault(&error))
     }
 
-    /// The whole frame, in an aligned buffer.
-    pub async fn read(&self) -> Result<Bytes, StoreError> {
+    /// The file, opened, to be passed to another process.
+    pub async fn descriptor(&self) -> Result<File, StoreError> {
+        let range = self.clone();
+        blocking(self, move || range.open()).await
+    }
+
+    /// Where in its file the frame starts.
+    pub fn start(&self) -> u64 {
+        self.start
+    }
+
+    /// Whether both lie in one file.
+    pub fn shares_file_with(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.file, &other.file)
+    }
+
+    /// The whole frame, in an aligned buffer, and the bytes copied to get it.
+    pub async fn read(&self) -> Result<(Bytes, usize), StoreError> {
         let range = self.clone();
         blocking(self, move || range.read_now()).await
     }
 
-    fn read_now(&self) -> Result<Bytes, StoreError> {
+    fn read_now(&self) -> Result<(Bytes, usize), StoreError> {
         let file = self.open()?;
         let mut buffer = FrameBuffer::new(self.bytes);
-        let mut chunk = vec![0; READ_BYTES.min(self.bytes)];
-        while buffer.missing() > 0 {
-            let count = chunk.len().min(buffer.missing());
-            self.read_at(&file, &mut chunk[..count], buffer.len())?;
-            buffer.put(&chunk[..count]);
-        }
-        Ok(buffer.freeze(None))
+        let copied = buffer.read_from(&file, self.start).map_err(|error| self.fault(&error))?;
+        Ok((buffer.freeze(None).bytes, copied))
     }
 
     /// Fills `bytes` from byte `offset` of the frame on. Blocks the thread.
@@ -86,9 +97,6 @@ impl FileRange {
         StoreError::Read { path: self.file.path.clone(), reason: error.to_string() }
     }
 }
-
-/// Bytes read at a time.
-const READ_BYTES: usize = 256 << 10;
 
 /// Reads a frame piece by piece, on threads that may block.
 #[derive(Debug)]

@@ -1,8 +1,9 @@
 //! The blocks of one executor: in memory first, then in files.
 //!
 //! A store guarantees: nothing of an attempt is readable before its commit; what is discarded or freed is gone from
-//! memory and disk at once; memory of frames is counted in the executor's budget until the last reader lets go of it.
-//! It does not guarantee that blocks outlive the process.
+//! memory and disk at once; memory of frames is counted in the executor's budget until the last reader lets go of it, be
+//! it in another executor. It does not guarantee that blocks outlive the process, nor that the kernel has memory back as
+//! soon as the budget has: what is shared is kept for the next frames, within the bound that `segment` names.
 //!
 //! Locks are held for map operations only, never while a file is read or written.
 
@@ -14,18 +15,19 @@ mod scratch;
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use arrow_schema::SchemaRef;
-use firesteel_base::{AttemptKey, JobId, MemoryBudget, StageKey};
+use firesteel_base::{AttemptKey, Grant, JobId, MemoryBudget, OutOfBudget, StageKey};
 use parking_lot::Mutex;
 
 pub(crate) use cell::{Cell, Lane, Loaded};
 pub use error::StoreError;
-pub(crate) use file::FrameReader;
+pub(crate) use file::{FileRange, FrameReader};
 
-use crate::format::FramePlan;
+use crate::format::{FrameBuffer, FramePlan};
 use crate::key::BlockKey;
+use crate::segment::{NoRoom, SegmentUsage, Segments};
 use crate::write::LaneWriter;
 use scratch::Scratch;
 
@@ -62,6 +64,7 @@ pub(crate) struct Counts {
     disk_bytes: AtomicU64,
     blocks: AtomicU64,
     spilled_bytes: AtomicU64,
+    encoded_bytes: AtomicU64,
 }
 
 /// The blocks of one executor.
@@ -75,6 +78,8 @@ pub struct BlockStore {
     cold: Mutex<VecDeque<(u64, Weak<Cell>)>>,
     clock: AtomicU64,
     counts: Arc<Counts>,
+    /// Where frames go that other processes may map; none before somebody offers them.
+    segments: OnceLock<Arc<Segments>>,
 }
 
 #[derive(Debug, Default)]
@@ -97,6 +102,7 @@ impl BlockStore {
             cold: Mutex::default(),
             clock: AtomicU64::default(),
             counts: Arc::default(),
+            segments: OnceLock::new(),
         }))
     }
 
@@ -171,18 +177,43 @@ impl BlockStore {
         self.counts.spilled_bytes.load(Ordering::Relaxed)
     }
 
+    /// Bytes of frames encoded since the store was made: each was copied once, out of the batches that were written.
+    #[must_use]
+    pub fn encoded_bytes(&self) -> u64 {
+        self.counts.encoded_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Puts the frames that are written from now on into memory that other processes of this host can map. A block
+    /// server that offers that does it; a store that nobody else reads has no need.
+    pub fn share(&self) {
+        self.segments.get_or_init(|| Segments::new(&self.budget, self.memory_max));
+    }
+
+    /// What the memory takes that other processes can map; nothing, while none is shared.
+    #[must_use]
+    pub fn segments(&self) -> SegmentUsage {
+        self.segments.get().map(|segments| segments.usage()).unwrap_or_default()
+    }
+
     /// Writes the coldest frames to files until at least `bytes` of memory are given up, or none is left; returns the
     /// bytes given up. Memory that readers still look at returns to the budget when they are done.
     ///
     /// # Errors
     /// When no folder takes them.
     pub fn make_room(&self, bytes: u64) -> Result<u64, StoreError> {
+        let counted_spare = || self.segments.get().map_or(0, |segments| segments.counted_spare());
+        if let Some(segments) = self.segments.get() {
+            segments.trim();
+        }
         let mut freed = 0;
         while freed < bytes {
-            match self.spill_coldest()? {
-                0 => break,
-                more => freed += more,
+            let before = counted_spare();
+            let spilled = self.spill_coldest()?;
+            if spilled == 0 {
+                break;
             }
+            // A gap in a segment may still count, until the segment is empty.
+            freed = (freed + before + spilled).saturating_sub(counted_spare());
         }
         Ok(freed)
     }
@@ -198,28 +229,67 @@ impl BlockStore {
         let bytes = plan.frame_bytes() as u64;
         let fits = self.make_memory_fit(bytes)?;
         let mut grant = self.budget.open(FRAMES);
-        while let Err(refusal) = grant.try_grow(bytes) {
-            if self.scratch.is_empty() {
-                return Err(StoreError::Budget(refusal));
+        let room = self.room_for(lane, bytes, fits, &mut grant)?;
+        self.counts.encoded_bytes.fetch_add(bytes, Ordering::Relaxed);
+        match room {
+            Some(buffer) if fits => {
+                let frame = plan.write_into(buffer).freeze(Some(grant));
+                let now = self.tick();
+                let cell = Cell::resident(lane, frame, now);
+                self.cold.lock().push_back((now, Arc::downgrade(&cell)));
+                lane.push(partition, cell);
             }
-            if self.spill_coldest()? == 0 {
+            Some(buffer) => {
+                let frame = plan.write_into(buffer).freeze(Some(grant));
+                lane.push(partition, Cell::spilled(lane, &frame.bytes, &self.scratch)?);
+            }
+            None => {
                 // Nothing of ours is left to give up. The frame exists only until it is in its file.
                 grant.grow_unchecked(bytes);
                 let frame = plan.encode(Some(grant));
                 lane.push(partition, Cell::spilled(lane, &frame, &self.scratch)?);
-                return Ok(bytes);
             }
         }
-        let frame = plan.encode(Some(grant));
-        if fits {
-            let now = self.tick();
-            let cell = Cell::resident(lane, frame, now);
-            self.cold.lock().push_back((now, Arc::downgrade(&cell)));
-            lane.push(partition, cell);
-        } else {
-            lane.push(partition, Cell::spilled(lane, &frame, &self.scratch)?);
-        }
         Ok(bytes)
+    }
+
+    /// A buffer for a frame, once the coldest frames have made room for it; none when nothing more can be given up.
+    fn room_for(
+        &self,
+        lane: &Lane,
+        bytes: u64,
+        is_kept: bool,
+        grant: &mut Grant,
+    ) -> Result<Option<FrameBuffer>, StoreError> {
+        loop {
+            match self.buffer(lane.stage(), bytes, is_kept, grant) {
+                Ok(buffer) => return Ok(Some(buffer)),
+                Err(refusal) if self.scratch.is_empty() => return Err(StoreError::Budget(refusal)),
+                Err(_) if self.spill_coldest()? == 0 => return Ok(None),
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// A buffer for a frame, counted in `grant`: in a segment, when it is to be kept and segments are shared.
+    fn buffer(
+        &self,
+        stage: StageKey,
+        bytes: u64,
+        is_kept: bool,
+        grant: &mut Grant,
+    ) -> Result<FrameBuffer, OutOfBudget> {
+        if let Some(segments) = self.segments.get().filter(|_| is_kept) {
+            match segments.room(stage, bytes, grant) {
+                Ok(room) => return Ok(FrameBuffer::within(room)),
+                Err(NoRoom::Budget(refusal)) => return Err(refusal),
+                Err(NoRoom::Kernel(error)) => {
+                    tracing::warn!(%error, "no shared memory for a frame: other executors get it over TCP");
+                }
+            }
+        }
+        grant.try_grow(bytes)?;
+        Ok(FrameBuffer::new(bytes as usize))
     }
 
     /// The frames of a committed block, in the order in which they were written.

@@ -1,0 +1,156 @@
+//! Reading frames where a block server of this host has them: in its shared memory, or in its files.
+//!
+//! What the server says is checked before it is used: that a descriptor came, that its memory cannot shrink, that a frame
+//! lies within it and is aligned. The frame's own bytes are checked by the decoder, as those of any other executor.
+//!
+//! Unsafe is needed to look at memory that another process owns.
+#![allow(unsafe_code)]
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use rustix::mm::Advice;
+
+use super::connection::{Received, StepError, answered, within};
+use super::counters::Way;
+use super::link::{Incoming, Lease, Link};
+use crate::format::{ALIGNMENT, FRAME_TOTAL_MAX, FrameBuffer};
+use crate::segment::{Mapping, map_foreign};
+use crate::wire::{FramePlace, PLACE_BYTES, Place, Reply, Request, Status};
+
+/// Segments and files that the frames of one reply lie in, at most.
+const DESCRIPTORS_MAX: usize = 4096;
+
+/// A greeted connection to a block server of this host.
+#[derive(Debug)]
+pub(super) struct SharedConnection {
+    link: Link,
+    incoming: Incoming,
+    /// What the frames of this reply lie in. Kept for one reply only, so that memory which the server is done with ends
+    /// with the last frame that is looked at.
+    segments: HashMap<u64, Arc<Mapping>>,
+    files: HashMap<u64, Arc<File>>,
+}
+
+/// A frame in another process's memory.
+struct Leased {
+    mapping: Arc<Mapping>,
+    start: usize,
+    bytes: usize,
+    _lease: Lease,
+}
+
+impl AsRef<[u8]> for Leased {
+    fn as_ref(&self) -> &[u8] {
+        // SAFETY: the mapping cannot shrink, and the process that owns the memory, which alone can write to it, promises
+        // to leave these bytes as they are until the lease is given up; it is trusted as far as with what the bytes say.
+        unsafe { self.mapping.slice(self.start..self.start + self.bytes) }
+    }
+}
+
+impl SharedConnection {
+    /// Takes a greeted connection, on the runtime that made it.
+    pub fn new(stream: tokio::net::UnixStream) -> Self {
+        let (segments, files) = (HashMap::new(), HashMap::new());
+        Self { link: Link::new(stream), incoming: Incoming::new(), segments, files }
+    }
+
+    /// Asks for a block.
+    pub async fn ask(&mut self, request: &Request, limit: Duration) -> Result<Reply, StepError> {
+        let ask = async {
+            self.link.send(&request.write()).await?;
+            self.incoming.next(self.link.stream()).await
+        };
+        answered(&within(limit, "answer", ask).await?, request)
+    }
+
+    /// The next frame; `None` when the peer cannot read it.
+    pub async fn frame(&mut self, limit: Duration) -> Result<Option<Received>, StepError> {
+        let next = self.incoming.next::<PLACE_BYTES>(self.link.stream());
+        let place = FramePlace::read(&within(limit, "frame", next).await?)?;
+        match place.status {
+            Status::Ok => {}
+            Status::NotShared => {
+                return Err(StepError::NotShared("the frame is not in shared memory".to_owned()));
+            }
+            _ => return Ok(None),
+        }
+        if place.bytes > FRAME_TOTAL_MAX {
+            return Err(StepError::Nonsense(format!("a frame of {} bytes", place.bytes)));
+        }
+        let descriptor = if place.with_descriptor { Some(self.take_descriptor()?) } else { None };
+        match place.place {
+            Place::Segment { segment, lease } => {
+                let lease = self.link.lease(lease);
+                let mapping = self.segment(segment, descriptor)?;
+                look(mapping, &place, lease).map(Some)
+            }
+            Place::File { file } => {
+                let file = self.file(file, descriptor)?;
+                let read = tokio::task::spawn_blocking(move || read_frame(&file, &place));
+                within(limit, "frame from its file", async { Ok(read.await?) }).await?.map(Some)
+            }
+        }
+    }
+
+    /// Forgets what the frames of the last reply lie in, once they have all come.
+    pub fn end_reply(&mut self) {
+        self.segments.clear();
+        self.files.clear();
+    }
+
+    fn take_descriptor(&mut self) -> Result<OwnedFd, StepError> {
+        if self.segments.len() + self.files.len() >= DESCRIPTORS_MAX {
+            return Err(StepError::NotShared("more descriptors than may come".to_owned()));
+        }
+        self.incoming.descriptor().ok_or_else(|| StepError::NotShared("no descriptor was passed".to_owned()))
+    }
+
+    fn segment(&mut self, number: u64, descriptor: Option<OwnedFd>) -> Result<Arc<Mapping>, StepError> {
+        if let Some(descriptor) = descriptor {
+            let mapping = map_foreign(&descriptor).map_err(StepError::NotShared)?;
+            self.segments.insert(number, Arc::new(mapping));
+        }
+        let known = self.segments.get(&number).map(Arc::clone);
+        known.ok_or_else(|| StepError::NotShared(format!("segment {number} was not passed")))
+    }
+
+    fn file(&mut self, number: u64, descriptor: Option<OwnedFd>) -> Result<Arc<File>, StepError> {
+        if let Some(descriptor) = descriptor {
+            self.files.insert(number, Arc::new(descriptor.into()));
+        }
+        let known = self.files.get(&number).map(Arc::clone);
+        known.ok_or_else(|| StepError::NotShared(format!("file {number} was not passed")))
+    }
+}
+
+/// A frame where it lies in shared memory.
+fn look(mapping: Arc<Mapping>, place: &FramePlace, lease: Lease) -> Result<Received, StepError> {
+    let size = mapping.len() as u64;
+    let is_within = place.offset.checked_add(place.bytes).is_some_and(|end| end <= size);
+    if !is_within || !place.offset.is_multiple_of(ALIGNMENT as u64) {
+        let (bytes, offset) = (place.bytes, place.offset);
+        return Err(StepError::NotShared(format!("{bytes} bytes at {offset} in a segment of {size}")));
+    }
+    let (start, bytes) = (place.offset as usize, place.bytes as usize);
+    mapping.populate(start..start + bytes, Advice::LinuxPopulateRead);
+    let frame = Bytes::from_owner(Leased { mapping, start, bytes, _lease: lease });
+    Ok(Received { frame, way: Way::Shared, copied: 0 })
+}
+
+/// Reads a frame from a file that was passed. Blocks the thread.
+fn read_frame(file: &File, place: &FramePlace) -> Result<Received, StepError> {
+    let fault = |reason: String| StepError::NotShared(format!("the file that was passed: {reason}"));
+    let status = file.metadata().map_err(|error| fault(error.to_string()))?;
+    let is_within = place.offset.checked_add(place.bytes).is_some_and(|end| end <= status.len());
+    if !status.is_file() || !is_within {
+        return Err(fault(format!("{} bytes at {} of {}", place.bytes, place.offset, status.len())));
+    }
+    let mut buffer = FrameBuffer::new(place.bytes as usize);
+    let copied = buffer.read_from(file, place.offset).map_err(|error| fault(error.to_string()))?;
+    Ok(Received { frame: buffer.freeze(None).bytes, way: Way::Passed, copied })
+}

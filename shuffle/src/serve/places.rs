@@ -1,0 +1,211 @@
+//! One connection of an executor on this host: it is told where frames lie, and says when it has let go of them.
+
+use std::fs::File;
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+use tokio::io::{AsyncReadExt, Interest};
+use tokio::net::UnixStream;
+use tokio::time::{Instant, timeout_at};
+
+use super::Shared;
+use super::connection::{Dropped, find, greet, within};
+use super::leases::Leases;
+use crate::format::Frame;
+use crate::segment::Segment;
+use crate::store::{FileRange, Loaded};
+use crate::wire::{
+    FramePlace, MESSAGE_HEAD_BYTES, Place, REQUEST_BYTES, Reply, RequestHead, Status, released,
+};
+
+/// Descriptors passed at one time; a reader has room for as many.
+const DESCRIPTORS_MAX: usize = 16;
+/// Bytes of places gathered before they are sent.
+const GATHERED_BYTES_MAX: usize = 16 << 10;
+
+/// Serves a connection until the client closes it or is dropped.
+pub(super) async fn serve(mut stream: UnixStream, shared: &Shared, busy: bool) -> Result<(), Dropped> {
+    check_user(&stream)?;
+    greet(&mut stream, shared, busy, None).await?;
+    let mut leases = Leases::new(&shared.leases);
+    while let Some(message) = next_message(&mut stream, shared, &leases).await? {
+        match message {
+            Message::Request(head, name) => answer(&stream, shared, &mut leases, &head, &name).await?,
+            Message::Release(numbers) if numbers.is_empty() => leases.give_up_all(),
+            Message::Release(numbers) => numbers.into_iter().try_for_each(|number| leases.give_up(number))?,
+        }
+    }
+    Ok(())
+}
+
+/// A name can be found out by anybody on this host; memory is for those who could read it anyway.
+fn check_user(stream: &UnixStream) -> Result<(), Dropped> {
+    let user = stream.peer_cred()?.uid();
+    let own = rustix::process::geteuid().as_raw();
+    if user == own || user == 0 { Ok(()) } else { Err(Dropped::Stranger(user)) }
+}
+
+/// What a client says.
+enum Message {
+    Request(RequestHead, Vec<u8>),
+    Release(Vec<u64>),
+}
+
+/// The next message; `None` when the client has closed the connection or left it idle.
+async fn next_message(
+    stream: &mut UnixStream,
+    shared: &Shared,
+    leases: &Leases<'_>,
+) -> Result<Option<Message>, Dropped> {
+    let config = &shared.config;
+    let mut bytes = [0; REQUEST_BYTES];
+    let (head, rest) = bytes.split_first_chunk_mut::<MESSAGE_HEAD_BYTES>().expect("a request is longer");
+    let deadline = match leases.oldest() {
+        Some(since) => since + config.lease_timeout,
+        None => Instant::now() + config.idle_timeout,
+    };
+    let first = match timeout_at(deadline, stream.read(head)).await {
+        Ok(first) => first?,
+        Err(_) if leases.oldest().is_none() => return Ok(None),
+        Err(_) => return Err(Dropped::Slow { step: "letting go of a frame", limit: config.lease_timeout }),
+    };
+    if first == 0 {
+        return Ok(None);
+    }
+    let limit = config.request_timeout;
+    within(limit, "a message", stream.read_exact(&mut head[first..])).await?;
+    if let Some(count) = released(head)? {
+        let mut numbers = vec![0; count * size_of::<u64>()];
+        within(limit, "a message", stream.read_exact(&mut numbers)).await?;
+        let (numbers, _) = numbers.as_chunks();
+        return Ok(Some(Message::Release(
+            numbers.iter().map(|number| u64::from_le_bytes(*number)).collect(),
+        )));
+    }
+    within(limit, "a request", stream.read_exact(rest)).await?;
+    let head = RequestHead::read(&bytes)?;
+    let mut name = vec![0; head.name_bytes];
+    within(limit, "a request", stream.read_exact(&mut name)).await?;
+    Ok(Some(Message::Request(head, name)))
+}
+
+async fn answer(
+    stream: &UnixStream,
+    shared: &Shared,
+    leases: &mut Leases<'_>,
+    request: &RequestHead,
+    name: &[u8],
+) -> Result<(), Dropped> {
+    let (reply, frames) = find(shared, request, name);
+    let mut places = Places::new(stream, shared, reply);
+    for cell in frames {
+        let told = match shared.store.load(&cell) {
+            Loaded::Memory(frame) => places.tell_memory(frame, leases),
+            Loaded::File(range) => places.tell_file(range, cell.bytes()).await,
+        };
+        if let Err(status) = told {
+            places.gathered.extend(FramePlace::failed(status).write());
+            break;
+        }
+        shared.placed_bytes.fetch_add(cell.bytes(), Ordering::Relaxed);
+        if places.descriptors.len() == DESCRIPTORS_MAX || places.gathered.len() >= GATHERED_BYTES_MAX {
+            places.flush().await?;
+        }
+    }
+    places.flush().await
+}
+
+/// The places of a reply's frames. A descriptor goes with the first frame that lies in its segment or file.
+struct Places<'a> {
+    stream: &'a UnixStream,
+    shared: &'a Shared,
+    gathered: Vec<u8>,
+    descriptors: Vec<Descriptor>,
+    segments: Vec<u64>,
+    file: Option<FileRange>,
+    files: u64,
+}
+
+enum Descriptor {
+    Segment(Arc<Segment>),
+    File(File),
+}
+
+impl AsFd for Descriptor {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Segment(segment) => segment.memory().file(),
+            Self::File(file) => file.as_fd(),
+        }
+    }
+}
+
+impl<'a> Places<'a> {
+    fn new(stream: &'a UnixStream, shared: &'a Shared, reply: Reply) -> Self {
+        let (gathered, descriptors, segments) = (reply.write().to_vec(), Vec::new(), Vec::new());
+        Self { stream, shared, gathered, descriptors, segments, file: None, files: 0 }
+    }
+
+    fn tell_memory(&mut self, frame: Frame, leases: &mut Leases<'_>) -> Result<(), Status> {
+        let home = frame.home.clone().ok_or(Status::NotShared)?;
+        let (bytes, segment) = (frame.bytes.len() as u64, home.segment.id());
+        let with_descriptor = !self.segments.contains(&segment);
+        let place = Place::Segment { segment, lease: leases.hold(frame) };
+        if with_descriptor {
+            self.segments.push(segment);
+            self.descriptors.push(Descriptor::Segment(home.segment));
+        }
+        self.tell(FramePlace { status: Status::Ok, bytes, offset: home.offset, with_descriptor, place });
+        Ok(())
+    }
+
+    async fn tell_file(&mut self, range: FileRange, bytes: u64) -> Result<(), Status> {
+        let with_descriptor = !self.file.as_ref().is_some_and(|known| known.shares_file_with(&range));
+        if with_descriptor {
+            let file = range.descriptor().await.map_err(|error| {
+                tracing::error!(%error, "a shuffle block cannot be served");
+                Status::Unreadable
+            })?;
+            self.descriptors.push(Descriptor::File(file));
+            self.files += 1;
+        }
+        let (offset, place) = (range.start(), Place::File { file: self.files });
+        self.tell(FramePlace { status: Status::Ok, bytes, offset, with_descriptor, place });
+        self.file = Some(range);
+        Ok(())
+    }
+
+    fn tell(&mut self, place: FramePlace) {
+        self.gathered.extend(place.write());
+    }
+
+    async fn flush(&mut self) -> Result<(), Dropped> {
+        let mut descriptors = std::mem::take(&mut self.descriptors);
+        let message = std::mem::take(&mut self.gathered);
+        let mut rest = message.as_slice();
+        while !rest.is_empty() {
+            let send = self.stream.async_io(Interest::WRITABLE, || send_now(self.stream, rest, &descriptors));
+            let sent = within(self.shared.config.send_timeout, "a reply", send).await?;
+            // They have gone with the first byte.
+            descriptors.clear();
+            rest = &rest[sent..];
+        }
+        Ok(())
+    }
+}
+
+fn send_now(stream: &UnixStream, bytes: &[u8], descriptors: &[Descriptor]) -> io::Result<usize> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let descriptors: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
+    if !descriptors.is_empty() {
+        let fits = control.push(SendAncillaryMessage::ScmRights(&descriptors));
+        assert!(fits, "no more descriptors are gathered than fit");
+    }
+    let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+    Ok(sendmsg(stream, &[IoSlice::new(bytes)], &mut control, flags)?)
+}
