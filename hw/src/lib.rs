@@ -3,6 +3,7 @@
 //!
 //! ```text
 //!   topology ──> layout ──> core_loop (pin, memory, ring)        probe: what `firesteel doctor` tells
+//!   pages (buffers) ──> ring (of one thread) ──> scratch (files behind a service, by one of four engines)
 //! ```
 //!
 //! It is *not* a place for work: nothing here knows of plans, blocks or messages.
@@ -16,6 +17,7 @@ pub mod core_loop;
 pub mod cpu_list;
 pub mod layout;
 pub mod memory;
+pub mod pages;
 pub mod pin;
 pub mod probe;
 pub mod procfs;

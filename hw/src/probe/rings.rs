@@ -39,6 +39,8 @@ pub(super) fn judge_feature(feature: Feature, tried: Result<(), RingError>) -> F
 fn advice(feature: Feature) -> &'static str {
     match feature {
         Feature::SingleIssuer | Feature::ZeroCopySend => "use Linux 6.0 or newer",
+        Feature::CooperativeTaskWork | Feature::CancelAll => "use Linux 6.0 or newer",
+        Feature::LinkedOperations => "use Linux 5.3 or newer",
         Feature::DeferredTaskWork => "use Linux 6.1 or newer",
         Feature::RegisteredBuffers => "raise the limit on locked memory (ulimit -l), or give CAP_IPC_LOCK",
         Feature::RegisteredFiles => "use Linux 5.19 or newer",

@@ -1,10 +1,10 @@
 //! Scratch files: written by appending segments, read in ranges, gone when dropped.
 //!
 //! A service thread does the input and output, so callers of any loop may await it and none is blocked. Which engine it
-//! runs is a choice behind one interface: system calls, a ring in a tokio (tokio-uring), or glommio.
+//! runs is a choice behind one interface: system calls, a ring in a tokio (tokio-uring), glommio, or a ring of our own.
 //!
 //! ```text
-//!   ScratchFile::append/read ──> requests ──> service thread: blocking | tokio-uring | glommio
+//!   ScratchFile::append/read ──> requests ──> service thread: blocking | tokio-uring | glommio | ring
 //! ```
 //!
 //! Guarantees: a segment is written whole before `append` gives its place; segments start on page boundaries; a file is
@@ -13,12 +13,12 @@
 mod blocking;
 mod error;
 mod glommio;
-mod pages;
 mod ring;
 mod service;
+mod tokio_uring;
 
+pub use crate::pages::{PAGE_BYTES, Pages};
 pub use error::ScratchError;
-pub use pages::{PAGE_BYTES, Pages};
 pub use service::{EngineKind, ParseEngineKindError, Piece, Scratch, ScratchConfig, ScratchFile, Segment};
 
 use std::io;

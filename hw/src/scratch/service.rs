@@ -12,12 +12,18 @@ use futures::channel::{mpsc, oneshot};
 use futures::future::{FutureExt, LocalBoxFuture};
 use futures::stream::{FuturesUnordered, StreamExt};
 use serde::{Deserialize, Serialize};
+use tokio::runtime::LocalOptions;
 
-use super::{Engine, PAGE_BYTES, Pages, ScratchError, blocking, glommio, ring};
+use super::{Engine, PAGE_BYTES, Pages, ScratchError, blocking, glommio, ring, tokio_uring};
+use crate::pages::PagePool;
 use crate::pin;
 
 /// Requests that one service works on at a time; more wait in its queue.
 const IN_FLIGHT_MAX: usize = 64;
+/// Buffers of a service for what is to be written: who appends waits for one. Segments that are larger than such a buffer
+/// get one of the heap.
+const BUFFERS: usize = 16;
+const BUFFER_BYTES: usize = 1 << 20;
 
 /// Which engine does the input and output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -29,11 +35,13 @@ pub enum EngineKind {
     TokioUring,
     /// glommio's rings; requests overlap.
     Glommio,
+    /// A ring of our own, with registered buffers and files; requests overlap.
+    Ring,
 }
 
 impl EngineKind {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Blocking, Self::TokioUring, Self::Glommio];
+    pub const ALL: [Self; 4] = [Self::Blocking, Self::TokioUring, Self::Glommio, Self::Ring];
 
     /// The name as in configuration.
     #[must_use]
@@ -42,6 +50,7 @@ impl EngineKind {
             Self::Blocking => "blocking",
             Self::TokioUring => "tokio-uring",
             Self::Glommio => "glommio",
+            Self::Ring => "ring",
         }
     }
 }
@@ -54,7 +63,7 @@ impl fmt::Display for EngineKind {
 
 /// A text that names no scratch engine.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("'{text}' is no scratch engine: there are 'blocking', 'tokio-uring' and 'glommio'")]
+#[error("'{text}' is no scratch engine: there are 'blocking', 'tokio-uring', 'glommio' and 'ring'")]
 pub struct ParseEngineKindError {
     text: String,
 }
@@ -86,6 +95,7 @@ pub struct ScratchConfig {
 pub struct Scratch {
     engine: EngineKind,
     direct: bool,
+    pool: PagePool,
     requests: mpsc::UnboundedSender<Request>,
 }
 
@@ -113,10 +123,12 @@ impl Scratch {
         let ScratchConfig { name, engine, direct, cpu } = config.clone();
         let fault = |source| ScratchError::Start { name: name.clone(), engine: engine.name(), source };
         let (requests, receiver) = mpsc::unbounded();
+        let pool = PagePool::new(BUFFERS, BUFFER_BYTES).map_err(|none| fault(io::Error::other(none)))?;
+        let registered = pool.clone();
         let (ready, started) = std::sync::mpsc::sync_channel(1);
         let body = move || {
             let pinned = cpu.map_or(Ok(()), |cpu| pin::pin_thread(cpu).map(drop).map_err(io::Error::other));
-            if let Err(fault) = pinned.and_then(|()| run(engine, receiver, &ready)) {
+            if let Err(fault) = pinned.and_then(|()| run(engine, &registered, receiver, &ready)) {
                 // It waits for this in `start`, unless the engine ran already.
                 let _ = ready.send(Err(fault));
             }
@@ -124,7 +136,7 @@ impl Scratch {
         std::thread::Builder::new().name(name.clone()).spawn(body).map_err(fault)?;
         let ended = |_| fault(io::Error::other("the thread ended at its start"));
         started.recv().map_err(ended)?.map_err(fault)?;
-        Ok(Self { engine, direct, requests })
+        Ok(Self { engine, direct, pool, requests })
     }
 
     /// Makes a new file at `path`, where none may be.
@@ -199,7 +211,8 @@ impl ScratchFile {
     /// When the bytes cannot be written, or the service has ended.
     pub async fn append(&mut self, parts: &[&[u8]]) -> Result<Segment, ScratchError> {
         let len = parts.iter().map(|part| part.len() as u64).sum();
-        let pages = Pages::gather(parts);
+        let mut pages = self.scratch.pool.take(usize_of(len)).await;
+        pages.fill(parts);
         let segment = Segment { offset: self.len, len };
         self.len += pages.len() as u64;
         let (file, at) = (self.id, segment.offset);
@@ -276,6 +289,7 @@ fn usize_of(bytes: u64) -> usize {
 /// Runs the engine until all senders are gone. Says when it is ready.
 fn run(
     kind: EngineKind,
+    pool: &PagePool,
     requests: mpsc::UnboundedReceiver<Request>,
     ready: &std::sync::mpsc::SyncSender<io::Result<()>>,
 ) -> io::Result<()> {
@@ -287,14 +301,24 @@ fn run(
             futures::executor::block_on(serve(blocking::BlockingEngine, requests));
         }
         EngineKind::TokioUring => {
-            let runtime = tokio_uring::Runtime::new(&tokio_uring::builder())?;
+            let runtime = ::tokio_uring::Runtime::new(&::tokio_uring::builder())?;
             tell();
-            runtime.block_on(serve(ring::RingEngine, requests));
+            runtime.block_on(serve(tokio_uring::TokioUringEngine, requests));
         }
         EngineKind::Glommio => {
             let executor = glommio::executor()?;
             tell();
             executor.run(serve(glommio::GlommioEngine::default(), requests));
+        }
+        EngineKind::Ring => {
+            let mut builder = tokio::runtime::Builder::new_current_thread();
+            let runtime = builder.enable_io().build_local(LocalOptions::default())?;
+            runtime.block_on(async {
+                let engine = ring::RingEngine::start(IN_FLIGHT_MAX, pool)?;
+                tell();
+                serve(engine, requests).await;
+                Ok::<_, io::Error>(())
+            })?;
         }
     }
     Ok(())

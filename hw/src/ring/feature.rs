@@ -1,25 +1,15 @@
-//! Whether this kernel gives rings, and which features they have.
+//! Whether this kernel gives rings, and which features they have. Each is tried on a real ring.
 #![allow(unsafe_code)]
 
-use std::io;
-
+use io_uring::types::CancelBuilder;
 use io_uring::{IoUring, Probe, opcode};
+
+use super::RingError;
 
 /// Entries of a ring that is only asked for to see whether there is one.
 const PROBE_ENTRIES: u32 = 8;
 /// Bytes of a buffer that is only registered to see whether it can be.
 const PROBE_BUFFER_BYTES: usize = 64 << 10;
-
-/// Why there is no ring, or not such a one.
-#[derive(Debug, thiserror::Error)]
-pub enum RingError {
-    /// The kernel refused to build one.
-    #[error("the kernel refuses it ({0})")]
-    Refused(#[from] io::Error),
-    /// The kernel's rings lack an operation.
-    #[error("the kernel's rings cannot {0}")]
-    Lacks(&'static str),
-}
 
 /// Whether a ring can be had that does what a core loop's files need.
 ///
@@ -47,21 +37,30 @@ pub enum Feature {
     SingleIssuer,
     /// Completions are worked off when the thread asks for them, not when they come.
     DeferredTaskWork,
+    /// Completions are worked off when the thread next enters the kernel, without interrupting it.
+    CooperativeTaskWork,
     /// Buffers that the kernel maps once.
     RegisteredBuffers,
     /// Files that the kernel looks up once.
     RegisteredFiles,
+    /// Operations that wait for the one before them.
+    LinkedOperations,
+    /// Cancelling all that is in flight at once.
+    CancelAll,
     /// Sending from the buffer itself.
     ZeroCopySend,
 }
 
 impl Feature {
     /// All of them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 8] = [
         Self::SingleIssuer,
         Self::DeferredTaskWork,
+        Self::CooperativeTaskWork,
         Self::RegisteredBuffers,
         Self::RegisteredFiles,
+        Self::LinkedOperations,
+        Self::CancelAll,
         Self::ZeroCopySend,
     ];
 
@@ -71,8 +70,11 @@ impl Feature {
         match self {
             Self::SingleIssuer => "single issuer",
             Self::DeferredTaskWork => "deferred task work",
+            Self::CooperativeTaskWork => "cooperative task work",
             Self::RegisteredBuffers => "registered buffers",
             Self::RegisteredFiles => "registered files",
+            Self::LinkedOperations => "linked operations",
+            Self::CancelAll => "cancelling all at once",
             Self::ZeroCopySend => "zero-copy send",
         }
     }
@@ -85,8 +87,11 @@ impl Feature {
         match self {
             Self::SingleIssuer => built(IoUring::builder().setup_single_issuer()),
             Self::DeferredTaskWork => built(IoUring::builder().setup_single_issuer().setup_defer_taskrun()),
+            Self::CooperativeTaskWork => built(IoUring::builder().setup_coop_taskrun()),
             Self::RegisteredBuffers => register_a_buffer(),
             Self::RegisteredFiles => Ok(IoUring::new(PROBE_ENTRIES)?.submitter().register_files_sparse(1)?),
+            Self::LinkedOperations => link_two(),
+            Self::CancelAll => cancel_all(),
             Self::ZeroCopySend if operations()?.is_supported(opcode::SendZc::CODE) => Ok(()),
             Self::ZeroCopySend => Err(RingError::Lacks("send without a copy")),
         }
@@ -113,6 +118,29 @@ fn register_a_buffer() -> Result<(), RingError> {
     unsafe { ring.submitter().register_buffers(&[place]) }?;
     ring.submitter().unregister_buffers()?;
     Ok(())
+}
+
+/// Two operations, the second of which waits for the first; both must succeed.
+fn link_two() -> Result<(), RingError> {
+    let mut ring: IoUring = IoUring::new(PROBE_ENTRIES)?;
+    let first = opcode::Nop::new().build().flags(io_uring::squeue::Flags::IO_LINK);
+    for entry in [first, opcode::Nop::new().build()] {
+        // SAFETY: an operation that does nothing refers to no memory.
+        unsafe { ring.submission().push(&entry) }.expect("the ring was made for more");
+    }
+    ring.submit_and_wait(2)?;
+    let results: Vec<i32> = ring.completion().map(|done| done.result()).collect();
+    if results == [0, 0] { Ok(()) } else { Err(RingError::Lacks("link operations")) }
+}
+
+/// Cancels all of a ring that has nothing in flight, which the kernel says by not finding any.
+fn cancel_all() -> Result<(), RingError> {
+    let ring: IoUring = IoUring::new(PROBE_ENTRIES)?;
+    match ring.submitter().register_sync_cancel(None, CancelBuilder::any()) {
+        Ok(()) => Ok(()),
+        Err(fault) if fault.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(fault) => Err(fault.into()),
+    }
 }
 
 #[cfg(test)]
