@@ -57,11 +57,13 @@ pub(super) fn cells_agree(right: &str, found: Option<&str>, kind: Kind) -> bool 
         Kind::Text => right.trim_end() == found.trim_end(),
         Kind::Untyped => {
             let digits = digits_after_point(found);
+            // A decimal beside a double is a quotient, which may have been computed further with.
+            let relative = if is_double(right) && !is_double(found) { QUOTIENT_ERROR_MAX } else { 0.0 };
             right.trim_end() == found.trim_end()
                 || same_number(right, found)
                 || (digits > 0
                     && has_more_digits_than(digits)
-                    && near(right, found, 10f64.powi(-digits), 0.0))
+                    && near(right, found, 10f64.powi(-digits), relative))
                 || ((is_double(right) || is_double(found)) && near(right, found, 0.0, FLOAT_ERROR_MAX))
         }
     }
@@ -146,6 +148,8 @@ mod tests {
             "100 times a rounded quotient"
         );
         assert!(cells_agree("25.537587116854997", Some("25.53758711685"), Kind::Untyped));
+        assert!(cells_agree("52.68389862695996", Some("52.68389800"), Kind::Untyped), "a quotient times 100");
+        assert!(!cells_agree("52.68389862695996", Some("52.68380000"), Kind::Untyped));
         assert!(!cells_agree("25.537587116854997", Some("25.53755"), average));
         assert!(cells_agree("0.05014459706340077", Some("0.05014459706340078"), Kind::Untyped));
         assert!(!cells_agree("0.05014459706340077", Some("0.05014459806340077"), Kind::Untyped));
