@@ -1,26 +1,35 @@
-//! What a block costs: encoding, decoding, deciding where rows go, and scattering them to partitions. Throughput of the first
-//! two and the last is in bytes of frames.
+//! What a block costs: encoding, decoding, deciding where rows go, and a lane's whole write, beside a plain copy of memory.
+//! Throughput is in bytes of frames, that of deciding in rows.
 
 mod data;
+mod rows;
 
+use std::cell::LazyCell;
 use std::hint::black_box;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow_array::types::Int32Type;
 use arrow_array::*;
 use arrow_buffer::OffsetBuffer;
-use arrow_row::SortField;
 use arrow_schema::{DataType, Field, Fields};
-use data::{Numbers, digest_rows, hashes, line_item_schema, line_items, store, write};
+use data::{Numbers, digest_rows, hashes, line_items, store, write};
 use firesteel_base::{AttemptKey, JobId, StageId};
 use firesteel_micro::{Bench, Throughput, run};
 use firesteel_shuffle::format::{Decoder, Trust, encode};
-use firesteel_shuffle::partition::{RangePartitioner, hash_assignment};
+use firesteel_shuffle::partition::hash_assignment;
+use rows::{Keys, Shape};
+
+/// The allocator of the command: frames are memory that it has just given.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Rows of a batch: full size, and tiny.
 const ROWS: (usize, usize) = (8192, 100);
-/// Batches of a lane: full size, and tiny.
-const BATCHES: (u64, u64) = (32, 3);
+/// Bytes that a lane of full size writes.
+const LANE_BYTES: usize = 64 << 20;
+/// Partitions that a lane writes to.
+const PARTITIONS: [u32; 5] = [2, 16, 256, 1024, 4096];
 
 /// Lists of pairs, words from a dictionary, and pairs with nulls.
 fn nested(seed: u64, rows: usize) -> RecordBatch {
@@ -85,39 +94,65 @@ fn assign(bench: &mut Bench) {
         group.bench(format!("hash/{partitions}"), hash, |assignment, digest| {
             assignment.iter().for_each(|partition| digest.number((*partition).into()));
         });
-
-        let splits: Int64Array =
-            (1..partitions).map(|i| Some(i64::from(i << 22 >> partitions.ilog2()))).collect();
-        let sort = vec![SortField::new(DataType::Int64)];
-        let partitioner = RangePartitioner::new(sort, &[Arc::new(splits)]).expect("a sort of numbers");
-        let range = || {
-            let mut assignment = Vec::new();
-            partitioner.assign(black_box(&batch.columns()[..1]), &mut assignment).expect("the order key");
-            assignment
-        };
-        group.bench(format!("range/{partitions}"), range, |assignment, digest| {
-            assignment.iter().for_each(|partition| digest.number((*partition).into()));
-        });
     }
 }
 
-/// Hashes, scatters, encodes and keeps all batches of a lane, then frees them.
-fn partition(bench: &mut Bench) {
-    let rows = bench.size(ROWS.0, ROWS.1);
-    let batches: Vec<_> = (1..=bench.size(BATCHES.0, BATCHES.1)).map(|seed| line_items(seed, rows)).collect();
-    let bytes: usize = batches.iter().map(|batch| encode(batch).expect("a frame").len()).sum();
-    let (store, _) = store();
-    let attempt = AttemptKey::new(JobId(1), StageId(0), 0, 0);
-    let mut group = bench.group("partition", Throughput::Bytes(bytes as u64));
+/// Copies as many bytes as a lane writes: what the others are to be held against.
+fn copy(bench: &mut Bench) {
+    let source: Vec<u8> = (0..bench.size(LANE_BYTES, 1000)).map(|at| at as u8).collect();
+    let mut target = vec![0; source.len()];
+    let mut group = bench.group("copy", Throughput::Bytes(source.len() as u64));
     group.samples(20);
-    for partitions in [1, 4, 16, 64, 256] {
+    let copy = || {
+        target.copy_from_slice(black_box(&source));
+        target[source.len() / 2]
+    };
+    group.bench_timed("bytes", on_core(copy), |byte, digest| digest.number((*byte).into()));
+}
+
+/// Hashes, scatters, encodes and keeps all batches of a lane, then frees them. Throughput is of the rows as they lie in one frame
+/// a batch.
+fn lane(bench: &mut Bench) {
+    for (name, shape) in [("narrow", Shape::Narrow), ("line_items", Shape::LineItem), ("wide", Shape::Wide)] {
+        for keys in [Keys::Uniform, Keys::Zipf] {
+            let rows = bench.size(ROWS.0, ROWS.1);
+            let lane = Lane::new(shape, keys, rows, bench.size(LANE_BYTES, 10_000));
+            for partitions in PARTITIONS {
+                lane.bench(bench, &format!("lane/{name}/{keys:?}"), partitions);
+            }
+        }
+    }
+    let lane = Lane::new(Shape::Narrow, Keys::Uniform, bench.size(128, 16), bench.size(LANE_BYTES / 8, 1000));
+    lane.bench(bench, "lane/small_batches", 4096);
+}
+
+/// The batches of a lane, made when they are first needed.
+struct Lane {
+    batches: LazyCell<Vec<RecordBatch>, Box<dyn Fn() -> Vec<RecordBatch>>>,
+    bytes: usize,
+}
+
+impl Lane {
+    /// Batches of `rows` rows that come to `bytes` bytes, about.
+    fn new(shape: Shape, keys: Keys, rows: usize, bytes: usize) -> Self {
+        let of_batch = encode(&shape.batch(keys, 1, rows)).expect("a frame").len();
+        let count = bytes.div_ceil(of_batch);
+        let make = move || (1..=count as u64).map(|seed| shape.batch(keys, seed, rows)).collect();
+        Self { bytes: of_batch * count, batches: LazyCell::new(Box::new(make)) }
+    }
+
+    fn bench(&self, bench: &mut Bench, group: &str, partitions: u32) {
+        let (store, _) = store();
+        let attempt = AttemptKey::new(JobId(1), StageId(0), 0, 0);
         let keep = || {
-            let writer = store.writer(attempt, 0, line_item_schema(), partitions);
-            let output = write(writer, black_box(&batches), partitions);
+            let writer = store.writer(attempt, 0, self.batches[0].schema(), partitions);
+            let output = write(writer, black_box(self.batches.as_slice()), partitions);
             store.discard(&attempt);
             output
         };
-        group.bench(partitions, keep, |output, digest| {
+        let mut group = bench.group(group, Throughput::Bytes(self.bytes as u64));
+        group.samples(10);
+        group.bench_timed(partitions, on_core(keep), |output, digest| {
             for block in &output.partitions {
                 digest.number(block.rows);
                 digest.number(block.bytes);
@@ -126,6 +161,27 @@ fn partition(bench: &mut Bench) {
     }
 }
 
+/// Work, timed by what its thread ran on a core and not by the clock: what else runs on the machine does not count.
+fn on_core<T>(mut work: impl FnMut() -> T) -> impl FnMut(u64) -> (Duration, T) {
+    move |times| {
+        let start = time_on_core();
+        let mut last = work();
+        for _ in 1..times {
+            last = work();
+        }
+        (time_on_core() - start, last)
+    }
+}
+
+/// For how long this thread has run.
+fn time_on_core() -> Duration {
+    // Giving way has the kernel count up to now, and not only up to its last tick.
+    std::thread::yield_now();
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").expect("a kernel that counts this");
+    let nanoseconds = text.split_ascii_whitespace().next().and_then(|number| number.parse().ok());
+    Duration::from_nanos(nanoseconds.expect("a number of nanoseconds first"))
+}
+
 fn main() {
-    run(include_str!("block.hashes"), &[frames, assign, partition]);
+    run(include_str!("block.hashes"), &[frames, assign, copy, lane]);
 }

@@ -52,6 +52,10 @@ pub(super) fn plan_child<'p, 'a>(
 /// Plans an array of fixed width.
 pub(super) fn plan_fixed<'a>(planner: &mut Planner<'a>, parts: &[Part<'_, 'a>], width: usize) {
     planner.node(parts, 0);
+    if let [Part { array, rows: Rows::Range { start, len } }] = parts {
+        let values = fixed_values(*array).expect("the type has a width").1;
+        return planner.put(values.slice_with_length(start * width, len * width));
+    }
     let sources: Vec<(Buffer, Rows<'a>)> = parts
         .iter()
         .map(|part| (fixed_values(part.array).expect("parts have one type").1, part.rows))
@@ -79,7 +83,7 @@ fn width_of<T>(_: &[T]) -> usize {
 fn plan_bits<'a>(planner: &mut Planner<'a>, parts: &[Part<'_, 'a>]) {
     planner.node(parts, 0);
     let bits = whole_bytes(gather_bits(parts, |array| Some(array.as_boolean().values())));
-    planner.buffer(bits.len(), move |out| out.put(&bits));
+    planner.put(bits);
 }
 
 /// Rows of one array of bytes with offsets.

@@ -12,7 +12,9 @@ mod flat;
 mod gather;
 mod header;
 mod nested;
+mod order;
 mod plan;
+mod scratch;
 mod views;
 
 pub(crate) use buffer::{Frame, FrameBuffer};
@@ -22,7 +24,9 @@ pub use fingerprint::fingerprint;
 pub(crate) use fingerprint::same_layout;
 pub use gather::{Piece, Rows};
 pub use header::PREFIX_BYTES;
+pub(crate) use order::{Places, Source, order};
 pub use plan::{FramePlan, encode};
+pub(crate) use scratch::Scratch;
 
 /// The version of the format that this build writes and reads.
 pub const VERSION: u16 = 1;

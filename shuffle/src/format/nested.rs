@@ -63,7 +63,7 @@ pub(super) fn plan_dictionary<'a>(
 ) -> Result<(), FormatError> {
     let values = parts[0].array.as_any_dictionary().values();
     let few = values.len() <= rows_of(parts).max(SMALL_DICTIONARY);
-    if few && parts.iter().all(|part| Arc::ptr_eq(values, part.array.as_any_dictionary().values())) {
+    if few && share_values(parts.iter().map(|part| part.array)) {
         plan_keys(planner, parts)?;
         return plan_whole(planner, values.as_ref());
     }
@@ -73,6 +73,12 @@ pub(super) fn plan_dictionary<'a>(
     }
     plan_keys(planner, &[whole(array.as_ref())])?;
     plan_whole(planner, array.as_any_dictionary().values().as_ref())
+}
+
+/// Whether dictionary arrays have one and the same array of values.
+pub(super) fn share_values<'p>(mut arrays: impl Iterator<Item = &'p dyn Array>) -> bool {
+    let first = arrays.next().map(|array| array.as_any_dictionary().values());
+    first.is_none_or(|values| arrays.all(|array| Arc::ptr_eq(values, array.as_any_dictionary().values())))
 }
 
 fn plan_keys<'a>(planner: &mut Planner<'a>, parts: &[Part<'_, 'a>]) -> Result<(), FormatError> {
@@ -90,7 +96,7 @@ fn plan_whole(planner: &mut Planner<'_>, array: &dyn Array) -> Result<(), Format
 
 /// The rows of all parts as one array.
 fn gathered(parts: &[Part<'_, '_>]) -> Result<ArrayRef, FormatError> {
-    check_inner_keys(parts)?;
+    check_inner_keys(&parts.iter().map(|part| part.array).collect::<Vec<_>>())?;
     let array = match parts {
         [Part { array, rows: Rows::Range { start, len } }] => Ok(array.slice(*start, *len)),
         [Part { array, rows: Rows::Take(rows) }] => take(*array, &UInt32Array::from(rows.to_vec()), None),
@@ -105,13 +111,13 @@ fn gathered(parts: &[Part<'_, '_>]) -> Result<ArrayRef, FormatError> {
     array.map_err(FormatError::gather)
 }
 
-/// Refuses parts whose inner dictionaries Arrow's kernels cannot join: in items of lists they panic where the keys do not
+/// Refuses arrays whose inner dictionaries Arrow's kernels cannot join: in items of lists they panic where the keys do not
 /// hold all dictionaries' values, and tell of it only at the top.
-fn check_inner_keys(parts: &[Part<'_, '_>]) -> Result<(), FormatError> {
-    if parts.len() < 2 || matches!(parts[0].array.data_type(), DataType::Dictionary(_, _)) {
+pub(super) fn check_inner_keys(arrays: &[&dyn Array]) -> Result<(), FormatError> {
+    if arrays.len() < 2 || matches!(arrays[0].data_type(), DataType::Dictionary(_, _)) {
         return Ok(());
     }
-    let arrays: Vec<ArrayData> = parts.iter().map(|part| part.array.to_data()).collect();
+    let arrays: Vec<ArrayData> = arrays.iter().map(|array| array.to_data()).collect();
     if keys_hold(&arrays.iter().collect::<Vec<_>>()) {
         Ok(())
     } else {

@@ -1,6 +1,7 @@
 //! A frame before it is written: its header, its size, and how each buffer gets its bytes.
 
 use arrow_array::RecordBatch;
+use arrow_buffer::Buffer;
 use bytes::Bytes;
 use firesteel_base::Grant;
 use rkyv::util::AlignedVec;
@@ -17,10 +18,26 @@ pub struct FramePlan<'a> {
     buffers: Vec<PlannedBuffer<'a>>,
 }
 
-/// A buffer's length, and what appends exactly that many bytes.
-struct PlannedBuffer<'a> {
-    bytes: usize,
-    write: Box<dyn FnOnce(&mut FrameBuffer) + 'a>,
+/// How a buffer of the frame gets its bytes.
+enum PlannedBuffer<'a> {
+    /// By a copy of bytes that lie together.
+    Whole(Buffer),
+    /// By what appends exactly that many bytes.
+    Written { bytes: usize, write: Box<dyn FnOnce(&mut FrameBuffer) + 'a> },
+}
+
+impl PlannedBuffer<'_> {
+    fn write(self, out: &mut FrameBuffer) {
+        match self {
+            Self::Whole(bytes) => out.put(&bytes),
+            Self::Written { bytes, write } => {
+                let end = out.len() + bytes;
+                write(out);
+                assert_eq!(out.len(), end, "a frame is written as it was planned");
+            }
+        }
+        out.pad();
+    }
 }
 
 /// Encodes all rows of a batch into a frame.
@@ -81,12 +98,7 @@ impl<'a> FramePlan<'a> {
         out.put(&Prefix::unsigned(header_bytes, self.payload_bytes));
         out.put(&self.header);
         out.pad();
-        for buffer in self.buffers {
-            let end = out.len() + buffer.bytes;
-            (buffer.write)(&mut out);
-            assert_eq!(out.len(), end, "a frame is written as it was planned");
-            out.pad();
-        }
+        self.buffers.into_iter().for_each(|buffer| buffer.write(&mut out));
         sign(out.written_mut());
         out
     }
@@ -118,22 +130,34 @@ impl<'a> Planner<'a> {
         match validity(parts) {
             Some((bits, nulls)) => {
                 self.header.nodes.push(Node { rows, nulls: nulls as u64, variadic: variadic as u64 });
-                self.buffer(bits.len(), move |out| out.put(&bits));
+                self.put(bits);
             }
             None => {
                 self.header.nodes.push(Node { rows, nulls: 0, variadic: variadic as u64 });
-                self.buffer(0, |_| ());
+                self.span(0);
             }
         }
     }
 
     /// Adds a buffer of `bytes` bytes; `write` appends exactly that many.
     pub fn buffer(&mut self, bytes: usize, write: impl FnOnce(&mut FrameBuffer) + 'a) {
-        self.header.spans.push(Span { offset: self.payload_bytes, bytes: bytes as u64 });
+        self.span(bytes);
         if bytes > 0 {
-            self.payload_bytes += bytes.next_multiple_of(ALIGNMENT) as u64;
-            self.buffers.push(PlannedBuffer { bytes, write: Box::new(write) });
+            self.buffers.push(PlannedBuffer::Written { bytes, write: Box::new(write) });
         }
+    }
+
+    /// Adds a buffer of bytes that lie together.
+    pub fn put(&mut self, bytes: Buffer) {
+        self.span(bytes.len());
+        if !bytes.is_empty() {
+            self.buffers.push(PlannedBuffer::Whole(bytes));
+        }
+    }
+
+    fn span(&mut self, bytes: usize) {
+        self.header.spans.push(Span { offset: self.payload_bytes, bytes: bytes as u64 });
+        self.payload_bytes += bytes.next_multiple_of(ALIGNMENT) as u64;
     }
 
     fn finish(mut self, fingerprint: u64, rows: usize) -> Result<FramePlan<'a>, FormatError> {

@@ -177,3 +177,23 @@ impl LaneFiles {
         file
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_takes_frames_beyond_two_and_four_gigabytes() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = Arc::new(FrameFile { path: folder.path().join("lane"), end: AtomicU64::new(0) });
+        for start in [0, (2 << 30) - 5, (4 << 30) - 5, 40 << 30] {
+            // The bytes before are a hole.
+            file.end.store(start, Ordering::Relaxed);
+            let frames = [b"first".as_slice(), b"second"].map(|frame| (frame, file.append(frame).unwrap()));
+            for (frame, range) in frames {
+                assert_eq!(range.read_now().unwrap(), frame, "from byte {}", range.start);
+            }
+            assert_eq!(file.end.load(Ordering::Relaxed), start + 11);
+        }
+    }
+}

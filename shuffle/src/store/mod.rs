@@ -10,6 +10,8 @@
 mod cell;
 mod error;
 mod file;
+#[cfg(test)]
+mod large;
 mod scratch;
 
 use std::collections::{BTreeMap, VecDeque};

@@ -1,4 +1,4 @@
-//! The writer of one lane.
+//! The writer of one lane: what it takes, and when it encodes what it holds.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,21 +7,18 @@ use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
 use firesteel_base::Grant;
 
-use super::scatter::Held;
+use super::flush::FRAME_BYTES_TARGET;
+use super::held::{Held, batch_bytes, check_assignment};
 use super::{Assignment, WriteError};
-use crate::format::{FormatError, FramePlan, Piece, Rows, fingerprint, same_layout};
+use crate::format::{Scratch, fingerprint, same_layout};
 use crate::key::{BlockStat, LaneOutput};
 use crate::store::{BlockStore, Lane};
 
-/// The size that frames should have: large enough for the wire, small enough for a cache.
-const FRAME_BYTES_TARGET: usize = 1 << 20;
-/// The most rows of a frame, which becomes one batch of its reader.
-const FRAME_ROWS_MAX: usize = 32 << 10;
-/// A frame that turns out larger than this (rows of very different sizes) is cut in two.
-const FRAME_BYTES_CUT: usize = 8 << 20;
 /// The most bytes of batches held before they are encoded: a core's share of cache, about.
 const HELD_BYTES_MAX: usize = 16 << 20;
-/// In whose name held batches are counted in the budget.
+/// The most rows held, however small: their places are numbers of 32 bits.
+const HELD_ROWS_MAX: usize = 16 << 20;
+/// In whose name held batches, and the buffers in which their rows are ordered, are counted in the budget.
 const HELD: &str = "shuffle write buffers";
 
 /// What a writer has done so far; shared, so that progress can be read while it writes.
@@ -50,38 +47,46 @@ impl WriteCounters {
     pub fn frames(&self) -> u64 {
         self.frames.load(Ordering::Relaxed)
     }
+
+    pub(super) fn count_frame(&self, bytes: u64) {
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.frames.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 /// Writes the output of one lane of an attempt. Dropped unfinished, it takes back what it wrote.
 #[derive(Debug)]
 pub struct LaneWriter {
-    store: Arc<BlockStore>,
-    lane: Arc<Lane>,
+    pub(super) store: Arc<BlockStore>,
+    pub(super) lane: Arc<Lane>,
     schema: SchemaRef,
     /// The last batch's schema that was found to fit.
     fitting: SchemaRef,
-    fingerprint: u64,
+    pub(super) fingerprint: u64,
     taken: bool,
-    held: Vec<Held>,
-    held_bytes: usize,
+    pub(super) held: Held,
     held_bytes_max: usize,
-    grant: Grant,
-    output: Vec<BlockStat>,
-    counters: Arc<WriteCounters>,
+    /// Counts what is held.
+    pub(super) grant: Grant,
+    pub(super) scratch: Scratch,
+    /// Counts the scratch buffers.
+    pub(super) scratch_grant: Grant,
+    pub(super) output: Vec<BlockStat>,
+    pub(super) counters: Arc<WriteCounters>,
 }
 
 impl LaneWriter {
     pub(crate) fn new(store: Arc<BlockStore>, lane: Arc<Lane>, schema: SchemaRef, taken: bool) -> Self {
-        let partitions = lane.partitions() as usize;
-        let grant = store.budget().open(HELD);
+        let partitions = lane.partitions();
         Self {
             fitting: Arc::clone(&schema),
             fingerprint: fingerprint(&schema),
-            held: Vec::new(),
-            held_bytes: 0,
-            held_bytes_max: partitions.saturating_mul(FRAME_BYTES_TARGET).min(HELD_BYTES_MAX),
-            grant,
-            output: vec![BlockStat::default(); partitions],
+            held: Held::new(partitions),
+            held_bytes_max: (partitions as usize * FRAME_BYTES_TARGET).clamp(1, HELD_BYTES_MAX),
+            grant: store.budget().open(HELD),
+            scratch: Scratch::default(),
+            scratch_grant: store.budget().open(HELD),
+            output: vec![BlockStat::default(); partitions as usize],
             counters: Arc::default(),
             store,
             lane,
@@ -97,15 +102,52 @@ impl LaneWriter {
     pub fn write(&mut self, batch: &RecordBatch, assignment: &Assignment<'_>) -> Result<(), WriteError> {
         self.check_alive()?;
         self.check_schema(batch)?;
-        let held = Held::new(batch, assignment, self.lane.partitions())?;
+        check_assignment(assignment, batch.num_rows(), self.lane.partitions())?;
+        self.counters.rows.fetch_add(batch.num_rows() as u64, Ordering::Relaxed);
+        let bytes = batch_bytes(batch);
+        let parts = self.parts_of(assignment, bytes).max(batch.num_rows().div_ceil(HELD_ROWS_MAX));
+        if parts <= 1 {
+            return self.hold(batch.clone(), assignment, bytes);
+        }
+        let len = batch.num_rows().div_ceil(parts);
+        for start in (0..batch.num_rows()).step_by(len) {
+            let rows = start..batch.num_rows().min(start + len);
+            let part = batch.slice(start, rows.len());
+            let bytes = batch_bytes(&part);
+            self.hold(part, &assignment.of(rows), bytes)?;
+        }
+        Ok(())
+    }
+
+    /// Into how many parts a batch of `bytes` bytes is cut: whose rows are going to be ordered takes as much again for that.
+    fn parts_of(&self, assignment: &Assignment<'_>, bytes: usize) -> usize {
+        match assignment {
+            Assignment::Rows(_) => bytes.div_ceil(self.held_bytes_max),
+            Assignment::Single | Assignment::Whole(_) => 1,
+        }
+    }
+
+    fn hold(
+        &mut self,
+        batch: RecordBatch,
+        assignment: &Assignment<'_>,
+        bytes: usize,
+    ) -> Result<(), WriteError> {
         if batch.num_rows() == 0 {
             return Ok(());
         }
-        self.counters.rows.fetch_add(batch.num_rows() as u64, Ordering::Relaxed);
-        let refused = self.grant.try_grow(held.held_bytes() as u64).is_err();
-        self.held_bytes += held.held_bytes();
-        self.held.push(held);
-        if refused || self.held_bytes >= self.held_bytes_max { self.flush() } else { Ok(()) }
+        if self.held.bytes() > 0 && self.parts_of(assignment, self.held.bytes() + bytes) > 1 {
+            self.flush()?;
+        }
+        let taken = self.held.push(batch, assignment, bytes);
+        let refused = self.grant.try_grow(taken as u64).is_err();
+        if refused || self.held.bytes() >= self.held_bytes_max || self.held.rows() >= HELD_ROWS_MAX {
+            self.flush()?;
+        }
+        if refused {
+            self.let_go_of_scratch();
+        }
+        Ok(())
     }
 
     /// Encodes what is held and hands the lane over to the store, where it waits for the attempt's commit.
@@ -166,63 +208,6 @@ impl LaneWriter {
         self.fitting = Arc::clone(found);
         Ok(())
     }
-
-    /// Encodes all that is held.
-    fn flush(&mut self) -> Result<(), WriteError> {
-        let held = std::mem::take(&mut self.held);
-        self.held_bytes = 0;
-        for partition in 0..self.lane.partitions() {
-            self.flush_partition(&held, partition)?;
-        }
-        drop(held);
-        self.grant.shrink(self.grant.bytes());
-        Ok(())
-    }
-
-    fn flush_partition(&mut self, held: &[Held], partition: u32) -> Result<(), WriteError> {
-        let (mut rows, mut bytes) = (0, 0);
-        let mut pieces = Vec::new();
-        for batch in held {
-            let piece = batch.piece(partition);
-            if !piece.rows.is_empty() {
-                rows += piece.rows.len();
-                bytes += batch.bytes_of(piece.rows.len());
-                pieces.push(piece);
-            }
-        }
-        let frames = (bytes + FRAME_BYTES_TARGET / 2) / FRAME_BYTES_TARGET;
-        let frames = frames.max(rows.div_ceil(FRAME_ROWS_MAX)).clamp(1, rows.max(1));
-        for frame in 0..frames {
-            let (start, end) = (rows * frame / frames, rows * (frame + 1) / frames);
-            self.add_frame(partition, &cut(&pieces, start, end - start))?;
-        }
-        Ok(())
-    }
-
-    /// Encodes rows into one frame, or into several when they do not go into one.
-    fn add_frame(&mut self, partition: u32, pieces: &[Piece<'_>]) -> Result<(), WriteError> {
-        let rows: usize = pieces.iter().map(|piece| piece.rows.len()).sum();
-        if rows == 0 {
-            return Ok(());
-        }
-        let plan = match FramePlan::new(self.fingerprint, pieces) {
-            Ok(plan) if plan.frame_bytes() <= FRAME_BYTES_CUT || rows == 1 => plan,
-            // Too large, or made of dictionaries that do not go into one.
-            Ok(_) | Err(FormatError::Limit { .. } | FormatError::Gather(_)) if rows > 1 => {
-                self.add_frame(partition, &cut(pieces, 0, rows / 2))?;
-                return self.add_frame(partition, &cut(pieces, rows / 2, rows - rows / 2));
-            }
-            Ok(plan) => plan,
-            Err(error) => return Err(error.into()),
-        };
-        let bytes = self.store.add(&self.lane, partition, plan)?;
-        let stat = &mut self.output[partition as usize];
-        stat.rows += rows as u64;
-        stat.bytes += bytes;
-        self.counters.bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.counters.frames.fetch_add(1, Ordering::Relaxed);
-        Ok(())
-    }
 }
 
 impl Drop for LaneWriter {
@@ -230,27 +215,5 @@ impl Drop for LaneWriter {
         if !self.lane.is_finished() {
             self.store.abandon(&self.lane);
         }
-    }
-}
-
-/// The `len` rows from row `start` on of all pieces together.
-fn cut<'a>(pieces: &[Piece<'a>], mut start: usize, mut len: usize) -> Vec<Piece<'a>> {
-    let mut cuts = Vec::with_capacity(pieces.len());
-    for piece in pieces {
-        let skipped = start.min(piece.rows.len());
-        let taken = len.min(piece.rows.len() - skipped);
-        start -= skipped;
-        len -= taken;
-        if taken > 0 {
-            cuts.push(Piece { batch: piece.batch, rows: part_of(piece.rows, skipped, taken) });
-        }
-    }
-    cuts
-}
-
-fn part_of(rows: Rows<'_>, skipped: usize, taken: usize) -> Rows<'_> {
-    match rows {
-        Rows::Range { start, .. } => Rows::Range { start: start + skipped, len: taken },
-        Rows::Take(rows) => Rows::Take(&rows[skipped..skipped + taken]),
     }
 }

@@ -1,11 +1,15 @@
 //! Writing the output of a lane: rows are scattered to partitions and encoded into frames.
 //!
-//! Batches are held, without a copy, until they come to about a frame a partition; then the rows of each partition are
-//! gathered from them straight into that partition's frames. So every byte is copied once.
+//! Batches are held, without a copy, until they come to about a frame a partition, or to what a lane may hold. Then their rows
+//! are brought into the order of their partitions, each column from its first row to its last, and copied from there into
+//! frames; to few partitions they are gathered from the batches straight into frames.
+
+use std::ops::Range;
 
 mod error;
+mod flush;
+mod held;
 mod lane;
-mod scatter;
 
 pub use error::WriteError;
 pub use lane::{LaneWriter, WriteCounters};
@@ -19,4 +23,14 @@ pub enum Assignment<'a> {
     Rows(&'a [u32]),
     /// The whole batch to that partition.
     Whole(u32),
+}
+
+impl Assignment<'_> {
+    /// That of some of the rows.
+    fn of(&self, rows: Range<usize>) -> Self {
+        match *self {
+            Self::Rows(of_rows) => Self::Rows(&of_rows[rows]),
+            other => other,
+        }
+    }
 }
