@@ -159,6 +159,8 @@ impl ObjectStore for LocalFiles {
 
 #[cfg(test)]
 mod tests {
+    use std::slice::from_ref;
+
     use super::*;
 
     #[tokio::test]
@@ -174,9 +176,9 @@ mod tests {
         for (range, read) in ranges.iter().zip(read) {
             assert_eq!(read, bytes[range.start as usize..range.end as usize], "{range:?}");
         }
-        let beyond = store.get_ranges(&location, &[99_990..100_010]).await.unwrap_err();
+        let beyond = store.get_ranges(&location, from_ref(&(99_990..100_010))).await.unwrap_err();
         assert!(beyond.to_string().contains("range"), "{beyond}");
-        let gone = store.get_ranges(&StorePath::from("no/such/file"), &[0..1]).await.unwrap_err();
+        let gone = store.get_ranges(&StorePath::from("no/such/file"), from_ref(&(0..1))).await.unwrap_err();
         assert!(matches!(gone, object_store::Error::NotFound { .. }), "{gone}");
     }
 
@@ -187,7 +189,7 @@ mod tests {
         std::fs::write(&path, b"ten bytes.").unwrap();
         let location = StorePath::from_absolute_path(&path).unwrap();
         let store = LocalFiles::default();
-        assert!(store.read_cached(&location, &[0..10]).is_some());
+        assert!(store.read_cached(&location, from_ref(&(0..10))).is_some());
         assert!(store.read_cached(&location, &[0..10, 0..CACHED_BYTES_MAX]).is_none());
     }
 }

@@ -191,7 +191,7 @@ mod tests {
             file.end.store(start, Ordering::Relaxed);
             let frames = [b"first".as_slice(), b"second"].map(|frame| (frame, file.append(frame).unwrap()));
             for (frame, range) in frames {
-                assert_eq!(range.read_now().unwrap(), frame, "from byte {}", range.start);
+                assert_eq!(range.read_now().unwrap().0, frame, "from byte {}", range.start);
             }
             assert_eq!(file.end.load(Ordering::Relaxed), start + 11);
         }

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use firesteel_base::{AttemptKey, ByteSize, JobId, MemoryBudget, StageId};
 
 use super::{BlockStore, Cell, StoreConfig};
+use crate::format::Frame;
 use crate::key::{BlockKey, BlockStat, LaneOutput};
 
 #[test]
@@ -21,7 +22,7 @@ fn blocks_pass_two_and_four_gigabytes() {
     let frame = Bytes::from(vec![0; FRAME_BYTES]);
     let mut stat = BlockStat::default();
     for _ in 0..80 {
-        lane.push(1, Cell::resident(&lane, frame.clone(), 0));
+        lane.push(1, Cell::resident(&lane, Frame { bytes: frame.clone(), home: None }, 0));
         stat.bytes += FRAME_BYTES as u64;
     }
     assert_eq!(store.usage().memory_bytes, 5 << 30);
