@@ -22,6 +22,7 @@ fn plan(stages: u32, tasks: u32) -> JobPlan {
         partitions: tasks,
         lanes: 1,
         inputs: id.checked_sub(1).map(StageId).into_iter().collect(),
+        told_by: Vec::new(),
         output: if id + 1 == stages { OutputKind::Result } else { OutputKind::Hash },
         estimated_bytes: 0,
         memory_per_task: 0,

@@ -370,6 +370,27 @@ async fn whole_batches_go_to_the_partition_they_are_sent_to() {
     assert_eq!(output.partitions.iter().map(|stat| stat.rows).collect::<Vec<_>>(), vec![4, 0, 6]);
 }
 
+#[tokio::test]
+async fn rows_of_other_columns_lie_in_a_partition_of_their_own() {
+    let (store, _, _folder) = store(1 << 30, 1 << 30);
+    let mut writer = store.writer(attempt(1, 0), 0, line_item_schema(), 3);
+    writer.write(&line_items(1, 10), &Assignment::Whole(1)).unwrap();
+    writer.write_aside(&numbers(0..5)).unwrap();
+    writer.write(&line_items(2, 10), &Assignment::Whole(0)).unwrap();
+    let output = writer.finish().unwrap();
+    store.commit(&attempt(1, 0)).unwrap();
+    assert_eq!(output.partitions.iter().map(|stat| stat.rows).collect::<Vec<_>>(), vec![10, 10, 5]);
+    assert_eq!(read_numbers(&store, block(attempt(1, 0), 2)).await.0, vec![0, 1, 2, 3, 4]);
+    assert_eq!(read(&store, block(attempt(1, 0), 1)).await.unwrap(), vec![line_items(1, 10)]);
+    // Read as what they are not, they are no rows.
+    assert!(read(&store, block(attempt(1, 0), 2)).await.is_err());
+
+    let mut writer = store.writer(attempt(2, 0), 0, line_item_schema(), 2);
+    writer.write(&line_items(1, 10), &Assignment::Whole(1)).unwrap();
+    let fault = writer.write_aside(&numbers(0..5)).unwrap_err();
+    assert!(fault.to_string().contains("partition 1 has rows already"), "{fault}");
+}
+
 #[test]
 fn rows_of_very_different_sizes_are_cut_into_frames_that_are_not_too_large() {
     let (store, _, _folder) = store(1 << 30, 1 << 30);

@@ -24,6 +24,8 @@ pub struct StagePlan {
     pub lanes: u32,
     /// The stages it reads.
     pub inputs: Vec<StageId>,
+    /// Those of them that only tell it the keys of a join: where these lie does not matter.
+    pub told_by: Vec<StageId>,
     /// How its rows are divided for whoever reads them.
     pub output: OutputKind,
     /// Bytes it is expected to write, 0 when unknown.

@@ -103,7 +103,9 @@ impl JobMachine {
         let mut places = self.stages[position].empty_places();
         for &input in &self.stages[position].inputs {
             let plan = &self.stages[input].plan;
-            self.outputs.locate(plan.id, plan.output, &mut places);
+            if !self.stages[position].plan.told_by.contains(&plan.id) {
+                self.outputs.locate(plan.id, plan.output, &mut places);
+            }
         }
         places.sum_up();
         self.stages[position].places = places;

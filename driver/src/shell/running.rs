@@ -43,6 +43,7 @@ impl Running {
             partitions,
             lanes: self.request.lanes.max(1),
             inputs: stage.inputs.iter().map(|input| self.offset.apply(*input)).collect(),
+            told_by: stage.told_by.iter().map(|input| self.offset.apply(*input)).collect(),
             output: convert::output_kind(&stage.output),
             estimated_bytes: stage.estimated_bytes,
             memory_per_task: 0,

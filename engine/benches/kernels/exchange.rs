@@ -146,7 +146,9 @@ impl Executor {
             plan,
             partitions: 1,
             output: output.clone(),
+            tells: Vec::new(),
             inputs: Vec::new(),
+            told_by: Vec::new(),
             estimated_bytes: 0,
             encoded: None,
         };

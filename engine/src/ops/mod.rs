@@ -13,7 +13,10 @@ mod subset;
 pub use gather::GatherExec;
 pub use local_exchange::{LocalExchange, LocalExchangeExec};
 pub use pad::PadExec;
-pub use runtime_filter::{RuntimeFilterExec, runtime_filters};
+pub use runtime_filter::{
+    LaneKeys, RuntimeFilterExec, TellKeysExec, Teller, ToldFilter, is_of_whole_numbers, runtime_filters,
+    told_schema,
+};
 pub use series::{Series, SeriesExec};
 pub use shuffle_read::{ReadKind, SameValue, ShuffleReadExec};
 pub use subset::PartitionSubsetExec;

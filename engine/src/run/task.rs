@@ -12,9 +12,9 @@ use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::SessionContext;
 use firesteel_base::{AttemptKey, Class, MemoryBudget, UserError};
-use firesteel_shuffle::LaneOutput;
 use firesteel_shuffle::fetch::Fetcher;
 use firesteel_shuffle::store::BlockStore;
+use firesteel_shuffle::{LaneOutput, WriteError};
 use futures::StreamExt;
 
 use super::write::{self, Router};
@@ -23,9 +23,10 @@ use super::{
     TaskMetrics, metrics,
 };
 use crate::memory::GrantPool;
+use crate::ops::LaneKeys;
 use crate::session::stores;
 use crate::stage::{codec, narrow};
-use crate::{Output, Settings, Stage};
+use crate::{Settings, Stage};
 
 /// What all attempts of an executor share.
 pub struct TaskEnv {
@@ -98,7 +99,8 @@ pub enum StageSource {
 pub struct Task {
     env: Arc<TaskEnv>,
     spec: TaskSpec,
-    output: Output,
+    stage: Arc<Stage>,
+    /// That of the stage, narrowed to the task's partitions.
     plan: Arc<dyn ExecutionPlan>,
     context: Arc<TaskContext>,
     inputs: Arc<ShuffleInputs>,
@@ -126,18 +128,15 @@ pub fn prepare(
     stores::register(&env.runtime, settings).map_err(user)?;
     let session = SessionContext::new_with_config_rt(config, Arc::clone(&env.runtime));
     let context = session.task_ctx();
-    let (plan, output) = match source {
-        StageSource::Encoded(bytes) => {
-            let stage = codec::decode_in(bytes, &context).map_err(user)?;
-            (stage.plan, stage.output)
-        }
-        StageSource::Shared(stage) => (Arc::clone(&stage.plan), stage.output.clone()),
+    let stage = match source {
+        StageSource::Encoded(bytes) => Arc::new(codec::decode_in(bytes, &context).map_err(user)?),
+        StageSource::Shared(stage) => Arc::clone(stage),
     };
-    let plan = narrow::narrow(plan, spec.first_partition, spec.lanes)?;
+    let plan = narrow::narrow(Arc::clone(&stage.plan), spec.first_partition, spec.lanes)?;
     Ok(Arc::new(Task {
         env: Arc::clone(env),
         spec,
-        output,
+        stage,
         plan,
         context,
         inputs,
@@ -163,23 +162,26 @@ impl Task {
     /// When the plan fails, or its output finds no room.
     pub async fn run_lane(&self, lane: usize) -> Result<LaneOutput, TaskError> {
         let mut stream = self.plan.execute(lane, Arc::clone(&self.context))?;
-        let mut router = Router::new(&self.output, lane)?;
+        let mut router = Router::new(&self.stage.output, lane)?;
+        let mut keys = LaneKeys::new(&self.stage.tells, self.context.memory_pool());
         let count = |number: usize| u32::try_from(number).expect("lanes and partitions fit in 32 bits");
         let mut writer = self.env.store.writer(
             self.spec.attempt,
             count(lane),
             stream.schema(),
-            count(self.output.partitions()),
+            count(self.stage.blocks()),
         );
         while let Some(batch) = stream.next().await {
             let batch = batch?;
             self.rows_out.fetch_add(batch.num_rows() as u64, Ordering::Relaxed);
+            keys.take(&batch)?;
             router.write(batch, &mut writer)?;
         }
-        let output = writer.finish().map_err(|fault| {
-            let class = fault.class();
-            TaskError::new(class, UserError::new(fault.to_string()))
-        })?;
+        let failed = |fault: WriteError| TaskError::new(fault.class(), UserError::new(fault.to_string()));
+        if !self.stage.tells.is_empty() {
+            writer.write_aside(&keys.tell()?).map_err(failed)?;
+        }
+        let output = writer.finish().map_err(failed)?;
         let bytes = output.partitions.iter().map(|block| block.bytes).sum();
         self.bytes_out.fetch_add(bytes, Ordering::Relaxed);
         Ok(output)
@@ -197,7 +199,7 @@ impl Task {
             spilled_bytes: metrics::spilled_bytes(&self.plan),
             bytes_read: metrics::bytes_read(&self.plan),
             // What comes over TCP was copied into a socket by who sent it.
-            bytes_copied: bytes_out * write::copies(&self.output)
+            bytes_copied: bytes_out * write::copies(&self.stage.output)
                 + fetched.copied_bytes()
                 + fetched.tcp_bytes(),
             operators: self.analyze.then(|| self.operators()),

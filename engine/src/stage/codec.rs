@@ -32,6 +32,7 @@ pub use check::check_round_trip;
 
 use self::nodes::OwnNodes;
 use self::scan::TextScanExec;
+use crate::ops::is_of_whole_numbers;
 use crate::{Output, Stage};
 
 /// The largest plan that is decoded, in bytes before compression.
@@ -49,7 +50,9 @@ pub fn encode(stage: &Stage) -> Result<Bytes> {
     let message = StageMessage {
         id: stage.id.0,
         plan: plan.to_vec(),
+        tells: stage.tells.iter().map(|&column| number(column)).collect::<Result<_>>()?,
         inputs: stage.inputs.iter().map(|input| input.0).collect(),
+        told_by: stage.told_by.iter().map(|input| input.0).collect(),
         estimated_bytes: stage.estimated_bytes,
         output: Some(encode_output(&stage.output)?),
     };
@@ -97,7 +100,9 @@ fn decode(encoded: &[u8], context: &TaskContext) -> Result<Stage> {
         id: StageId(message.id),
         partitions: plan.output_partitioning().partition_count(),
         output: decode_output(output, &plan.schema(), context)?,
+        tells: decode_tells(message.tells, &plan.schema())?,
         inputs: message.inputs.into_iter().map(StageId).collect(),
+        told_by: message.told_by.into_iter().map(StageId).collect(),
         estimated_bytes: message.estimated_bytes,
         encoded: None,
         plan,
@@ -130,6 +135,24 @@ struct StageMessage {
     estimated_bytes: u64,
     #[prost(message, optional, tag = 5)]
     output: Option<OutputMessage>,
+    #[prost(uint32, repeated, tag = 6)]
+    tells: Vec<u32>,
+    #[prost(uint32, repeated, tag = 7)]
+    told_by: Vec<u32>,
+}
+
+fn number(number: usize) -> Result<u32> {
+    u32::try_from(number).map_err(|_| internal_datafusion_err!("{number} of them are too many to travel"))
+}
+
+/// The columns that a stage with that output tells the values of.
+fn decode_tells(columns: Vec<u32>, schema: &Schema) -> Result<Vec<usize>> {
+    let columns = columns.into_iter().map(|column| column as usize);
+    let checked = columns.map(|column| match schema.fields().get(column) {
+        Some(field) if is_of_whole_numbers(field.data_type()) => Ok(column),
+        _ => exec_err!("the stage has no keys in column {column}"),
+    });
+    checked.collect()
 }
 
 #[derive(Clone, PartialEq, Message)]

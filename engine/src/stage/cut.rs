@@ -2,6 +2,7 @@
 
 mod joins;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use datafusion::common::internal_err;
@@ -19,7 +20,7 @@ use firesteel_base::StageId;
 pub use joins::MakeJoinsDistributable;
 
 use super::narrow::replace_children;
-use crate::ops::{ReadKind, SameValue, ShuffleReadExec};
+use crate::ops::{ReadKind, RuntimeFilterExec, SameValue, ShuffleReadExec, TellKeysExec, Teller, ToldFilter};
 use crate::{Output, Place, Stage, StageGraph};
 
 /// Cuts `plan` into stages.
@@ -37,6 +38,8 @@ pub fn cut(plan: Arc<dyn ExecutionPlan>) -> Result<StageGraph> {
 #[derive(Default)]
 struct Cutter {
     stages: Vec<Stage>,
+    /// The stages that tell the keys of a join, by its runtime filter.
+    tellers: BTreeMap<u64, StageId>,
 }
 
 impl Cutter {
@@ -57,7 +60,22 @@ impl Cutter {
         if let Some(merge) = plan.downcast_ref::<SortPreservingMergeExec>() {
             return self.merge(&plan, merge.input());
         }
+        if let Some(filter) = plan.downcast_ref::<RuntimeFilterExec>() {
+            return Ok(Arc::new(filter.with_told(self.told(filter))));
+        }
         Ok(plan)
+    }
+
+    /// The filters of which it is known which stage tells the keys. The build side of a join is cut before its other side.
+    fn told(&self, filter: &RuntimeFilterExec) -> Vec<ToldFilter> {
+        let told = filter.told().iter().filter_map(|told| {
+            let teller = match told.teller {
+                Teller::Join(join) => Teller::Stage(*self.tellers.get(&join)?),
+                stage @ Teller::Stage(_) => stage,
+            };
+            Some(ToldFilter { teller, ..*told })
+        });
+        told.collect()
     }
 
     fn repartition(&mut self, repartition: &RepartitionExec) -> Result<Arc<dyn ExecutionPlan>> {
@@ -91,7 +109,7 @@ impl Cutter {
         plan: &Arc<dyn ExecutionPlan>,
         input: &Arc<dyn ExecutionPlan>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        if input.output_partitioning().partition_count() == 1 {
+        if input.output_partitioning().partition_count() == 1 && !input.is::<TellKeysExec>() {
             return Ok(Arc::clone(plan));
         }
         let producer: Arc<dyn ExecutionPlan> = match plan.fetch() {
@@ -130,16 +148,36 @@ impl Cutter {
     /// Ends a stage with `plan` as its root; its number.
     fn end_stage(&mut self, plan: Arc<dyn ExecutionPlan>, output: Output) -> StageId {
         let id = StageId(u32::try_from(self.stages.len()).expect("a plan has fewer than 2^32 exchanges"));
+        let (plan, tells) = match plan.downcast_ref::<TellKeysExec>() {
+            Some(tell) => {
+                self.tellers.insert(tell.join(), id);
+                (Arc::clone(tell.input()), tell.columns().to_vec())
+            }
+            None => (plan, Vec::new()),
+        };
         let partitions = plan.output_partitioning().partition_count();
-        let mut inputs = Vec::new();
-        collect_inputs(&plan, &mut inputs);
-        inputs.sort_unstable();
-        inputs.dedup();
+        let (mut inputs, mut told_by) = (Vec::new(), Vec::new());
+        collect_inputs(&plan, &mut inputs, &mut told_by);
+        inputs.extend_from_slice(&told_by);
+        for stages in [&mut inputs, &mut told_by] {
+            stages.sort_unstable();
+            stages.dedup();
+        }
         if partitions > 1 {
             self.mark_broadcasts(&plan);
         }
         let estimated_bytes = estimated_bytes(&plan);
-        self.stages.push(Stage { id, plan, partitions, output, inputs, estimated_bytes, encoded: None });
+        self.stages.push(Stage {
+            id,
+            plan,
+            partitions,
+            output,
+            tells,
+            inputs,
+            told_by,
+            estimated_bytes,
+            encoded: None,
+        });
         id
     }
 
@@ -154,11 +192,18 @@ impl Cutter {
     }
 }
 
-fn collect_inputs(plan: &Arc<dyn ExecutionPlan>, inputs: &mut Vec<StageId>) {
+/// The stages whose rows `plan` reads, and those whose keys it is told.
+fn collect_inputs(plan: &Arc<dyn ExecutionPlan>, rows_of: &mut Vec<StageId>, told_by: &mut Vec<StageId>) {
     if let Some(read) = plan.downcast_ref::<ShuffleReadExec>() {
-        inputs.push(read.stage());
+        rows_of.push(read.stage());
     }
-    plan.children().into_iter().for_each(|child| collect_inputs(child, inputs));
+    if let Some(filter) = plan.downcast_ref::<RuntimeFilterExec>() {
+        told_by.extend(filter.told().iter().filter_map(|told| match told.teller {
+            Teller::Stage(stage) => Some(stage),
+            Teller::Join(_) => None,
+        }));
+    }
+    plan.children().into_iter().for_each(|child| collect_inputs(child, rows_of, told_by));
 }
 
 /// Bytes that `plan` is expected to produce, 0 when unknown.

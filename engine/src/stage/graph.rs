@@ -37,8 +37,12 @@ pub struct Stage {
     pub partitions: usize,
     /// How the rows it writes are divided.
     pub output: Output,
+    /// The columns whose values each lane tells beside its rows: keys of a join, for the stages of its other side.
+    pub tells: Vec<usize>,
     /// The stages it reads, ascending.
     pub inputs: Vec<StageId>,
+    /// Those of them of which it reads not rows, but the keys that they tell.
+    pub told_by: Vec<StageId>,
     /// Bytes it is expected to write, 0 when unknown.
     pub estimated_bytes: u64,
     /// The stage as it travels; absent when the job runs in this process.
@@ -117,6 +121,12 @@ impl fmt::Display for Output {
 }
 
 impl Stage {
+    /// Blocks that each lane writes: one for each partition, and one for what it tells.
+    #[must_use]
+    pub fn blocks(&self) -> usize {
+        self.output.partitions() + usize::from(!self.tells.is_empty())
+    }
+
     /// Tasks of this stage when each drives `lanes` partitions.
     #[must_use]
     pub fn tasks(&self, lanes: usize) -> usize {
@@ -128,9 +138,19 @@ impl fmt::Display for Stage {
     /// A line about the stage, then its plan, indented.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "stage {}: {} partitions -> {}", self.id, self.partitions, self.output)?;
-        if !self.inputs.is_empty() {
-            let inputs: Vec<_> = self.inputs.iter().map(ToString::to_string).collect();
-            write!(f, ", reads {}", inputs.join(" "))?;
+        if !self.tells.is_empty() {
+            let schema = self.plan.schema();
+            let columns =
+                self.tells.iter().map(|&column| format!("{}@{column}", schema.field(column).name()));
+            write!(f, ", tells {}", columns.collect::<Vec<_>>().join(" "))?;
+        }
+        let (told_by, reads): (Vec<_>, Vec<_>) =
+            self.inputs.iter().partition(|input| self.told_by.contains(input));
+        for (what, stages) in [("reads", reads), ("told by", told_by)] {
+            if !stages.is_empty() {
+                let stages: Vec<_> = stages.into_iter().map(ToString::to_string).collect();
+                write!(f, ", {what} {}", stages.join(" "))?;
+            }
         }
         writeln!(f)?;
         for line in displayable(self.plan.as_ref()).indent(false).to_string().lines() {

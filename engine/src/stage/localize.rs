@@ -28,7 +28,9 @@ pub fn localize(plan: Arc<dyn ExecutionPlan>) -> Result<StageGraph> {
         partitions: plan.output_partitioning().partition_count(),
         estimated_bytes: estimated_bytes(&plan),
         output: Output::Result,
+        tells: Vec::new(),
         inputs: Vec::new(),
+        told_by: Vec::new(),
         encoded: None,
         plan,
     };

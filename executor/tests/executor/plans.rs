@@ -23,7 +23,9 @@ pub fn stage(plan: Arc<dyn ExecutionPlan>) -> Stage {
         partitions: plan.output_partitioning().partition_count(),
         plan,
         output: Output::Result,
+        tells: Vec::new(),
         inputs: Vec::new(),
+        told_by: Vec::new(),
         estimated_bytes: 0,
         encoded: None,
     }

@@ -19,6 +19,12 @@ pub enum WriteError {
     /// The assignment does not fit the batch or the exchange.
     #[error("the assignment of rows to partitions does not fit: {0}")]
     Assignment(String),
+    /// Rows of other columns were to go where rows of the lane are.
+    #[error("partition {partition} has rows already, to which rows of other columns cannot be added")]
+    Aside {
+        /// The partition.
+        partition: u32,
+    },
     /// The rows cannot be encoded.
     #[error(transparent)]
     Format(#[from] FormatError),
@@ -43,7 +49,7 @@ impl WriteError {
     #[must_use]
     pub fn class(&self) -> Class {
         match self {
-            Self::Schema { .. } | Self::Assignment(_) | Self::Format(_) => Class::User,
+            Self::Schema { .. } | Self::Assignment(_) | Self::Aside { .. } | Self::Format(_) => Class::User,
             Self::Store(error) => error.class(),
             Self::Discarded(_) => Class::Cancelled,
             Self::Taken { .. } => Class::Transient,

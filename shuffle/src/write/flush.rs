@@ -4,10 +4,12 @@
 //! keeps; frames are then copies of what lies together. Where there are few partitions, or no memory for these buffers, or
 //! values that do not go into one array, the rows of each partition are gathered from the batches straight into its frames.
 
-use crate::format::{FormatError, FramePlan, Piece, Rows, Scratch, order};
+use arrow_array::RecordBatch;
+
+use crate::format::{FormatError, FramePlan, Piece, Rows, Scratch, fingerprint, order};
 
 use super::WriteError;
-use super::held::{Held, Placed};
+use super::held::{Held, Placed, batch_bytes};
 use super::lane::LaneWriter;
 
 /// The size that frames should have: large enough for the wire, small enough for a cache.
@@ -97,6 +99,15 @@ impl LaneWriter {
     pub(super) fn let_go_of_scratch(&mut self) {
         self.scratch = Scratch::default();
         self.scratch_grant.shrink(self.scratch_grant.bytes());
+    }
+
+    /// Encodes rows of other columns than the lane's into the last partition, which holds nothing else.
+    pub(super) fn flush_aside(&mut self, batch: &RecordBatch) -> Result<(), WriteError> {
+        let pieces = [Piece { batch, rows: Rows::Range { start: 0, len: batch.num_rows() } }];
+        let of_rows = std::mem::replace(&mut self.fingerprint, fingerprint(batch.schema_ref()));
+        let added = self.add_frames(self.lane.partitions() - 1, &pieces, batch_bytes(batch));
+        self.fingerprint = of_rows;
+        added
     }
 
     /// Encodes the rows of a partition, which come to `bytes` bytes, about.

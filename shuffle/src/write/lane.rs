@@ -150,6 +150,22 @@ impl LaneWriter {
         Ok(())
     }
 
+    /// Takes rows of other columns than the lane's into the last partition, to which no other rows may go. They can be read
+    /// with their own schema alone.
+    ///
+    /// # Errors
+    /// When the partition has rows, or they find no place.
+    pub fn write_aside(&mut self, batch: &RecordBatch) -> Result<(), WriteError> {
+        self.check_alive()?;
+        self.flush()?;
+        let last = self.lane.partitions() - 1;
+        if self.output[last as usize].rows > 0 {
+            return Err(WriteError::Aside { partition: last });
+        }
+        self.counters.rows.fetch_add(batch.num_rows() as u64, Ordering::Relaxed);
+        self.flush_aside(batch)
+    }
+
     /// Encodes what is held and hands the lane over to the store, where it waits for the attempt's commit.
     ///
     /// # Errors

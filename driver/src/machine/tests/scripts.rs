@@ -29,6 +29,7 @@ fn stage(id: u32, partitions: u32, inputs: &[u32], output: OutputKind) -> StageP
         partitions,
         lanes: 1,
         inputs: inputs.iter().copied().map(StageId).collect(),
+        told_by: Vec::new(),
         output,
         estimated_bytes: 0,
         memory_per_task: 0,

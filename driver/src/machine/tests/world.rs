@@ -117,11 +117,13 @@ fn random_plan(rng: &mut Rng) -> JobPlan {
             let read: BTreeSet<u32> = stages.iter().flat_map(|s| s.inputs.iter().map(|i| i.0)).collect();
             inputs.extend((0..id).filter(|i| !read.contains(i)));
         }
+        let inputs: Vec<_> = inputs.into_iter().map(|i| StageId(10 + i)).collect();
         stages.push(StagePlan {
             id: StageId(10 + id),
             partitions: if rng.chance(4) { 0 } else { 1 + rng.small(6) },
             lanes: 1 + rng.small(3),
-            inputs: inputs.into_iter().map(|i| StageId(10 + i)).collect(),
+            told_by: inputs.iter().copied().filter(|_| rng.chance(20)).collect(),
+            inputs,
             output: if is_last { OutputKind::Result } else { rng.pick(&kinds).unwrap() },
             estimated_bytes: 0,
             memory_per_task: 0,

@@ -18,9 +18,10 @@ use datafusion::error::Result;
 use datafusion::execution::memory_pool::MemoryReservation;
 use datafusion::physical_expr::PhysicalExpr;
 
+use super::table::{ValueTable, is_of_whole_numbers};
+
 /// The widest range of values that is remembered: 16 MiB.
 const VALUES_MAX: i64 = 1 << 26;
-const VALUES_A_WORD: i64 = 32;
 const UNKNOWN: u64 = 0;
 const FAILS: u64 = 1;
 const PASSES: u64 = 2;
@@ -32,15 +33,12 @@ pub(super) struct Memo {
     /// Over a batch of that column alone.
     filter: Arc<dyn PhysicalExpr>,
     schema: SchemaRef,
-    /// The first value that the table has a place for, a multiple of the values of a word.
-    first: i64,
-    words: Vec<u64>,
+    table: ValueTable<2>,
     /// What is said of NULL.
     null: Option<bool>,
     /// Rows that were asked for, and values that the filter itself had to be asked about.
     asked: usize,
     learned: usize,
-    memory: MemoryReservation,
 }
 
 /// What a memo says of the rows of a batch.
@@ -58,11 +56,12 @@ impl Memo {
         data_type: &DataType,
         memory: MemoryReservation,
     ) -> Option<Self> {
-        if !matches!(data_type, DataType::Int32 | DataType::Int64 | DataType::Date32) {
+        if !is_of_whole_numbers(data_type) {
             return None;
         }
         let schema = Arc::new(Schema::new(vec![Field::new("key", data_type.clone(), true)]));
-        Some(Self { filter, schema, first: 0, words: Vec::new(), null: None, asked: 0, learned: 0, memory })
+        let table = ValueTable::new(VALUES_MAX, memory);
+        Some(Self { filter, schema, table, null: None, asked: 0, learned: 0 })
     }
 
     /// What the filter says of the values of `column`.
@@ -84,7 +83,7 @@ impl Memo {
             let passes = self.null_passes()?;
             return Ok(Answer::Known(BooleanArray::from(vec![passes; values.len()])));
         };
-        if !self.cover(least.into(), most.into()) {
+        if !self.table.cover(least.into(), most.into()) {
             return Ok(Answer::TooWide);
         }
         let nulls = values.nulls().filter(|nulls| nulls.null_count() > 0);
@@ -122,9 +121,10 @@ impl Memo {
             if is_null(row) {
                 continue;
             }
-            let (word, shift) = self.place((*value).into());
-            if self.words[word] >> shift & 3 == UNKNOWN {
-                self.words[word] |= ASKED << shift;
+            let (word, shift) = self.table.place((*value).into());
+            let word = self.table.word(word);
+            if *word >> shift & 3 == UNKNOWN {
+                *word |= ASKED << shift;
                 unknown.push(row as u32);
             }
         }
@@ -140,8 +140,8 @@ impl Memo {
         let passes = self.evaluate(&values)?;
         for (row, value) in values.as_primitive::<T>().values().iter().enumerate() {
             let state = if passes.is_valid(row) && passes.value(row) { PASSES } else { FAILS };
-            let (word, shift) = self.place((*value).into());
-            self.words[word] &= !((ASKED ^ state) << shift);
+            let (word, shift) = self.table.place((*value).into());
+            *self.table.word(word) &= !((ASKED ^ state) << shift);
         }
         self.learned += values.len();
         Ok(())
@@ -164,50 +164,8 @@ impl Memo {
     }
 
     fn state(&self, value: i64) -> u64 {
-        let (word, shift) = self.place(value);
-        self.words[word] >> shift & 3
-    }
-
-    /// The word that tells of `value`, and where in it.
-    fn place(&self, value: i64) -> (usize, i64) {
-        let place = value - self.first;
-        ((place / VALUES_A_WORD) as usize, 2 * (place % VALUES_A_WORD))
-    }
-
-    /// Makes places for all values from `least` to `most`; false when there are too many of them, or no memory.
-    fn cover(&mut self, least: i64, most: i64) -> bool {
-        // The last place and not the one after it, which no number may name.
-        let last = self.first + (self.words.len() as i64 * VALUES_A_WORD - 1);
-        if !self.words.is_empty() && self.first <= least && most <= last {
-            return true;
-        }
-        let (least, most) = match self.words.is_empty() {
-            true => (least, most),
-            false => (least.min(self.first), most.max(last)),
-        };
-        // In 128 bits, where no range of 64-bit numbers overflows.
-        if i128::from(most) - i128::from(least) >= i128::from(VALUES_MAX) {
-            return false;
-        }
-        let first = least.div_euclid(VALUES_A_WORD).saturating_mul(VALUES_A_WORD);
-        let (Some(before), Some(span)) = (least.checked_sub(first), most.checked_sub(first)) else {
-            return false;
-        };
-        debug_assert!((0..VALUES_A_WORD).contains(&before));
-        // Keys that ascend through a file would have it grow with each batch: room for as many again spares most of that.
-        let room = i64::MAX / VALUES_A_WORD - first.div_euclid(VALUES_A_WORD);
-        let words = (2 * (span / VALUES_A_WORD) + 1).min(VALUES_MAX / VALUES_A_WORD + 1).min(room);
-        let words = words.max(span / VALUES_A_WORD + 1) as usize;
-        if self.memory.try_resize(words * size_of::<u64>()).is_err() {
-            return false;
-        }
-        let mut grown = vec![0; words];
-        if !self.words.is_empty() {
-            let shift = ((self.first - first) / VALUES_A_WORD) as usize;
-            grown[shift..shift + self.words.len()].copy_from_slice(&self.words);
-        }
-        (self.first, self.words) = (first, grown);
-        true
+        let (word, shift) = self.table.place(value);
+        self.table.words()[word] >> shift & 3
     }
 }
 

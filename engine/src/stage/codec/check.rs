@@ -20,6 +20,7 @@ pub fn check_round_trip(stage: &Stage, encoded: &[u8], context: &TaskContext) ->
     let decoded = decode(encoded, context)?;
     let same = lines(&stage.plan) == lines(&decoded.plan)
         && stage.output.to_string() == decoded.output.to_string()
+        && (&stage.tells, &stage.told_by) == (&decoded.tells, &decoded.told_by)
         && stage.plan.output_partitioning().partition_count() == decoded.partitions
         && names_and_types(&stage.plan) == names_and_types(&decoded.plan);
     if same { Ok(()) } else { internal_err!("the codec changed a plan:\n{stage}\ninto:\n{decoded}") }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{Schema, SchemaRef};
-use datafusion::common::{exec_datafusion_err, exec_err, internal_datafusion_err};
+use datafusion::common::{exec_datafusion_err, exec_err, internal_datafusion_err, internal_err};
 use datafusion::error::Result;
 use datafusion::execution::TaskContext;
 use datafusion::logical_expr::AggregateUDF;
@@ -19,8 +19,12 @@ use datafusion_proto::protobuf;
 use firesteel_base::StageId;
 use prost::Message;
 
+use super::number;
 use super::scan::TextScanExec;
-use crate::ops::{GatherExec, ReadKind, RuntimeFilterExec, SameValue, Series, SeriesExec, ShuffleReadExec};
+use crate::ops::{
+    GatherExec, ReadKind, RuntimeFilterExec, SameValue, Series, SeriesExec, ShuffleReadExec, Teller,
+    ToldFilter,
+};
 use crate::session::rules::single_value_udaf;
 use crate::session::sinks::StagedWriteExec;
 
@@ -58,6 +62,20 @@ struct GatherMessage {}
 struct RuntimeFilterMessage {
     #[prost(uint32, repeated, tag = 1)]
     picks: Vec<u32>,
+    #[prost(message, repeated, tag = 2)]
+    told: Vec<ToldFilterMessage>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct ToldFilterMessage {
+    #[prost(uint32, tag = 1)]
+    column: u32,
+    #[prost(uint32, tag = 2)]
+    stage: u32,
+    #[prost(uint32, tag = 3)]
+    number: u32,
+    #[prost(uint32, tag = 4)]
+    of: u32,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -148,10 +166,7 @@ impl PhysicalExtensionCodec for OwnNodes {
                     terminator.map_err(|_| exec_datafusion_err!("a line ends in more than one byte"))?;
                 TextScanExec::restore(input, &scan.compression, terminator)
             }
-            (Some(Node::RuntimeFilter(filter)), [input]) => {
-                let picks = filter.picks.into_iter().map(|pick| pick as usize).collect();
-                Ok(Arc::new(RuntimeFilterExec::over(Arc::clone(input), picks)?))
-            }
+            (Some(Node::RuntimeFilter(filter)), [input]) => decode_filter(filter, input),
             _ => exec_err!("a node of a kind not known here, or with too many inputs"),
         }
     }
@@ -184,10 +199,7 @@ impl PhysicalExtensionCodec for OwnNodes {
                 terminator: scan.terminator().map(u32::from),
             })
         } else if let Some(filter) = node.downcast_ref::<RuntimeFilterExec>() {
-            let picks = filter.picks().iter().map(|&pick| u32::try_from(pick));
-            let picks = picks.collect::<Result<_, _>>();
-            let picks = picks.map_err(|_| internal_datafusion_err!("a scan has too many filters"))?;
-            Node::RuntimeFilter(RuntimeFilterMessage { picks })
+            Node::RuntimeFilter(encode_filter(filter)?)
         } else {
             return exec_err!("{} cannot travel to an executor", node.name());
         };
@@ -195,6 +207,34 @@ impl PhysicalExtensionCodec for OwnNodes {
             .encode(buf)
             .map_err(|fault| internal_datafusion_err!("encoding a node: {fault}"))
     }
+}
+
+fn encode_filter(filter: &RuntimeFilterExec) -> Result<RuntimeFilterMessage> {
+    let picks = filter.picks().iter().map(|&pick| number(pick));
+    let told = filter.told().iter().map(|told| match told.teller {
+        Teller::Stage(stage) => Ok(ToldFilterMessage {
+            column: number(told.column)?,
+            stage: stage.0,
+            number: number(told.number)?,
+            of: number(told.of)?,
+        }),
+        Teller::Join(_) => internal_err!("a filter travels before the plan is cut"),
+    });
+    Ok(RuntimeFilterMessage { picks: picks.collect::<Result<_>>()?, told: told.collect::<Result<_>>()? })
+}
+
+fn decode_filter(
+    message: RuntimeFilterMessage,
+    input: &Arc<dyn ExecutionPlan>,
+) -> Result<Arc<dyn ExecutionPlan>> {
+    let picks = message.picks.into_iter().map(|pick| pick as usize).collect();
+    let told = message.told.into_iter().map(|told| ToldFilter {
+        column: told.column as usize,
+        teller: Teller::Stage(StageId(told.stage)),
+        number: told.number as usize,
+        of: told.of as usize,
+    });
+    Ok(Arc::new(RuntimeFilterExec::over(Arc::clone(input), picks, told.collect())?))
 }
 
 fn encode_staged_write(write: &StagedWriteExec) -> Result<StagedWriteMessage> {
