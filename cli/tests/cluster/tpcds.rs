@@ -12,8 +12,8 @@ use firesteel_testing::data;
 
 use crate::engines::{Engine, cluster, runtime};
 
-/// On a cluster it takes as long as all others together: its join order multiplies rows that a later join drops. In local mode
-/// they are dropped where they are scanned.
+/// Its join order multiplies rows that a later join drops, unless runtime filters drop them where they are scanned: without
+/// these it takes a cluster as long as all others together.
 const SLOW: &str = "q72";
 
 /// What the largest groupings and sorts do not fit in.

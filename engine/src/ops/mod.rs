@@ -15,7 +15,6 @@ pub use local_exchange::{LocalExchange, LocalExchangeExec};
 pub use pad::PadExec;
 pub use runtime_filter::{
     LaneKeys, RuntimeFilterExec, TellKeysExec, Teller, ToldFilter, is_of_whole_numbers, runtime_filters,
-    told_schema,
 };
 pub use series::{Series, SeriesExec};
 pub use shuffle_read::{ReadKind, SameValue, ShuffleReadExec};

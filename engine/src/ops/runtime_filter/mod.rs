@@ -35,7 +35,7 @@ use tokio::sync::OnceCell;
 
 pub use self::handed::runtime_filters;
 pub use self::table::is_of_whole_numbers;
-pub use self::tell::{LaneKeys, TellKeysExec, told_schema};
+pub use self::tell::{LaneKeys, TellKeysExec};
 
 use self::filtering::Filtering;
 use self::key_set::KeySet;

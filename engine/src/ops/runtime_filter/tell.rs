@@ -136,8 +136,7 @@ impl LaneKeys {
 }
 
 /// The columns of what is told: which key column, and its keys as [`KeySet::encode`] makes them.
-#[must_use]
-pub fn told_schema() -> SchemaRef {
+fn told_schema() -> SchemaRef {
     let number = Field::new("number", DataType::Int32, false);
     let first = Field::new("first", DataType::Int64, true);
     let keys = Field::new("keys", DataType::Binary, true);
