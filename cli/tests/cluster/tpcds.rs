@@ -12,10 +12,6 @@ use firesteel_testing::data;
 
 use crate::engines::{Engine, cluster, runtime};
 
-/// Its join order multiplies rows that a later join drops, unless runtime filters drop them where they are scanned: without
-/// these it takes a cluster as long as all others together.
-const SLOW: &str = "q72";
-
 /// What the largest groupings and sorts do not fit in.
 const LITTLE: ByteSize = ByteSize(96 << 20);
 const LITTLE_FOR_TWO: ByteSize = ByteSize(256 << 20);
@@ -54,16 +50,6 @@ async fn check_all<'a>(engine: &Engine, queries: impl Iterator<Item = &'a Query>
     spilled
 }
 
-fn on_cluster(choose: impl Fn(&&Query) -> bool) {
-    let cluster = cluster(ClusterOptions::default());
-    runtime().block_on(async {
-        let engine = Engine::connect(cluster.address()).await.unwrap();
-        check_all(&engine, TPCDS.iter().filter(choose)).await;
-        engine.0.close().await;
-    });
-    cluster.stop().unwrap();
-}
-
 #[test]
 fn one_local_2_cores() {
     runtime().block_on(async {
@@ -75,7 +61,13 @@ fn one_local_2_cores() {
 
 #[test]
 fn one_cluster() {
-    on_cluster(|query| query.name != SLOW);
+    let cluster = cluster(ClusterOptions::default());
+    runtime().block_on(async {
+        let engine = Engine::connect(cluster.address()).await.unwrap();
+        check_all(&engine, TPCDS.iter()).await;
+        engine.0.close().await;
+    });
+    cluster.stop().unwrap();
 }
 
 /// The largest build sides and little else fit in.
@@ -97,16 +89,11 @@ fn one_cluster_spills() {
     let cluster = cluster(ClusterOptions { memory: LITTLE, ..ClusterOptions::default() });
     runtime().block_on(async {
         let engine = Engine::connect(cluster.address()).await.unwrap();
-        let spilled = check_all(&engine, TPCDS.iter().filter(|query| query.name != SLOW)).await;
+        let spilled = check_all(&engine, TPCDS.iter()).await;
         assert!(spilled > 0, "nothing spilled");
         engine.0.close().await;
     });
     cluster.stop().unwrap();
-}
-
-#[test]
-fn slow_cluster() {
-    on_cluster(|query| query.name == SLOW);
 }
 
 /// The stages of a query, without what makes them long: where the data lies and what the scans skip.
