@@ -5,10 +5,11 @@ use std::collections::VecDeque;
 
 use firesteel_base::{AttemptKey, Epoch, ExecutorId, JobId, LeaseId, StageId, Timestamp};
 use firesteel_driver::machine::{
-    BlockSize, Demand, Effect, Event, JobMachine, JobPlan, Launch, Life, Outcome, OutputKind, Policy,
-    StagePlan,
+    Demand, Effect, Event, JobMachine, JobPlan, Launch, Life, Outcome, OutputKind, Policy, StagePlan,
 };
+use firesteel_engine::stage::adapt::Adapts;
 use firesteel_micro::{Bench, Digest, Throughput, run};
+use firesteel_shuffle::{BlockStat, LaneOutput, LaneSizes};
 
 const EXECUTORS: u64 = 16;
 /// Slots of each lease.
@@ -24,6 +25,8 @@ fn plan(stages: u32, tasks: u32) -> JobPlan {
         inputs: id.checked_sub(1).map(StageId).into_iter().collect(),
         told_by: Vec::new(),
         output: if id + 1 == stages { OutputKind::Result } else { OutputKind::Hash },
+        tells: false,
+        adapts: Adapts::default(),
         estimated_bytes: 0,
         memory_per_task: 0,
     };
@@ -102,7 +105,9 @@ impl World {
             // Of a result that was read, and of a stage that nobody reads any more.
             Effect::FreeAttempt { .. } | Effect::FreeStage { .. } => self.report.frees += 1,
             Effect::Settled(_) => {}
-            Effect::CancelAttempt { .. } => panic!("nothing is done in vain: {effect:?}"),
+            Effect::CancelAttempt { .. } | Effect::Absorb { .. } | Effect::Decided { .. } => {
+                panic!("nothing is done in vain, or otherwise than planned: {effect:?}")
+            }
         }
     }
 
@@ -128,8 +133,9 @@ impl World {
         self.report.launches.push((attempt, lease));
         self.events.push_back(Event::AttemptStarted { attempt, life: life.clone() });
         self.events.push_back(Event::AttemptProgress { attempt, life: life.clone(), rows: 5, bytes: 500 });
-        let blocks = (0..self.partitions).map(|i| BlockSize { rows: 10, bytes: 1_000 + u64::from(i) });
-        self.events.push_back(Event::AttemptFinished { attempt, life, lanes: vec![blocks.collect()] });
+        let blocks = (0..self.partitions).map(|i| BlockStat { rows: 10, bytes: 1_000 + u64::from(i) });
+        let lanes = vec![LaneSizes::of(&LaneOutput { partitions: blocks.collect() })];
+        self.events.push_back(Event::AttemptFinished { attempt, life, lanes });
     }
 }
 

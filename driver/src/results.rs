@@ -142,7 +142,7 @@ impl Reader {
                 self.finish_task();
                 continue;
             }
-            let rows = output.lanes[self.at.lane as usize].total().rows;
+            let rows = output.lanes[self.at.lane as usize].rows();
             if rows == 0 {
                 self.at.lane += 1;
                 continue;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use datafusion::error::Result;
 use datafusion::execution::SendableRecordBatchStream;
+use firesteel_base::StageId;
 
 use crate::run::StageMetrics;
 use crate::{Settings, StageGraph};
@@ -39,12 +40,24 @@ pub struct JobSpec {
 #[derive(Debug, Default)]
 pub struct MetricsSink {
     stages: parking_lot::Mutex<Vec<StageMetrics>>,
+    notes: parking_lot::Mutex<Vec<(StageId, String)>>,
 }
 
 impl MetricsSink {
     /// Adds what one attempt measured.
     pub fn add(&self, metrics: StageMetrics) {
         self.stages.lock().push(metrics);
+    }
+
+    /// Adds what was decided of a stage when it was known how much it reads.
+    pub fn note(&self, stage: StageId, decision: String) {
+        self.notes.lock().push((stage, decision));
+    }
+
+    /// What was decided so far, in the order of arrival.
+    #[must_use]
+    pub fn notes(&self) -> Vec<(StageId, String)> {
+        self.notes.lock().clone()
     }
 
     /// What was measured so far, in the order of arrival.

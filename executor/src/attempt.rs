@@ -7,7 +7,7 @@ use firesteel_base::{AttemptKey, Class, UserError};
 use firesteel_engine::run::{LaneSpawner, Task, TaskError, TaskSpec, prepare};
 use firesteel_protocol::v1;
 use firesteel_protocol::v1::executor_to_driver::Message;
-use firesteel_shuffle::LaneOutput;
+use firesteel_shuffle::{LaneOutput, LaneSizes};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::MissedTickBehavior;
 
@@ -197,7 +197,8 @@ pub(crate) fn failed_report(key: AttemptKey, failure: v1::Failure) -> Message {
 }
 
 fn finished_report(key: AttemptKey, written: &Written) -> Message {
-    let lanes = written.lanes.iter().map(convert::wire_lane_output).collect();
+    let sizes = written.lanes.iter().map(LaneSizes::of);
+    let lanes = sizes.map(|sizes| convert::wire_lane_sizes(&sizes)).collect();
     let metrics = Some(written.metrics.clone());
     Message::Finished(v1::AttemptFinished { attempt: Some(key.into()), lanes, metrics })
 }

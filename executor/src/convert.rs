@@ -1,9 +1,11 @@
-//! Between wire messages and the types of shuffle and engine.
+//! Between wire messages and the types of shuffle and engine; what drivers send and hear of blocks too.
+
+use std::ops::Range;
 
 use firesteel_base::{AttemptKey, Epoch, ExecutorId, StageId};
 use firesteel_engine::run::{StageInput, TaskError, TaskMetrics};
 use firesteel_protocol::{MalformedMessage, required, v1};
-use firesteel_shuffle::{BlockKey, BlockStat, Holder, LaneOutput, MapOutput};
+use firesteel_shuffle::{BlockKey, Holder, LaneSizes, LanesOf, MapOutput, SizesParts, Slice};
 
 pub(crate) fn holder(wire: &v1::ExecutorRef) -> Result<Holder, MalformedMessage> {
     let id = required(wire.id.as_ref(), "ExecutorRef.id")?;
@@ -23,21 +25,63 @@ fn wire_holder(holder: &Holder) -> v1::ExecutorRef {
     }
 }
 
-fn lane_output(wire: &v1::LaneOutput) -> LaneOutput {
-    let stat = |block: &v1::BlockSize| BlockStat { rows: block.rows, bytes: block.bytes };
-    LaneOutput { partitions: wire.partitions.iter().map(stat).collect() }
+/// The sizes of what a lane wrote, as they came.
+///
+/// # Errors
+/// When they contradict each other.
+pub fn lane_sizes(wire: &v1::LaneOutput) -> Result<LaneSizes, MalformedMessage> {
+    let malformed = |reason: String| MalformedMessage::new("LaneOutput", reason);
+    if wire.large.len() != wire.large_bytes.len() {
+        return Err(malformed("not every large block has a size".to_owned()));
+    }
+    let parts = SizesParts {
+        partitions: wire.partitions,
+        rows: wire.rows,
+        bytes: wire.bytes,
+        large: wire.large.iter().copied().zip(wire.large_bytes.iter().copied()).collect(),
+        all: wire.all,
+        some: wire.some.to_vec(),
+    };
+    LaneSizes::from_parts(parts).map_err(|fault| malformed(fault.to_string()))
 }
 
-pub(crate) fn wire_lane_output(output: &LaneOutput) -> v1::LaneOutput {
-    let size = |block: &BlockStat| v1::BlockSize { rows: block.rows, bytes: block.bytes };
-    v1::LaneOutput { partitions: output.partitions.iter().map(size).collect() }
+/// The sizes of what a lane wrote, to be sent.
+#[must_use]
+pub fn wire_lane_sizes(sizes: &LaneSizes) -> v1::LaneOutput {
+    let SizesParts { partitions, rows, bytes, large, all, some } = sizes.to_parts();
+    let (large, large_bytes) = large.into_iter().unzip();
+    v1::LaneOutput { partitions, rows, bytes, large, large_bytes, all, some: some.into() }
+}
+
+/// What a lane reads, to be sent.
+#[must_use]
+pub fn wire_slice(slice: &Slice) -> v1::Slice {
+    let part = slice.part.as_ref().map(|part| v1::LanesOf {
+        stage: part.stage.0,
+        first_lane: part.lanes.start,
+        lanes: part.lanes.end - part.lanes.start,
+    });
+    let Range { start, end } = slice.partitions;
+    v1::Slice { first_partition: start, partitions: end - start, part }
+}
+
+pub(crate) fn slice(wire: &v1::Slice) -> Result<Slice, MalformedMessage> {
+    let range = |first: u32, count: u32| match first.checked_add(count) {
+        Some(end) if count > 0 => Ok(first..end),
+        _ => Err(MalformedMessage::new("Slice", format!("{count} from {first} on"))),
+    };
+    let part = wire
+        .part
+        .as_ref()
+        .map(|part| Ok(LanesOf { stage: StageId(part.stage), lanes: range(part.first_lane, part.lanes)? }));
+    Ok(Slice { partitions: range(wire.first_partition, wire.partitions)?, part: part.transpose()? })
 }
 
 fn map_output(wire: &v1::MapOutput) -> Result<MapOutput, MalformedMessage> {
     Ok(MapOutput {
         producer: AttemptKey::from(required(wire.producer.as_ref(), "MapOutput.producer")?),
         holder: holder(required(wire.holder.as_ref(), "MapOutput.holder")?)?,
-        lanes: wire.lanes.iter().map(lane_output).collect(),
+        lanes: wire.lanes.iter().map(lane_sizes).collect::<Result<_, _>>()?,
     })
 }
 

@@ -22,7 +22,7 @@
 
 mod attempt;
 pub mod config;
-mod convert;
+pub mod convert;
 pub mod cores;
 mod executor;
 pub mod process;

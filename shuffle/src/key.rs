@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use firesteel_base::{AttemptKey, Epoch, ExecutorId};
 
+use crate::sizes::LaneSizes;
+
 /// What one lane of an attempt wrote for one partition: `job7/s2/p14/a1/l0/b3`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BlockKey {
@@ -97,8 +99,8 @@ pub struct MapOutput {
     pub producer: AttemptKey,
     /// Who holds its blocks.
     pub holder: Holder,
-    /// One entry a lane.
-    pub lanes: Vec<LaneOutput>,
+    /// What each lane wrote.
+    pub lanes: Vec<LaneSizes>,
 }
 
 #[cfg(test)]

@@ -1,9 +1,12 @@
 //! What a job wants done.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use firesteel_base::{AttemptKey, ExecutorId, LeaseId, StageId, UserError};
+use firesteel_shuffle::Slice;
 
+use super::adapt::Decision;
 use super::{Life, MapOutput, OutputKind};
 
 /// Something to be done by the shell, in the order in which it was said.
@@ -42,6 +45,20 @@ pub enum Effect {
         lease: LeaseId,
         /// How many of its slots.
         tasks: u32,
+    },
+    /// From now on a stage is run as a part of another, as its [`Adapts`](firesteel_engine::stage::adapt::Adapts) allow.
+    Absorb {
+        /// The stage, a join.
+        stage: StageId,
+        /// The stage that makes the rows of its probe side, which is not run any more.
+        probe: StageId,
+    },
+    /// For people: what was decided of a stage by the sizes of its inputs.
+    Decided {
+        /// The stage.
+        stage: StageId,
+        /// What.
+        decision: Decision,
     },
     /// The result can be read: for each task of the result stage, what it wrote. Sent again when a part of it had to
     /// be run again.
@@ -93,10 +110,25 @@ pub struct Launch {
     pub first_partition: u32,
     /// How many it drives.
     pub lanes: u32,
+    /// What each of them reads of the exchanges that the stage is divided as; empty when that is its own partition.
+    pub slices: Vec<Slice>,
     /// What it reads.
     pub inputs: Vec<StageInputs>,
     /// Its share of memory, 0: the executor's to decide.
     pub memory_bytes: u64,
+}
+
+impl Launch {
+    /// The partitions that its lanes read of the exchanges that its stage is divided as.
+    #[must_use]
+    pub fn partitions_read(&self) -> Range<u32> {
+        match &self.slices[..] {
+            [] => self.first_partition..self.first_partition + self.lanes,
+            [first, rest @ ..] => {
+                first.partitions.start..rest.last().map_or(first.partitions.end, |last| last.partitions.end)
+            }
+        }
+    }
 }
 
 /// All committed output of an input stage, ordered by task.

@@ -1,8 +1,9 @@
 //! What happens to a job.
 
 use firesteel_base::{AttemptKey, ExecutorId, LeaseId, StageId, UserError};
+use firesteel_shuffle::LaneSizes;
 
-use super::{AttemptFailure, BlockSize, Life};
+use super::{AttemptFailure, Life};
 
 /// Something that happened. Reports carry the life of the executor they came from; what no longer fits is stale and
 /// changes nothing.
@@ -64,8 +65,8 @@ pub enum Event {
         attempt: AttemptKey,
         /// Who says so, and holds the output.
         life: Life,
-        /// For each lane, what it wrote for each partition.
-        lanes: Vec<Vec<BlockSize>>,
+        /// What each lane wrote.
+        lanes: Vec<LaneSizes>,
     },
     /// An attempt has ended without an output.
     AttemptFailed {
@@ -118,6 +119,11 @@ pub enum Event {
     ManagerBack,
     /// The manager is away for good.
     ManagerLost {
+        /// What is told to the user.
+        error: UserError,
+    },
+    /// A stage's plan could not be changed as was decided.
+    PlanFailed {
         /// What is told to the user.
         error: UserError,
     },

@@ -136,6 +136,7 @@ impl JobMachine {
             Event::Cancel { reason } => self.end(now, Outcome::Cancelled(reason), effects),
             Event::ManagerBack => self.manager_back(),
             Event::ManagerLost { error } => self.end(now, Outcome::Failed(error), effects),
+            Event::PlanFailed { error } => self.end(now, Outcome::Failed(error), effects),
             Event::Tick => {}
         }
         self.watch_cluster(now, effects);
@@ -170,6 +171,12 @@ impl JobMachine {
     #[must_use]
     pub fn has_stage(&self, stage: StageId) -> bool {
         self.positions.contains_key(&stage)
+    }
+
+    /// Tasks of the result stage.
+    #[must_use]
+    pub fn result_tasks(&self) -> u32 {
+        self.stages[self.result_position()].plan.tasks()
     }
 
     /// True when everything was given back and nothing more is to come.

@@ -10,10 +10,11 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use firesteel_base::{AttemptKey, ExecutorId, StageId, TaskKey};
+use firesteel_shuffle::LaneSizes;
 
 use super::{Life, OutputKind};
 
-/// Rows and bytes of one block.
+/// Rows and bytes of what was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct BlockSize {
     /// Rows.
@@ -29,22 +30,18 @@ pub struct MapOutput {
     pub producer: AttemptKey,
     /// Who holds it.
     pub life: Life,
-    /// For each lane, what it wrote for each partition.
-    pub lanes: Vec<Vec<BlockSize>>,
+    /// What each lane wrote.
+    pub lanes: Vec<LaneSizes>,
 }
 
 impl MapOutput {
     /// Rows and bytes of all its blocks.
     #[must_use]
     pub fn total(&self) -> BlockSize {
-        self.lanes.iter().flatten().fold(BlockSize::default(), |sum, block| BlockSize {
-            rows: sum.rows + block.rows,
-            bytes: sum.bytes + block.bytes,
+        self.lanes.iter().fold(BlockSize::default(), |sum, lane| BlockSize {
+            rows: sum.rows + lane.rows(),
+            bytes: sum.bytes + lane.bytes(),
         })
-    }
-
-    fn bytes_of(&self, partition: u32) -> u64 {
-        self.lanes.iter().filter_map(|lane| lane.get(partition as usize)).map(|block| block.bytes).sum()
     }
 }
 
@@ -57,6 +54,7 @@ pub(super) struct MapOutputs {
 }
 
 impl MapOutputs {
+    /// A stage of so many tasks, of which nothing is committed.
     pub fn add_stage(&mut self, stage: StageId, tasks: u32) {
         self.stages.insert(stage, vec![None; tasks as usize]);
     }
@@ -67,6 +65,11 @@ impl MapOutputs {
         let slot = self.slot(output.producer.task);
         assert!(slot.is_none(), "{} is committed twice", output.producer.task);
         *slot = Some(Arc::new(output));
+    }
+
+    /// True when the outputs of all tasks of a stage are there.
+    pub fn is_complete(&self, stage: StageId) -> bool {
+        self.stages[&stage].iter().all(Option::is_some)
     }
 
     pub fn get(&self, task: TaskKey) -> Option<&Arc<MapOutput>> {
@@ -108,15 +111,25 @@ impl MapOutputs {
         *count
     }
 
+    /// The lanes of all outputs of a stage, in the order of its tasks.
+    pub fn lanes_of(&self, stage: StageId) -> impl Iterator<Item = &LaneSizes> {
+        self.stages[&stage].iter().flatten().flat_map(|output| &output.lanes)
+    }
+
     /// Adds to `places` what each of a consumer's tasks reads of `stage`, and where it lies. An estimate: it takes the
     /// consumer's partitions to be those of the exchange, which below a union they are not.
     pub fn locate(&self, stage: StageId, kind: OutputKind, places: &mut Places) {
+        let mut by_executor: BTreeMap<&ExecutorId, Vec<u64>> = BTreeMap::new();
+        let blocks = kind.blocks_read_by(places.all_partitions()).end as usize;
         for output in self.stages[&stage].iter().flatten() {
-            let executor = places.index_of(&output.life.executor);
+            let sums = by_executor.entry(&output.life.executor).or_insert_with(|| vec![0; blocks]);
+            output.lanes.iter().for_each(|lane| lane.add_to(sums));
+        }
+        for (executor, sums) in by_executor {
+            let executor = places.index_of(executor);
             for task in 0..places.partitions.len() {
-                let blocks = kind.blocks_read_by(places.partitions[task].clone());
-                let bytes = blocks.map(|block| output.bytes_of(block)).sum();
-                places.add(task, executor, bytes);
+                let read = kind.blocks_read_by(places.partitions[task].clone());
+                places.add(task, executor, sums[read.start as usize..read.end as usize].iter().sum());
             }
         }
     }
@@ -142,6 +155,10 @@ impl Places {
     pub fn new(partitions: Vec<Range<u32>>) -> Self {
         let bytes = vec![Vec::new(); partitions.len()];
         Self { partitions, executors: Vec::new(), bytes, totals: Vec::new() }
+    }
+
+    fn all_partitions(&self) -> Range<u32> {
+        0..self.partitions.iter().map(|range| range.end).max().unwrap_or(0)
     }
 
     fn index_of(&mut self, executor: &ExecutorId) -> usize {

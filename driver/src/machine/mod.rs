@@ -15,6 +15,7 @@
 //! Invariants: a slot of a lease runs one attempt at a time; a task has at most one committed output; an output is
 //! freed only when every stage that reads it has all it needs; whatever was leased or stored is given back at the end.
 
+mod adapt;
 mod attempt;
 mod demand;
 mod effect;
@@ -39,6 +40,7 @@ use std::fmt;
 
 use firesteel_base::{Epoch, ExecutorId};
 
+pub use adapt::Decision;
 pub use effect::{Demand, Effect, Launch, Outcome, StageInputs};
 pub use event::Event;
 pub use failure::{AttemptFailure, LostBlock};

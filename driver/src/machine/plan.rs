@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use firesteel_base::{JobId, StageId};
+use firesteel_engine::stage::adapt::Adapts;
 
 /// A job to run.
 #[derive(Debug, Clone)]
@@ -28,6 +29,10 @@ pub struct StagePlan {
     pub told_by: Vec<StageId>,
     /// How its rows are divided for whoever reads them.
     pub output: OutputKind,
+    /// Whether the last block of each lane holds no rows, but tells keys.
+    pub tells: bool,
+    /// What the sizes of its inputs may decide.
+    pub adapts: Adapts,
     /// Bytes it is expected to write, 0 when unknown.
     pub estimated_bytes: u64,
     /// Memory that one task needs at least, 0: whatever the executor gives it.

@@ -1,13 +1,14 @@
 //! What executors report of attempts. A report of an attempt that is not out there is stale.
 
 use firesteel_base::{AttemptKey, Class, TaskKey, Timestamp, UserError};
+use firesteel_shuffle::LaneSizes;
 
 use super::Life;
 use super::attempt::{Attempt, AttemptState};
 use super::effect::{Effect, Outcome};
 use super::failure::{AttemptFailure, Mishap, gave_up};
 use super::job::JobMachine;
-use super::map_outputs::{BlockSize, MapOutput};
+use super::map_outputs::MapOutput;
 use super::task::TaskState;
 
 impl JobMachine {
@@ -28,7 +29,7 @@ impl JobMachine {
         &mut self,
         key: AttemptKey,
         life: Life,
-        lanes: Vec<Vec<BlockSize>>,
+        lanes: Vec<LaneSizes>,
         effects: &mut Vec<Effect>,
     ) {
         let Some((position, attempt)) = self.take_attempt(key, &life) else {

@@ -1,6 +1,8 @@
 //! What runs next. Everything here follows from the present state alone: which stages somebody still reads, which of
 //! their tasks have no output, which slots are idle.
 
+use std::sync::Arc;
+
 use firesteel_base::{AttemptKey, ExecutorId, LeaseId, Timestamp};
 
 use super::Life;
@@ -34,13 +36,18 @@ impl JobMachine {
 
     /// True when other stages were changed by it.
     fn settle(&mut self, now: Timestamp, position: usize, effects: &mut Vec<Effect>) -> bool {
+        if self.adapt(position, effects) {
+            return true;
+        }
         let stage = &self.stages[position];
-        let inputs_available = stage.inputs.iter().all(|&input| self.stages[input].available());
+        let is_there = |input: &usize| self.stages[*input].available() || stage.spared.contains(input);
+        let inputs_available = stage.inputs.iter().all(is_there);
         let before = stage.state;
         let after = StageState::of(self.is_wanted(position), stage.available(), inputs_available);
         self.stages[position].state = after;
         match (before, after) {
             (StageState::Blocked | StageState::Complete | StageState::Released, StageState::Running) => {
+                self.decide_reading(position, effects);
                 self.locate_inputs(position);
                 self.revive(now, position, effects)
             }
@@ -56,7 +63,7 @@ impl JobMachine {
     /// A stage is wanted while one that reads it still has something to run. The driver reads the last.
     fn is_wanted(&self, position: usize) -> bool {
         let still_reading = |&consumer: &usize| match self.stages[consumer].state {
-            StageState::Blocked | StageState::Running => true,
+            StageState::Blocked | StageState::Running => !self.stages[consumer].spared.contains(&position),
             StageState::Complete | StageState::Released => false,
         };
         position == self.result_position() || self.stages[position].consumers.iter().any(still_reading)
@@ -103,7 +110,8 @@ impl JobMachine {
         let mut places = self.stages[position].empty_places();
         for &input in &self.stages[position].inputs {
             let plan = &self.stages[input].plan;
-            if !self.stages[position].plan.told_by.contains(&plan.id) {
+            let only_tells = self.stages[position].plan.told_by.contains(&plan.id);
+            if !only_tells && !self.stages[position].spared.contains(&input) {
                 self.outputs.locate(plan.id, plan.output, &mut places);
             }
         }
@@ -177,21 +185,30 @@ impl JobMachine {
         task.live.push(Attempt::launched(attempt, life.clone(), lease));
         self.leases.occupy(lease, attempt);
         self.used.insert(life.clone());
-        let plan = &self.stages[position].plan;
+        let stage = &self.stages[position];
+        let plan = &stage.plan;
         effects.push(Effect::Launch(Launch {
             attempt,
             lease,
             life,
             first_partition: plan.first_partition(number),
             lanes: plan.lanes_of(number),
+            slices: stage.slices_of(number).to_vec(),
             inputs,
             memory_bytes: plan.memory_per_task,
         }));
     }
 
     fn inputs_of(&mut self, position: usize) -> Vec<StageInputs> {
-        let stages = self.stages[position].plan.inputs.clone();
-        stages.into_iter().map(|stage| StageInputs { stage, outputs: self.outputs.list(stage) }).collect()
+        let inputs = self.stages[position].inputs.clone();
+        let list = |input: usize| {
+            let stage = self.stages[input].plan.id;
+            match self.stages[position].spared.contains(&input) {
+                true => StageInputs { stage, outputs: Arc::new([]) },
+                false => StageInputs { stage, outputs: self.outputs.list(stage) },
+            }
+        };
+        inputs.into_iter().map(list).collect()
     }
 
     /// Hands the result out as soon as all of it is there, and again when a part of it was made anew.

@@ -14,6 +14,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use firesteel_base::{ExecutorId, JobId, StageKey, TaskKey};
 
+use firesteel_shuffle::Slice;
+
 use super::demand::DemandState;
 use super::map_outputs::Places;
 use super::plan::StagePlan;
@@ -42,6 +44,18 @@ impl StageState {
     }
 }
 
+/// What the partitions of a stage read. Decided once, when it begins to run: whoever reads some of its output counts on the
+/// rest being divided alike.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum StageReading {
+    /// It has not begun.
+    Undecided,
+    /// The exchange's partition of the same number.
+    AsPlanned,
+    /// These.
+    Slices(Vec<Slice>),
+}
+
 #[derive(Debug)]
 pub(super) struct Stage {
     pub plan: StagePlan,
@@ -55,6 +69,10 @@ pub(super) struct Stage {
     pub failed_attempts: u32,
     /// Times it was complete and a block of it could not be read.
     pub reruns: u32,
+    /// What each of its partitions reads of the exchanges that it is divided as.
+    pub reading: StageReading,
+    /// Those of `inputs` of which nothing comes into its rows, and that it does not wait for.
+    pub spared: BTreeSet<usize>,
     /// Where its input lies; made when it begins to run.
     pub places: Places,
     pub demand: DemandState,
@@ -66,6 +84,8 @@ pub(super) struct Stage {
 impl Stage {
     pub fn new(plan: StagePlan) -> Self {
         let tasks = plan.tasks();
+        let reading =
+            if plan.adapts.divided.is_empty() { StageReading::AsPlanned } else { StageReading::Undecided };
         Self {
             state: StageState::Blocked,
             tasks: (0..tasks).map(|_| Task::new()).collect(),
@@ -74,6 +94,8 @@ impl Stage {
             failures: BTreeMap::new(),
             failed_attempts: 0,
             reruns: 0,
+            reading,
+            spared: BTreeSet::new(),
             places: Places::default(),
             demand: DemandState::default(),
             pending: (0..tasks).collect(),
@@ -81,6 +103,27 @@ impl Stage {
             available: 0,
             plan,
         }
+    }
+
+    /// Gives it other partitions, before anything of it was run.
+    pub fn divide_anew(&mut self, partitions: u32) {
+        assert!(self.is_untouched(), "{} has begun to run", self.plan.id);
+        self.plan.partitions = partitions;
+        let tasks = self.plan.tasks();
+        self.tasks = (0..tasks).map(|_| Task::new()).collect();
+        self.pending = (0..tasks).collect();
+    }
+
+    /// True when no attempt of it was ever launched.
+    pub fn is_untouched(&self) -> bool {
+        self.tasks.iter().all(|task| task.attempts == 0)
+    }
+
+    /// What the lanes of a task read; empty when that is as planned.
+    pub fn slices_of(&self, task: u32) -> &[Slice] {
+        let StageReading::Slices(slices) = &self.reading else { return &[] };
+        let first = self.plan.first_partition(task) as usize;
+        &slices[first..first + self.plan.lanes_of(task) as usize]
     }
 
     pub fn key(&self, job: JobId) -> StageKey {
@@ -132,12 +175,16 @@ impl Stage {
         &self.absent
     }
 
-    /// The partitions that each task drives.
+    /// The partitions that each task reads.
     pub fn empty_places(&self) -> Places {
         let plan = &self.plan;
         let ranges = (0..plan.tasks()).map(|task| {
             let first = plan.first_partition(task);
-            first..first + plan.lanes_of(task)
+            match self.slices_of(task) {
+                [] => first..first + plan.lanes_of(task),
+                [one] => one.partitions.clone(),
+                [head, .., last] => head.partitions.start..last.partitions.end,
+            }
         });
         Places::new(ranges.collect())
     }

@@ -1,13 +1,15 @@
 //! Between wire messages and the machine's types.
 
+use std::ops::Range;
+
 use firesteel_base::{AttemptKey, Class, Epoch, ExecutorId, UserError};
 use firesteel_engine::Output;
+use firesteel_executor::convert::{lane_sizes, wire_lane_sizes};
 use firesteel_protocol::{MalformedMessage, required, v1};
-use firesteel_shuffle::{BlockStat, Holder, LaneOutput};
+use firesteel_shuffle::{Holder, LaneSizes};
 
 use crate::machine::{
-    AttemptFailure, BlockSize, Demand, JobSnapshot, Life, LostBlock, MapOutput, Outcome, OutputKind,
-    StageSnapshot,
+    AttemptFailure, Demand, JobSnapshot, Life, LostBlock, MapOutput, Outcome, OutputKind, StageSnapshot,
 };
 
 pub(super) fn life(executor: &v1::ExecutorRef) -> Result<Life, MalformedMessage> {
@@ -19,9 +21,8 @@ pub(super) fn attempt(key: Option<&v1::AttemptKey>) -> Result<AttemptKey, Malfor
     Ok(AttemptKey::from(required(key, "attempt")?))
 }
 
-pub(super) fn lanes(lanes: &[v1::LaneOutput]) -> Vec<Vec<BlockSize>> {
-    let size = |block: &v1::BlockSize| BlockSize { rows: block.rows, bytes: block.bytes };
-    lanes.iter().map(|lane| lane.partitions.iter().map(size).collect()).collect()
+pub(super) fn lanes(lanes: &[v1::LaneOutput]) -> Result<Vec<LaneSizes>, MalformedMessage> {
+    lanes.iter().map(lane_sizes).collect()
 }
 
 pub(super) fn failure(failure: Option<&v1::Failure>) -> Result<AttemptFailure, MalformedMessage> {
@@ -37,9 +38,9 @@ fn lost_block(fetch: &v1::FetchFailure) -> Result<LostBlock, MalformedMessage> {
     })
 }
 
-pub(super) fn wire_output(output: &MapOutput, holder: v1::ExecutorRef) -> v1::MapOutput {
-    let size = |block: &BlockSize| v1::BlockSize { rows: block.rows, bytes: block.bytes };
-    let lane = |lane: &Vec<BlockSize>| v1::LaneOutput { partitions: lane.iter().map(size).collect() };
+/// An output, with what is known of the blocks that its reader wants.
+pub(super) fn wire_output(output: &MapOutput, read: &Range<u32>, holder: v1::ExecutorRef) -> v1::MapOutput {
+    let lane = |lane: &LaneSizes| wire_lane_sizes(&lane.within(read.clone()));
     v1::MapOutput {
         producer: Some(output.producer.into()),
         holder: Some(holder),
@@ -48,8 +49,6 @@ pub(super) fn wire_output(output: &MapOutput, holder: v1::ExecutorRef) -> v1::Ma
 }
 
 pub(super) fn shuffle_output(output: &MapOutput, address: &str) -> firesteel_shuffle::MapOutput {
-    let stat = |block: &BlockSize| BlockStat { rows: block.rows, bytes: block.bytes };
-    let lane = |lane: &Vec<BlockSize>| LaneOutput { partitions: lane.iter().map(stat).collect() };
     firesteel_shuffle::MapOutput {
         producer: output.producer,
         holder: Holder {
@@ -57,7 +56,7 @@ pub(super) fn shuffle_output(output: &MapOutput, address: &str) -> firesteel_shu
             epoch: output.life.epoch,
             address: address.to_owned(),
         },
-        lanes: output.lanes.iter().map(lane).collect(),
+        lanes: output.lanes.clone(),
     }
 }
 

@@ -1,7 +1,11 @@
 //! What machines want done.
 
-use firesteel_base::{JobId, StageKey};
+use std::ops::Range;
+
+use firesteel_base::{JobId, StageId, StageKey};
+use firesteel_executor::convert::wire_slice;
 use firesteel_protocol::v1;
+use firesteel_shuffle::{LanesOf, Slice};
 use v1::driver_to_executor::Message as ToExecutor;
 use v1::driver_to_manager::Message as ToManager;
 
@@ -26,6 +30,8 @@ impl DriverLoop {
             Effect::ReleaseSlots { lease, tasks } => {
                 self.manager.send(ToManager::Release(v1::ReleaseSlots { lease: lease.0, tasks }));
             }
+            Effect::Absorb { stage, probe } => self.absorb(run, stage, probe),
+            Effect::Decided { stage, decision } => self.jobs[&run].note(stage, decision),
             Effect::ResultReady(outputs) => {
                 let outputs = outputs.iter().map(|output| self.shuffle_output(output)).collect();
                 self.jobs[&run].show_result(outputs);
@@ -41,6 +47,13 @@ impl DriverLoop {
     fn demand(&mut self, run: RunId, demand: &Demand) {
         if let Some(job) = self.jobs[&run].manager_job {
             self.manager.send(ToManager::Demand(convert::wire_demand(job.0, demand)));
+        }
+    }
+
+    fn absorb(&mut self, run: RunId, stage: StageId, probe: StageId) {
+        let Some(job) = self.jobs.get_mut(&run) else { return };
+        if let Err(error) = job.absorb(stage, probe) {
+            self.tell(run, Event::PlanFailed { error });
         }
     }
 
@@ -90,10 +103,21 @@ impl DriverLoop {
 
     fn wire_launch(&self, run: RunId, launch: &Launch) -> v1::Launch {
         let job = &self.jobs[&run];
-        let input = |input: &StageInputs| v1::StageInput {
+        let stage = &job.prepared(launch.attempt.stage()).stage;
+        let input = |input: &StageInputs| {
             // A plan names its inputs as its graph does.
-            stage: job.offset.remove(input.stage).0,
-            outputs: input.outputs.iter().map(|output| self.wire_output(output)).collect(),
+            let id = job.offset.remove(input.stage);
+            // An input of whose partitions all are read by every lane may be told of whole.
+            let divided = !launch.slices.is_empty() || stage.adapts.divided.contains(&id);
+            let read = if divided { launch.partitions_read() } else { 0..u32::MAX };
+            let outputs = input.outputs.iter().map(|output| self.wire_output(output, &read)).collect();
+            v1::StageInput { stage: id.0, outputs }
+        };
+        let slice = |slice: &Slice| {
+            let part = slice.part.as_ref();
+            let part =
+                part.map(|part| LanesOf { stage: job.offset.remove(part.stage), lanes: part.lanes.clone() });
+            wire_slice(&Slice { partitions: slice.partitions.clone(), part })
         };
         v1::Launch {
             attempt: Some(launch.attempt.into()),
@@ -104,17 +128,18 @@ impl DriverLoop {
             lanes: launch.lanes,
             inputs: launch.inputs.iter().map(input).collect(),
             memory_bytes: launch.memory_bytes,
+            slices: launch.slices.iter().map(slice).collect(),
         }
     }
 
-    fn wire_output(&self, output: &MapOutput) -> v1::MapOutput {
+    fn wire_output(&self, output: &MapOutput, read: &Range<u32>) -> v1::MapOutput {
         let holder = self.refs.get(&output.life).cloned().unwrap_or_else(|| v1::ExecutorRef {
             id: Some((&output.life.executor).into()),
             epoch: output.life.epoch.0,
             control_address: String::new(),
             shuffle_address: String::new(),
         });
-        convert::wire_output(output, holder)
+        convert::wire_output(output, read, holder)
     }
 
     fn shuffle_output(&self, output: &MapOutput) -> firesteel_shuffle::MapOutput {
@@ -122,7 +147,7 @@ impl DriverLoop {
         convert::shuffle_output(output, address)
     }
 
-    fn free_stage(&mut self, run: RunId, stage: firesteel_base::StageId, lives: &[Life]) {
+    fn free_stage(&mut self, run: RunId, stage: StageId, lives: &[Life]) {
         let Some(job) = self.jobs[&run].machine.as_ref().map(|machine| machine.job()) else { return };
         for life in lives {
             self.say(life, ToExecutor::FreeStage(v1::FreeStage { job: job.0, stage: stage.0 }));

@@ -72,7 +72,7 @@ impl DriverLoop {
             Some(FromExecutor::Finished(finished)) => {
                 let attempt = convert::attempt(finished.attempt.as_ref())?;
                 self.attempt_ended(life, attempt);
-                let lanes = convert::lanes(&finished.lanes);
+                let lanes = convert::lanes(&finished.lanes)?;
                 if let Some(job) = self.run_of(attempt).and_then(|run| self.jobs.get_mut(&run)) {
                     job.measured = Some((attempt, finished.metrics.unwrap_or_default()));
                 }

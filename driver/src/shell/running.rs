@@ -2,14 +2,17 @@
 
 use std::sync::Arc;
 
-use firesteel_base::{AttemptKey, JobId, StageId, StageKey, Timestamp};
+use firesteel_base::{AttemptKey, JobId, StageId, StageKey, Timestamp, UserError};
+use firesteel_engine::codec;
+use firesteel_engine::datafusion::error::DataFusionError;
 use firesteel_engine::run::StageMetrics;
+use firesteel_engine::stage::adapt;
 use firesteel_protocol::v1;
 use firesteel_shuffle::MapOutput;
 
 use super::convert;
 use super::messages::{JobRequest, PreparedStage, StageOffset};
-use crate::machine::{JobMachine, JobPhase, JobPlan, Outcome, Policy, StagePlan};
+use crate::machine::{Decision, JobMachine, JobPhase, JobPlan, Outcome, Policy, StagePlan};
 use crate::progress::{JobProgress, Measured, Phase, StageProgress};
 
 pub(super) struct Running {
@@ -45,6 +48,8 @@ impl Running {
             inputs: stage.inputs.iter().map(|input| self.offset.apply(*input)).collect(),
             told_by: stage.told_by.iter().map(|input| self.offset.apply(*input)).collect(),
             output: convert::output_kind(&stage.output),
+            tells: !stage.tells.is_empty(),
+            adapts: stage.adapts.renamed(|input| self.offset.apply(input)),
             estimated_bytes: stage.estimated_bytes,
             memory_per_task: 0,
         }
@@ -60,6 +65,36 @@ impl Running {
         let id = self.offset.remove(stage);
         let found = self.request.stages.iter().find(|prepared| prepared.stage.id == id);
         found.expect("the machine speaks of this job's stages only")
+    }
+
+    /// Makes a stage a part of the one that makes the rows of its probe side.
+    pub fn absorb(&mut self, stage: StageId, probe: StageId) -> Result<(), UserError> {
+        let absorb = || {
+            let absorbed = adapt::absorb(&self.prepared(stage).stage, &self.prepared(probe).stage)?;
+            let encoded = codec::encode(&absorbed)?;
+            Ok::<_, DataFusionError>((absorbed, encoded))
+        };
+        let (absorbed, encoded) = absorb().map_err(|fault| {
+            UserError::new(format!("{stage} could not be made a part of {probe}"))
+                .detail(fault.strip_backtrace())
+                .hint("set firesteel.adaptive = false runs the query as planned")
+        })?;
+        let digest = codec::digest(&encoded);
+        let id = absorbed.id;
+        let place = self.request.stages.iter_mut().find(|prepared| prepared.stage.id == id);
+        *place.expect("a stage of this job") =
+            PreparedStage { stage: Arc::new(absorbed), encoded: Some(encoded), digest };
+        Ok(())
+    }
+
+    /// Keeps what was decided of a stage for EXPLAIN ANALYZE.
+    pub fn note(&self, stage: StageId, decision: Decision) {
+        let decision = decision.renamed(|stage| self.offset.remove(stage)).to_string();
+        let stage = self.offset.remove(stage);
+        tracing::debug!(job = ?self.manager_job, %stage, decision);
+        if let Some(sink) = &self.request.analyze {
+            sink.note(stage, decision);
+        }
     }
 
     /// All of its stages, as executors name them.
@@ -84,8 +119,7 @@ impl Running {
 
     /// Lets the result be read.
     pub fn show_result(&self, outputs: Arc<[MapOutput]>) {
-        let result = self.request.stages.last().expect("a job has a result stage");
-        let tasks = self.stage_plan(result).tasks();
+        let tasks = self.machine.as_ref().map_or(0, JobMachine::result_tasks);
         self.request.view.send_modify(|view| {
             view.tasks = tasks;
             view.outputs = Some(outputs);

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used)] // What a test sets up is there, or the test fails.
 
+mod adaptive;
 mod cluster;
 mod endings;
 mod faults;

@@ -14,12 +14,15 @@ use datafusion::physical_plan::{ExecutionPlan, Partitioning, execute_stream_part
 use datafusion::prelude::{SessionConfig, SessionContext};
 use firesteel_base::{AttemptKey, ByteSize, Epoch, JobId, MemoryBudget, StageId};
 use firesteel_engine::ops::{LocalExchange, LocalExchangeExec, ReadKind, ShuffleReadExec};
+use firesteel_engine::stage::adapt::Adapts;
 use firesteel_engine::task::{
     LaneSpawner, Lanes, ShuffleInputs, StageInput, StageSource, TaskEnv, TaskSpec, prepare,
 };
 use firesteel_engine::{Output, Settings, Stage, datafusion};
 use firesteel_micro::{Bench, Throughput};
-use firesteel_shuffle::{BlockStore, FetchConfig, Fetcher, Holder, LaneOutput, MapOutput, StoreConfig};
+use firesteel_shuffle::{
+    BlockStore, FetchConfig, Fetcher, Holder, LaneOutput, LaneSizes, MapOutput, StoreConfig,
+};
 use futures::TryStreamExt;
 use futures::future::{BoxFuture, try_join_all};
 use tokio::runtime::{Builder, Runtime};
@@ -149,11 +152,18 @@ impl Executor {
             tells: Vec::new(),
             inputs: Vec::new(),
             told_by: Vec::new(),
+            adapts: Adapts::default(),
             estimated_bytes: 0,
             encoded: None,
         };
         let source = StageSource::Shared(Arc::new(stage));
-        let spec = TaskSpec { attempt: self.attempt(), first_partition: 0, lanes: 1, inputs: Vec::new() };
+        let spec = TaskSpec {
+            attempt: self.attempt(),
+            first_partition: 0,
+            lanes: 1,
+            inputs: Vec::new(),
+            slices: Vec::new(),
+        };
         let task = prepare(&self.env, &source, &Settings::default(), spec, Arc::new(OneThread(1)));
         let task = task.expect("a task");
         let start = Instant::now();
@@ -174,8 +184,11 @@ impl Executor {
 
     /// Reads all partitions of what was written.
     fn read(&self, written: &LaneOutput, partitioning: &Partitioning) -> Vec<RecordBatch> {
-        let output =
-            MapOutput { producer: self.attempt(), holder: self.holder.clone(), lanes: vec![written.clone()] };
+        let output = MapOutput {
+            producer: self.attempt(),
+            holder: self.holder.clone(),
+            lanes: vec![LaneSizes::of(written)],
+        };
         let input = StageInput { stage: StageId(0), outputs: vec![output] };
         let inputs = ShuffleInputs::new(Arc::clone(&self.fetcher), vec![input]);
         let config = SessionConfig::new().with_extension(Arc::new(inputs));

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::common::internal_err;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::{
@@ -16,7 +17,7 @@ use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, Partitioning, PlanProperties,
 };
 use firesteel_base::StageId;
-use firesteel_shuffle::{BlockKey, Holder, MapOutput};
+use firesteel_shuffle::{BlockKey, Holder, MapOutput, Slice};
 use futures::{StreamExt, TryStreamExt};
 
 use super::plan_boilerplate;
@@ -30,8 +31,11 @@ const FETCHES_MAX: usize = 4;
 pub enum ReadKind {
     /// Partition `i` of the exchange, from every lane that wrote.
     Partition,
-    /// Everything: the exchange has one partition, and so has the read.
-    All,
+    /// The first `partitions` partitions of the exchange, all that hold its rows: the read has one partition.
+    All {
+        /// Partitions of the exchange.
+        partitions: usize,
+    },
     /// What the producer's `i`-th lane wrote, in its order.
     Lane,
 }
@@ -79,6 +83,8 @@ pub struct ShuffleReadExec {
     stage: StageId,
     kind: ReadKind,
     same: Vec<SameValue>,
+    /// What each partition reads, where that is not the exchange's partition of its number.
+    slices: Option<Arc<[Slice]>>,
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
 }
@@ -107,7 +113,7 @@ impl ShuffleReadExec {
         let properties =
             PlanProperties::new(equivalences, partitioning, EmissionType::Incremental, Boundedness::Bounded);
         let properties = Arc::new(properties);
-        Ok(Self { stage, kind, same, properties, metrics: ExecutionPlanMetricsSet::new() })
+        Ok(Self { stage, kind, same, slices: None, properties, metrics: ExecutionPlanMetricsSet::new() })
     }
 
     /// What is known of the rows' values.
@@ -128,27 +134,53 @@ impl ShuffleReadExec {
         &self.kind
     }
 
-    /// The non-empty blocks of `partition`.
+    /// The same rows, with one partition for each of `slices` of the exchange's. For a read by partition.
+    #[must_use]
+    pub fn with_slices(&self, slices: Arc<[Slice]>) -> Self {
+        let partitioning = match self.properties.output_partitioning() {
+            Partitioning::Hash(exprs, _) => Partitioning::Hash(exprs.clone(), slices.len()),
+            _ => Partitioning::UnknownPartitioning(slices.len()),
+        };
+        let properties = self.properties.as_ref().clone().with_partitioning(partitioning);
+        Self {
+            stage: self.stage,
+            kind: self.kind.clone(),
+            same: self.same.clone(),
+            slices: Some(slices),
+            properties: Arc::new(properties),
+            metrics: ExecutionPlanMetricsSet::new(),
+        }
+    }
+
+    /// The blocks of `partition` that hold rows.
     fn blocks(&self, outputs: &[MapOutput], partition: usize) -> Result<Vec<(Holder, BlockKey)>> {
+        let number = |n: usize| u32::try_from(n).expect("lanes and partitions fit in 32 bits");
+        let slice = self.slices.as_ref().map(|slices| &slices[partition]);
         let mut blocks = Vec::new();
         let mut lanes_before = 0;
         for output in outputs {
             for (lane, written) in output.lanes.iter().enumerate() {
-                let block = match self.kind {
-                    ReadKind::Partition => partition,
-                    ReadKind::All => 0,
-                    ReadKind::Lane if lanes_before + lane == partition => 0,
-                    ReadKind::Lane => continue,
+                let lane_of_all = lanes_before + lane;
+                let wanted = match (&self.kind, slice) {
+                    (ReadKind::Partition, None) => number(partition)..number(partition + 1),
+                    (ReadKind::Partition, Some(slice))
+                        if slice.reads_lane(self.stage, number(lane_of_all)) =>
+                    {
+                        slice.partitions.clone()
+                    }
+                    (ReadKind::All { partitions }, _) => 0..number(*partitions),
+                    (ReadKind::Lane, _) if lane_of_all == partition => 0..1,
+                    (ReadKind::Partition | ReadKind::Lane, _) => continue,
                 };
-                let stat = written.partitions.get(block).ok_or_else(|| {
-                    DataFusionError::Internal(format!("{} has no partition {block}", output.producer))
-                })?;
-                if stat.rows > 0 {
-                    let number = |n: usize| u32::try_from(n).expect("lanes and partitions fit in 32 bits");
-                    let key =
-                        BlockKey { producer: output.producer, lane: number(lane), partition: number(block) };
-                    blocks.push((output.holder.clone(), key));
+                if wanted.end > written.partitions() {
+                    let producer = output.producer;
+                    return internal_err!("{producer} has no partition {}", wanted.end - 1);
                 }
+                let filled = wanted.filter(|&partition| written.holds(partition));
+                blocks.extend(filled.map(|partition| {
+                    let key = BlockKey { producer: output.producer, lane: number(lane), partition };
+                    (output.holder.clone(), key)
+                }));
             }
             lanes_before += output.lanes.len();
         }
@@ -161,7 +193,7 @@ impl DisplayAs for ShuffleReadExec {
         let partitions = self.properties.output_partitioning().partition_count();
         let what = match self.kind {
             ReadKind::Partition => "partition",
-            ReadKind::All => "all",
+            ReadKind::All { .. } => "all",
             ReadKind::Lane => "lane",
         };
         write!(f, "ShuffleReadExec: stage={}, partitions={partitions}, by={what}", self.stage)
@@ -173,6 +205,7 @@ impl ExecutionPlan for ShuffleReadExec {
         stage: read.stage,
         kind: read.kind.clone(),
         same: read.same.clone(),
+        slices: read.slices.clone(),
         properties: Arc::clone(&read.properties),
         metrics: ExecutionPlanMetricsSet::new(),
     })));
@@ -203,7 +236,7 @@ impl ExecutionPlan for ShuffleReadExec {
         let batches = match self.kind {
             // The order of one lane's rows is kept: its only block is read from front to back.
             ReadKind::Lane => fetches.flatten().left_stream(),
-            ReadKind::Partition | ReadKind::All => {
+            ReadKind::Partition | ReadKind::All { .. } => {
                 fetches.flatten_unordered(Some(FETCHES_MAX)).right_stream()
             }
         };

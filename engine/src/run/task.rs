@@ -14,7 +14,7 @@ use datafusion::prelude::SessionContext;
 use firesteel_base::{AttemptKey, Class, MemoryBudget, UserError};
 use firesteel_shuffle::fetch::Fetcher;
 use firesteel_shuffle::store::BlockStore;
-use firesteel_shuffle::{LaneOutput, WriteError};
+use firesteel_shuffle::{LaneOutput, Slice, WriteError};
 use futures::StreamExt;
 
 use super::write::{self, Router};
@@ -25,7 +25,7 @@ use super::{
 use crate::memory::GrantPool;
 use crate::ops::LaneKeys;
 use crate::session::stores;
-use crate::stage::{codec, narrow};
+use crate::stage::{adapt, codec, narrow};
 use crate::{Settings, Stage};
 
 /// What all attempts of an executor share.
@@ -84,6 +84,8 @@ pub struct TaskSpec {
     pub lanes: usize,
     /// The outputs of the stages it reads.
     pub inputs: Vec<StageInput>,
+    /// What each lane reads of the exchanges that the stage is divided as; empty when that is the partition it drives.
+    pub slices: Vec<Slice>,
 }
 
 /// A stage as an executor has it.
@@ -132,7 +134,11 @@ pub fn prepare(
         StageSource::Encoded(bytes) => Arc::new(codec::decode_in(bytes, &context).map_err(user)?),
         StageSource::Shared(stage) => Arc::clone(stage),
     };
-    let plan = narrow::narrow(Arc::clone(&stage.plan), spec.first_partition, spec.lanes)?;
+    let plan = Arc::clone(&stage.plan);
+    let plan = match spec.slices.is_empty() {
+        true => narrow::narrow(plan, spec.first_partition, spec.lanes)?,
+        false => adapt::over_slices(plan, &spec.slices)?,
+    };
     Ok(Arc::new(Task {
         env: Arc::clone(env),
         spec,

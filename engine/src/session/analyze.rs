@@ -13,7 +13,7 @@ use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::{Analyze, ExplainFormat};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
-use firesteel_base::ByteSize;
+use firesteel_base::{ByteSize, StageId};
 use futures::{StreamExt, TryStreamExt};
 
 use super::explain::{batch, place, plural};
@@ -95,7 +95,7 @@ impl ExecutionPlan for AnalyzeJobExec {
                 count += batch.num_rows();
             }
             let took = start.elapsed();
-            let mut answer = report(&stages, sink.taken(), verbose);
+            let mut answer = report(&stages, sink.taken(), &sink.notes(), verbose);
             answer.push(("total".to_owned(), format!("{count} row{} in {took:.1?}", plural(count))));
             batch(&answer_schema, answer)
         };
@@ -104,7 +104,12 @@ impl ExecutionPlan for AnalyzeJobExec {
 }
 
 /// A row for each stage, and with `verbose` one for each of its tasks.
-fn report(stages: &[Head], measured: Vec<StageMetrics>, verbose: bool) -> Vec<(String, String)> {
+fn report(
+    stages: &[Head],
+    measured: Vec<StageMetrics>,
+    notes: &[(StageId, String)],
+    verbose: bool,
+) -> Vec<(String, String)> {
     let mut by_stage: BTreeMap<u32, Vec<StageMetrics>> = BTreeMap::new();
     for metrics in measured {
         by_stage.entry(metrics.stage).or_default().push(metrics);
@@ -113,7 +118,9 @@ fn report(stages: &[Head], measured: Vec<StageMetrics>, verbose: bool) -> Vec<(S
     for (number, head) in (0..).zip(stages) {
         let mut tasks = by_stage.remove(&number).unwrap_or_default();
         tasks.sort_by_key(|metrics| metrics.task);
-        rows.push((head.title.clone(), stage_text(head, &tasks)));
+        let decided =
+            notes.iter().filter(|(stage, _)| stage.0 == number).map(|(_, decision)| decision.as_str());
+        rows.push((head.title.clone(), stage_text(head, &tasks, decided)));
         if verbose {
             let task_row =
                 |task: &StageMetrics| (format!("{} task {}", head.title, task.task), task_text(task));
@@ -123,7 +130,7 @@ fn report(stages: &[Head], measured: Vec<StageMetrics>, verbose: bool) -> Vec<(S
     rows
 }
 
-fn stage_text(head: &Head, tasks: &[StageMetrics]) -> String {
+fn stage_text<'a>(head: &Head, tasks: &[StageMetrics], decided: impl Iterator<Item = &'a str>) -> String {
     let rows: u64 = tasks.iter().map(|task| task.rows_out).sum();
     let bytes: u64 = tasks.iter().map(|task| task.bytes_out).sum();
     let mut text = format!("-> {}, ran as {}\n", head.output, head.place);
@@ -135,6 +142,10 @@ fn stage_text(head: &Head, tasks: &[StageMetrics]) -> String {
         ByteSize(bytes)
     )
     .expect("a String takes what is written");
+    for decision in decided {
+        text += decision;
+        text.push('\n');
+    }
     text + &operators_text(&merged(tasks))
 }
 
@@ -228,8 +239,8 @@ mod tests {
         ];
         let head = Head { title: "stage s0".into(), output: "result".into(), place: "2 tasks".into() };
         assert_eq!(
-            stage_text(&head, &tasks),
-            "-> result, ran as 2 tasks\n2 attempts committed, rows=4, bytes=1KiB\n\
+            stage_text(&head, &tasks, ["adapted: less"].into_iter()),
+            "-> result, ran as 2 tasks\n2 attempts committed, rows=4, bytes=1KiB\nadapted: less\n\
              FilterExec: a, metrics=[output_rows=5]\n  ScanExec: y, metrics=[output_rows=12]"
         );
     }

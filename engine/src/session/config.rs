@@ -14,10 +14,14 @@ use super::SessionOptions;
 use super::names::{did_you_mean, nearest};
 use super::stores::{self, StoreOptions};
 use crate::Settings;
+use crate::stage::adapt::AdaptLimits;
 
 const PARTITIONS: &str = "firesteel.partitions";
 const BROADCAST_THRESHOLD: &str = "firesteel.broadcast_threshold";
 const RUNTIME_FILTERS: &str = "firesteel.runtime_filters";
+const ADAPTIVE: &str = "firesteel.adaptive";
+const MERGE_PARTITIONS_BELOW: &str = "firesteel.merge_partitions_below";
+const SPLIT_PARTITIONS_ABOVE: &str = "firesteel.split_partitions_above";
 const TARGET_PARTITIONS: &str = "datafusion.execution.target_partitions";
 const OWN: &str = "firesteel.";
 const RUNTIME: &str = "datafusion.runtime.";
@@ -28,15 +32,29 @@ pub struct SessionSettings {
     /// `firesteel.partitions`: partitions of parallel stages, 0 for as many as there are core threads.
     pub partitions: usize,
     /// `firesteel.broadcast_threshold`: on a cluster, the smaller side of a join is sent whole to every task when it is
-    /// expected to be at most this large.
+    /// expected, or turns out, to be at most this large.
     pub broadcast_threshold: ByteSize,
     /// `firesteel.runtime_filters`: rows that a join would drop are dropped near their scan, where that pays.
     pub runtime_filters: bool,
+    /// `firesteel.adaptive`: on a cluster, what a stage's inputs turn out to hold may change how it is run.
+    pub adaptive: bool,
+    /// `firesteel.merge_partitions_below`: neighbouring partitions are read together up to so many bytes.
+    pub merge_partitions_below: ByteSize,
+    /// `firesteel.split_partitions_above`: a partition of more bytes, and several times those of others, is read by several
+    /// lanes.
+    pub split_partitions_above: ByteSize,
 }
 
 impl Default for SessionSettings {
     fn default() -> Self {
-        Self { partitions: 0, broadcast_threshold: ByteSize(16 << 20), runtime_filters: true }
+        Self {
+            partitions: 0,
+            broadcast_threshold: ByteSize(16 << 20),
+            runtime_filters: true,
+            adaptive: true,
+            merge_partitions_below: ByteSize(256 << 10),
+            split_partitions_above: ByteSize(64 << 20),
+        }
     }
 }
 
@@ -45,6 +63,20 @@ impl SessionSettings {
     #[must_use]
     pub fn of(options: &ConfigOptions) -> Self {
         options.extensions.get::<Self>().cloned().unwrap_or_default()
+    }
+
+    /// What sizes may decide.
+    #[must_use]
+    pub fn adapt_limits(&self) -> AdaptLimits {
+        if !self.adaptive {
+            return AdaptLimits::NEVER;
+        }
+        AdaptLimits {
+            merge_below: self.merge_partitions_below.0,
+            split_above: self.split_partitions_above.0,
+            broadcast_below: self.broadcast_threshold.0,
+            spare_inputs: true,
+        }
     }
 }
 
@@ -71,14 +103,11 @@ impl ExtensionOptions for SessionSettings {
                 Ok(partitions) => self.partitions = partitions,
                 Err(_) => return config_err!("'{value}' is not a number of partitions"),
             },
-            "broadcast_threshold" => match value.parse() {
-                Ok(bytes) => self.broadcast_threshold = bytes,
-                Err(fault) => return config_err!("{fault}"),
-            },
-            "runtime_filters" => match value.parse() {
-                Ok(applied) => self.runtime_filters = applied,
-                Err(_) => return config_err!("'{value}' is neither true nor false"),
-            },
+            "broadcast_threshold" => self.broadcast_threshold = size(value)?,
+            "merge_partitions_below" => self.merge_partitions_below = size(value)?,
+            "split_partitions_above" => self.split_partitions_above = size(value)?,
+            "runtime_filters" => self.runtime_filters = switch(value)?,
+            "adaptive" => self.adaptive = switch(value)?,
             _ => return config_err!("firesteel.{key} is not known"),
         }
         Ok(())
@@ -99,16 +128,40 @@ impl ExtensionOptions for SessionSettings {
             entry(
                 BROADCAST_THRESHOLD,
                 self.broadcast_threshold.to_string(),
-                "On a cluster, the smaller side of a join is sent whole to every task when it is expected to be at most \
-                 this large.",
+                "On a cluster, the smaller side of a join is sent whole to every task when it is expected, or turns out, \
+                 to be at most this large.",
             ),
             entry(
                 RUNTIME_FILTERS,
                 self.runtime_filters.to_string(),
                 "Whether rows that a join would drop are dropped near their scan, where that pays.",
             ),
+            entry(
+                ADAPTIVE,
+                self.adaptive.to_string(),
+                "Whether, on a cluster, what a stage's inputs turn out to hold may change how it is run.",
+            ),
+            entry(
+                MERGE_PARTITIONS_BELOW,
+                self.merge_partitions_below.to_string(),
+                "Neighbouring partitions are read together up to this many bytes; 0 means never.",
+            ),
+            entry(
+                SPLIT_PARTITIONS_ABOVE,
+                self.split_partitions_above.to_string(),
+                "A partition of more bytes than this, and several times those of others, is read by several lanes where \
+                 its plan allows; 0 means never.",
+            ),
         ]
     }
+}
+
+fn size(value: &str) -> Result<ByteSize> {
+    value.parse().or_else(|fault| config_err!("{fault}"))
+}
+
+fn switch(value: &str) -> Result<bool> {
+    value.parse().or_else(|_| config_err!("'{value}' is neither true nor false"))
 }
 
 /// The configuration that a session starts with.

@@ -32,6 +32,7 @@ pub use check::check_round_trip;
 
 use self::nodes::OwnNodes;
 use self::scan::TextScanExec;
+use super::adapt::Adapts;
 use crate::ops::is_of_whole_numbers;
 use crate::{Output, Stage};
 
@@ -103,6 +104,7 @@ fn decode(encoded: &[u8], context: &TaskContext) -> Result<Stage> {
         tells: decode_tells(message.tells, &plan.schema())?,
         inputs: message.inputs.into_iter().map(StageId).collect(),
         told_by: message.told_by.into_iter().map(StageId).collect(),
+        adapts: Adapts::default(),
         estimated_bytes: message.estimated_bytes,
         encoded: None,
         plan,

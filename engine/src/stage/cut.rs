@@ -18,17 +18,19 @@ use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties, Partitio
 use firesteel_base::StageId;
 
 pub use joins::MakeJoinsDistributable;
+pub(super) use joins::emits_unmatched_left;
 
+use super::adapt::{AdaptLimits, Adapts};
 use super::narrow::replace_children;
 use crate::ops::{ReadKind, RuntimeFilterExec, SameValue, ShuffleReadExec, TellKeysExec, Teller, ToldFilter};
 use crate::{Output, Place, Stage, StageGraph};
 
-/// Cuts `plan` into stages.
+/// Cuts `plan` into stages, of which `adapts` says what sizes may decide.
 ///
 /// # Errors
 /// When an operator does not accept its new inputs.
-pub fn cut(plan: Arc<dyn ExecutionPlan>) -> Result<StageGraph> {
-    let mut cutter = Cutter::default();
+pub fn cut(plan: Arc<dyn ExecutionPlan>, adapts: AdaptLimits) -> Result<StageGraph> {
+    let mut cutter = Cutter { adapts, ..Cutter::default() };
     let plan = cutter.cut(plan)?;
     cutter.end_stage(plan, Output::Result);
     let stages = cutter.stages.into_iter().map(Arc::new).collect();
@@ -40,6 +42,7 @@ struct Cutter {
     stages: Vec<Stage>,
     /// The stages that tell the keys of a join, by its runtime filter.
     tellers: BTreeMap<u64, StageId>,
+    adapts: AdaptLimits,
 }
 
 impl Cutter {
@@ -120,8 +123,14 @@ impl Cutter {
         let same = SameValue::of(&producer);
         let stage = self.end_stage(producer, Output::Single);
         let single = Partitioning::UnknownPartitioning(1);
-        let read: Arc<dyn ExecutionPlan> =
-            Arc::new(ShuffleReadExec::try_new(stage, ReadKind::All, schema, single, None, same)?);
+        let read: Arc<dyn ExecutionPlan> = Arc::new(ShuffleReadExec::try_new(
+            stage,
+            ReadKind::All { partitions: 1 },
+            schema,
+            single,
+            None,
+            same,
+        )?);
         Ok(match plan.fetch() {
             Some(rows) => Arc::new(GlobalLimitExec::new(read, 0, Some(rows))),
             None => read,
@@ -156,13 +165,8 @@ impl Cutter {
             None => (plan, Vec::new()),
         };
         let partitions = plan.output_partitioning().partition_count();
-        let (mut inputs, mut told_by) = (Vec::new(), Vec::new());
-        collect_inputs(&plan, &mut inputs, &mut told_by);
-        inputs.extend_from_slice(&told_by);
-        for stages in [&mut inputs, &mut told_by] {
-            stages.sort_unstable();
-            stages.dedup();
-        }
+        let (inputs, told_by) = inputs_of(&plan);
+        let adapts = Adapts::of(&plan, &output, &self.stages, self.adapts);
         if partitions > 1 {
             self.mark_broadcasts(&plan);
         }
@@ -175,6 +179,7 @@ impl Cutter {
             tells,
             inputs,
             told_by,
+            adapts,
             estimated_bytes,
             encoded: None,
         });
@@ -184,12 +189,25 @@ impl Cutter {
     /// What is gathered into a stage of several tasks is read by each of them.
     fn mark_broadcasts(&mut self, plan: &Arc<dyn ExecutionPlan>) {
         if let Some(read) = plan.downcast_ref::<ShuffleReadExec>()
-            && *read.kind() == ReadKind::All
+            && matches!(read.kind(), ReadKind::All { .. })
         {
             self.stages[read.stage().0 as usize].output = Output::Broadcast;
         }
         plan.children().into_iter().for_each(|child| self.mark_broadcasts(child));
     }
+}
+
+/// The stages that `plan` reads, and those of them of which it reads not rows, but the keys that they tell; ascending.
+pub(super) fn inputs_of(plan: &Arc<dyn ExecutionPlan>) -> (Vec<StageId>, Vec<StageId>) {
+    let (mut inputs, mut told_by) = (Vec::new(), Vec::new());
+    collect_inputs(plan, &mut inputs, &mut told_by);
+    told_by.retain(|stage| !inputs.contains(stage));
+    inputs.extend_from_slice(&told_by);
+    for stages in [&mut inputs, &mut told_by] {
+        stages.sort_unstable();
+        stages.dedup();
+    }
+    (inputs, told_by)
 }
 
 /// The stages whose rows `plan` reads, and those whose keys it is told.

@@ -8,6 +8,8 @@ use datafusion::physical_expr::{LexOrdering, PhysicalExpr};
 use datafusion::physical_plan::{ExecutionPlan, Partitioning, displayable};
 use firesteel_base::StageId;
 
+use super::adapt::Adapts;
+
 /// Where a job's stages run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Place {
@@ -43,6 +45,8 @@ pub struct Stage {
     pub inputs: Vec<StageId>,
     /// Those of them of which it reads not rows, but the keys that they tell.
     pub told_by: Vec<StageId>,
+    /// What the sizes of its inputs may decide.
+    pub adapts: Adapts,
     /// Bytes it is expected to write, 0 when unknown.
     pub estimated_bytes: u64,
     /// The stage as it travels; absent when the job runs in this process.

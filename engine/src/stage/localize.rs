@@ -12,6 +12,7 @@ use datafusion::physical_plan::sorts::sort_preserving_merge::SortPreservingMerge
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties, Partitioning};
 use firesteel_base::StageId;
 
+use super::adapt::Adapts;
 use super::cut::estimated_bytes;
 use super::narrow::replace_children;
 use crate::ops::{LocalExchange, LocalExchangeExec, PadExec};
@@ -26,6 +27,7 @@ pub fn localize(plan: Arc<dyn ExecutionPlan>) -> Result<StageGraph> {
     let stage = Stage {
         id: StageId(0),
         partitions: plan.output_partitioning().partition_count(),
+        adapts: Adapts::default(),
         estimated_bytes: estimated_bytes(&plan),
         output: Output::Result,
         tells: Vec::new(),

@@ -1,5 +1,6 @@
 //! Stages: the graph, the cut that makes it, narrowing to a task's partitions, and the codec.
 
+pub mod adapt;
 pub mod codec;
 pub mod cut;
 pub mod graph;
@@ -14,6 +15,7 @@ use datafusion::error::Result;
 use datafusion::execution::TaskContext;
 use datafusion::physical_plan::ExecutionPlan;
 
+use crate::session::SessionSettings;
 use crate::{ClusterShape, Place, StageGraph};
 
 /// The longest reason for staying in the driver that is shown.
@@ -31,7 +33,8 @@ pub fn plan_stages(
     if shape.local {
         return localize::localize(plan);
     }
-    let mut graph = cut::cut(Arc::clone(&plan))?;
+    let adapts = SessionSettings::of(context.session_config().options()).adapt_limits();
+    let mut graph = cut::cut(Arc::clone(&plan), adapts)?;
     if let Err(fault) = encode_all(&mut graph) {
         let mut graph = localize::localize(plan)?;
         graph.place = Place::Driver(reason(&fault.strip_backtrace()));
@@ -41,6 +44,10 @@ pub fn plan_stages(
         for stage in &graph.stages {
             let encoded = stage.encoded.as_ref().expect("every stage was encoded");
             codec::check_round_trip(stage, encoded, context)?;
+            if let Some(broadcast) = stage.adapts.broadcast {
+                let absorbed = adapt::absorb(stage, &graph.stages[broadcast.probe.0 as usize])?;
+                codec::check_round_trip(&absorbed, &codec::encode(&absorbed)?, context)?;
+            }
         }
     }
     Ok(graph)

@@ -19,7 +19,7 @@ use firesteel_engine::task::{
 use firesteel_engine::{ClusterShape, EngineSession, JobRunner, JobSpec, Place, SessionOptions, Stage};
 use firesteel_shuffle::fetch::{FetchConfig, Fetcher};
 use firesteel_shuffle::store::{BlockStore, StoreConfig};
-use firesteel_shuffle::{BlockKey, Holder, MapOutput};
+use firesteel_shuffle::{BlockKey, Holder, LaneSizes, MapOutput};
 use futures::future::BoxFuture;
 use futures::{StreamExt, TryStreamExt};
 use parking_lot::Mutex;
@@ -211,14 +211,15 @@ impl Executors {
                 .inputs
                 .iter()
                 .map(|input| StageInput { stage: *input, outputs: outputs[input.0 as usize].clone() });
-            let spec = TaskSpec { attempt, first_partition, lanes, inputs: inputs.collect() };
+            let spec =
+                TaskSpec { attempt, first_partition, lanes, inputs: inputs.collect(), slices: Vec::new() };
             let spawner = Arc::new(TokioLanes { lanes, tasks: Mutex::default() });
             let source = match &stage.encoded {
                 Some(bytes) => StageSource::Encoded(bytes.clone()),
                 None => StageSource::Shared(Arc::clone(stage)),
             };
             let ready = prepare(&self.env, &source, &job.settings, spec, spawner)?;
-            let lanes = run_lanes(&ready, lanes).await?;
+            let lanes = run_lanes(&ready, lanes).await?.iter().map(LaneSizes::of).collect();
             if lose && attempt.attempt == 0 {
                 self.store.discard(&attempt);
                 attempt.attempt += 1;

@@ -231,7 +231,17 @@ impl Session {
             .ok_or_else(|| refuse(Class::Transient, "its stage's plan is not here".to_owned()))?;
         let inputs = message.inputs.iter().map(convert::stage_input).collect::<Result<_, _>>();
         let inputs = inputs.map_err(|fault| refuse(Class::User, fault.to_string()))?;
+        let slices: Vec<_> = message
+            .slices
+            .iter()
+            .map(convert::slice)
+            .collect::<Result<_, _>>()
+            .map_err(|fault| refuse(Class::User, fault.to_string()))?;
         let lanes = message.lanes as usize;
+        if !slices.is_empty() && slices.len() != lanes {
+            let reason = format!("it was told what {} of its {lanes} lanes read", slices.len());
+            return Err(refuse(Class::User, reason));
+        }
         let lease = self.executor.pool.ask(lanes).map_err(|fault| {
             let class = match fault {
                 NoCores::Impossible { .. } => Class::Resources,
@@ -239,8 +249,8 @@ impl Session {
             };
             refuse(class, fault.to_string())
         })?;
-        let spec =
-            TaskSpec { attempt: key, first_partition: message.first_partition as usize, lanes, inputs };
+        let first_partition = message.first_partition as usize;
+        let spec = TaskSpec { attempt: key, first_partition, lanes, inputs, slices };
         Ok((spec, stage, lease))
     }
 

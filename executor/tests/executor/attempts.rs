@@ -17,7 +17,7 @@ async fn an_attempt_commits_what_it_computed() {
     driver.run(attempt(0), &stage);
     let finished = driver.hear_ran(attempt(0)).await;
     assert_eq!(finished.lanes.len(), 1);
-    assert_eq!(finished.lanes[0].partitions[0].rows, 3);
+    assert_eq!(finished.lanes[0].rows, 3);
     assert_eq!(finished.metrics.unwrap().rows_out, 3);
     assert_eq!(rows_of(&subject, attempt(0), 0, &stage).await, Ok(3));
 }
@@ -30,7 +30,7 @@ async fn each_lane_writes_its_own_output() {
         sql("select * from (values (1), (2)) as t(a) union all select * from (values (3)) as u(a)").await;
     assert_eq!(stage.partitions, 2);
     driver.run(attempt(0), &stage);
-    let rows = |lane: &v1::LaneOutput| lane.partitions[0].rows;
+    let rows = |lane: &v1::LaneOutput| lane.rows;
     let finished = driver.hear_ran(attempt(0)).await;
     assert_eq!(finished.lanes.iter().map(rows).collect::<Vec<_>>(), [2, 1]);
     assert_eq!(rows_of(&subject, attempt(0), 1, &stage).await, Ok(1));

@@ -187,6 +187,7 @@ pub fn launch(attempt: AttemptKey, digest: &[u8], stage: &Stage) -> v1::Launch {
         lanes: u32::try_from(stage.partitions).unwrap(),
         inputs: Vec::new(),
         memory_bytes: 0,
+        slices: Vec::new(),
     }
 }
 

@@ -13,6 +13,7 @@ use firesteel_engine::datafusion::physical_plan::ExecutionPlanProperties;
 use firesteel_engine::datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use firesteel_engine::datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use firesteel_engine::datafusion::prelude::{SessionConfig, SessionContext};
+use firesteel_engine::stage::adapt::Adapts;
 use firesteel_engine::{Output, Stage};
 use futures::Stream;
 
@@ -28,6 +29,7 @@ pub fn stage(plan: Arc<dyn ExecutionPlan>) -> Stage {
         told_by: Vec::new(),
         estimated_bytes: 0,
         encoded: None,
+        adapts: Adapts::default(),
     }
 }
 

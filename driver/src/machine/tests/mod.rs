@@ -1,4 +1,5 @@
 //! The machine, driven by scripts (one behaviour each) and by a random world.
 
+mod adapting;
 mod scripts;
 mod world;

@@ -3,27 +3,29 @@
 use std::time::Duration;
 
 use firesteel_base::{AttemptKey, Class, Epoch, ExecutorId, JobId, LeaseId, StageId, Timestamp, UserError};
+use firesteel_engine::stage::adapt::Adapts;
+use firesteel_shuffle::{BlockStat, LaneOutput, LaneSizes};
 
 use crate::machine::{
-    AttemptFailure, BlockSize, Effect, Event, JobMachine, JobPhase, JobPlan, Life, LostBlock, OutputKind,
-    Policy, StagePlan,
+    AttemptFailure, Effect, Event, JobMachine, JobPhase, JobPlan, Life, LostBlock, OutputKind, Policy,
+    StagePlan,
 };
 
 const JOB: JobId = JobId(7);
 
 /// A machine, and what it has said since it was asked last.
-struct Script {
+pub(super) struct Script {
     machine: JobMachine,
     now: Timestamp,
     said: Vec<Effect>,
     leases: u64,
 }
 
-fn life(name: &str) -> Life {
+pub(super) fn life(name: &str) -> Life {
     Life { executor: ExecutorId { worker: name.parse().unwrap(), index: 0 }, epoch: Epoch(1) }
 }
 
-fn stage(id: u32, partitions: u32, inputs: &[u32], output: OutputKind) -> StagePlan {
+pub(super) fn stage(id: u32, partitions: u32, inputs: &[u32], output: OutputKind) -> StagePlan {
     StagePlan {
         id: StageId(id),
         partitions,
@@ -31,6 +33,8 @@ fn stage(id: u32, partitions: u32, inputs: &[u32], output: OutputKind) -> StageP
         inputs: inputs.iter().copied().map(StageId).collect(),
         told_by: Vec::new(),
         output,
+        tells: false,
+        adapts: Adapts::default(),
         estimated_bytes: 0,
         memory_per_task: 0,
     }
@@ -46,7 +50,7 @@ fn failure(class: Class, text: &str) -> AttemptFailure {
 }
 
 impl Script {
-    fn new(stages: Vec<StagePlan>, executors: &[&str]) -> Self {
+    pub fn new(stages: Vec<StagePlan>, executors: &[&str]) -> Self {
         let machine = JobMachine::new(JobPlan { job: JOB, stages }, Policy::default());
         let mut script = Self { machine, now: Timestamp(0), said: Vec::new(), leases: 0 };
         script.cluster(executors);
@@ -54,7 +58,7 @@ impl Script {
         script
     }
 
-    fn tell(&mut self, event: Event) {
+    pub fn tell(&mut self, event: Event) {
         self.machine.step(self.now, event, &mut self.said);
     }
 
@@ -64,16 +68,23 @@ impl Script {
         });
     }
 
-    fn grant(&mut self, stage: u32, on: &str, tasks: u32) -> LeaseId {
+    pub fn grant(&mut self, stage: u32, on: &str, tasks: u32) -> LeaseId {
         self.leases += 1;
         let lease = LeaseId(self.leases);
         self.tell(Event::Granted { lease, stage: StageId(stage), life: life(on), tasks });
         lease
     }
 
-    fn finish(&mut self, attempt: &str, on: &str) {
-        let block = BlockSize { rows: 10, bytes: 100 };
-        let lanes = vec![vec![block; 2]];
+    pub fn finish(&mut self, attempt: &str, on: &str) {
+        self.finish_with(attempt, on, &[&[100, 100]]);
+    }
+
+    /// The attempt has written so many bytes for each partition, by lane.
+    pub fn finish_with(&mut self, attempt: &str, on: &str, lanes: &[&[u64]]) {
+        let block = |&bytes: &u64| BlockStat { rows: bytes / 10, bytes };
+        let lane =
+            |bytes: &&[u64]| LaneSizes::of(&LaneOutput { partitions: bytes.iter().map(block).collect() });
+        let lanes = lanes.iter().map(lane).collect();
         self.tell(Event::AttemptFinished { attempt: attempt.parse().unwrap(), life: life(on), lanes });
     }
 
@@ -81,19 +92,19 @@ impl Script {
         self.tell(Event::AttemptFailed { attempt: attempt.parse().unwrap(), life: life(on), failure });
     }
 
-    fn cannot_fetch(&mut self, attempt: &str, on: &str, producer: &str, holder: &str) {
+    pub fn cannot_fetch(&mut self, attempt: &str, on: &str, producer: &str, holder: &str) {
         let lost = LostBlock { producer: producer.parse().unwrap(), life: life(holder) };
         self.fail(attempt, on, AttemptFailure { lost: Some(lost), ..failure(Class::Fetch, "block gone") });
     }
 
     /// What was said since the last time, a line each.
-    fn said(&mut self) -> String {
+    pub fn said(&mut self) -> String {
         let said = std::mem::take(&mut self.said);
         said.iter().map(|effect| line(effect).trim_end().to_owned()).collect::<Vec<_>>().join("\n")
     }
 
     #[track_caller]
-    fn says(&mut self, expected: &str) {
+    pub fn says(&mut self, expected: &str) {
         let expected: Vec<_> = expected.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
         assert_eq!(self.said(), expected.join("\n"));
     }
@@ -115,8 +126,11 @@ fn line(effect: &Effect) -> String {
             let inputs: Vec<_> = inputs.map(|output| output.producer.to_string()).collect();
             let reads =
                 if inputs.is_empty() { String::new() } else { format!(" reads {}", inputs.join(" ")) };
+            let slices: Vec<_> = launch.slices.iter().map(ToString::to_string).collect();
+            let slices =
+                if slices.is_empty() { String::new() } else { format!(", partitions {}", slices.join("; ")) };
             format!(
-                "launch {} on {} under {}{reads}",
+                "launch {} on {} under {}{reads}{slices}",
                 launch.attempt, launch.life.executor.worker, launch.lease
             )
         }
@@ -127,6 +141,8 @@ fn line(effect: &Effect) -> String {
         Effect::FreeStage { stage, lives } => {
             format!("free {stage} on {}", names(lives.iter().map(|life| &life.executor)))
         }
+        Effect::Absorb { stage, probe } => format!("absorb {probe} into {stage}"),
+        Effect::Decided { stage, decision } => format!("{stage} {decision}"),
         Effect::ReleaseSlots { lease, tasks } => format!("release {tasks} of {lease}"),
         Effect::ResultReady(outputs) => {
             let producers: Vec<_> = outputs.iter().map(|output| output.producer.to_string()).collect();
@@ -232,13 +248,8 @@ fn tasks_go_where_most_of_their_input_lies() {
     let mut script = Script::new(two_stages(), &["a", "b"]);
     script.grant(0, "a", 1);
     script.grant(0, "b", 1);
-    let lanes =
-        |first, second| vec![vec![BlockSize { rows: 1, bytes: first }, BlockSize { rows: 1, bytes: second }]];
-    let finish = |script: &mut Script, attempt: &str, on: &str, lanes| {
-        script.tell(Event::AttemptFinished { attempt: attempt.parse().unwrap(), life: life(on), lanes });
-    };
-    finish(&mut script, "job7/s0/p0/a0", "a", lanes(10, 500));
-    finish(&mut script, "job7/s0/p1/a0", "b", lanes(300, 20));
+    script.finish_with("job7/s0/p0/a0", "a", &[&[10, 500]]);
+    script.finish_with("job7/s0/p1/a0", "b", &[&[300, 20]]);
     let Some(Effect::Demand(demand)) = script.said.pop() else { panic!("the next stage is demanded") };
     assert_eq!(demand.inputs, [(life("a").executor, 510), (life("b").executor, 320)]);
     script.said();

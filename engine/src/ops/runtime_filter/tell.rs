@@ -160,7 +160,7 @@ pub(super) async fn told_keys(
     let Some(outputs) = inputs.by_stage.get(&stage) else {
         return exec_err!("the task was not told where the output of {stage} lies");
     };
-    let blocks = told_blocks(outputs, columns)?;
+    let blocks = told_blocks(outputs)?;
     let bytes: u64 = blocks.iter().map(|(_, _, bytes)| bytes).sum();
     if bytes > TOLD_BYTES_MAX {
         tracing::debug!(%stage, bytes, "too many told keys: the runtime filter is let alone");
@@ -185,16 +185,16 @@ pub(super) async fn told_keys(
 }
 
 /// The block of told keys of each lane, which is its last, and the bytes of it.
-fn told_blocks(outputs: &[MapOutput], columns: usize) -> Result<Vec<(Holder, BlockKey, u64)>> {
+fn told_blocks(outputs: &[MapOutput]) -> Result<Vec<(Holder, BlockKey, u64)>> {
     let mut blocks = Vec::new();
     for output in outputs {
         for (lane, written) in (0..).zip(&output.lanes) {
-            let Some(told) = written.partitions.last().filter(|told| told.rows == columns as u64) else {
+            let told = written.partitions().checked_sub(1).filter(|&last| written.holds(last));
+            let Some(partition) = told else {
                 return exec_err!("{} did not tell its keys", output.producer);
             };
-            let partition = u32::try_from(written.partitions.len() - 1).expect("partitions fit in 32 bits");
             let key = BlockKey { producer: output.producer, lane, partition };
-            blocks.push((output.holder.clone(), key, told.bytes));
+            blocks.push((output.holder.clone(), key, written.bytes_of(partition)));
         }
     }
     Ok(blocks)

@@ -122,6 +122,9 @@ struct ShuffleReadMessage {
     ordering: Vec<protobuf::PhysicalSortExprNode>,
     #[prost(message, repeated, tag = 6)]
     same: Vec<SameValueMessage>,
+    /// Of a read of all: partitions of the exchange.
+    #[prost(uint32, tag = 7)]
+    partitions: u32,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -284,9 +287,12 @@ fn encode_read(
     };
     message.set_kind(match read.kind() {
         ReadKind::Partition => ReadKindMessage::Partition,
-        ReadKind::All => ReadKindMessage::All,
+        ReadKind::All { .. } => ReadKindMessage::All,
         ReadKind::Lane => ReadKindMessage::Lane,
     });
+    if let ReadKind::All { partitions } = read.kind() {
+        message.partitions = number(*partitions)?;
+    }
     Ok(message)
 }
 
@@ -298,7 +304,7 @@ fn decode_read(
     let decoding = PhysicalPlanDecodeContext::new(ctx, &OwnNodes);
     let kind = match message.kind() {
         ReadKindMessage::Partition => ReadKind::Partition,
-        ReadKindMessage::All => ReadKind::All,
+        ReadKindMessage::All => ReadKind::All { partitions: message.partitions as usize },
         ReadKindMessage::Lane => ReadKind::Lane,
         ReadKindMessage::Unspecified => return exec_err!("a read of a kind not known here"),
     };

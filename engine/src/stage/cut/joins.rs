@@ -74,7 +74,7 @@ fn gather_right(node: &Arc<dyn ExecutionPlan>) -> Result<Transformed<Arc<dyn Exe
 }
 
 /// Whether a left row's fate depends on all right rows.
-fn emits_unmatched_left(join_type: JoinType) -> bool {
+pub(in crate::stage) fn emits_unmatched_left(join_type: JoinType) -> bool {
     match join_type {
         JoinType::Left | JoinType::Full | JoinType::LeftSemi | JoinType::LeftAnti | JoinType::LeftMark => {
             true

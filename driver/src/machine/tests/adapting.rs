@@ -1,0 +1,131 @@
+//! What the sizes of a stage's inputs decide.
+
+use firesteel_base::StageId;
+use firesteel_engine::stage::adapt::{AdaptLimits, Adapts, Broadcast, Spares};
+
+use super::scripts::{Script, stage};
+use crate::machine::{OutputKind, StagePlan};
+
+const LIMITS: AdaptLimits =
+    AdaptLimits { merge_below: 200, split_above: 1000, broadcast_below: 500, spare_inputs: true };
+
+/// Two scans of two tasks each, and a join of them by key of four partitions.
+fn join(adapts: Adapts) -> Vec<StagePlan> {
+    let join = StagePlan { adapts, ..stage(2, 4, &[0, 1], OutputKind::Result) };
+    vec![stage(0, 2, &[], OutputKind::Hash), stage(1, 2, &[], OutputKind::Hash), join]
+}
+
+fn by_key() -> Adapts {
+    let divided = vec![StageId(0), StageId(1)];
+    Adapts { divided, splits: Some(StageId(1)), limits: LIMITS, ..Adapts::default() }
+}
+
+fn an_empty_side_spares_the_other() -> Adapts {
+    let spares = vec![Spares { empty: StageId(0), spared: vec![StageId(1)] }];
+    Adapts { spares, ..by_key() }
+}
+
+fn the_join_may_be_a_broadcast() -> Adapts {
+    Adapts { broadcast: Some(Broadcast { build: StageId(0), probe: StageId(1) }), ..by_key() }
+}
+
+/// Runs both tasks of a scan, each of which writes so many bytes for each partition.
+fn scan(script: &mut Script, stage: u32, bytes: &[u64; 4]) {
+    script.grant(stage, "a", 2);
+    for task in 0..2 {
+        script.finish_with(&format!("job7/s{stage}/p{task}/a0"), "a", &[bytes]);
+    }
+}
+
+#[test]
+fn small_partitions_are_read_by_one_task_and_a_skewed_one_by_several() {
+    let mut script = Script::new(join(by_key()), &["a"]);
+    scan(&mut script, 0, &[10, 10, 10, 10]);
+    scan(&mut script, 1, &[50, 20, 20, 900]);
+    let said = script.said();
+    assert!(
+        said.contains("s2 adapted: 4 partitions of 2.0KiB read as 4, a skewed one by several lanes"),
+        "{said}"
+    );
+    script.grant(2, "a", 4);
+    let inputs = "reads job7/s0/p0/a0 job7/s0/p1/a0 job7/s1/p0/a0 job7/s1/p1/a0";
+    script.says(&format!(
+        "launch job7/s2/p2/a0 on a under lease3 {inputs}, partitions 3..4 of s1's lanes 0..1
+         launch job7/s2/p3/a0 on a under lease3 {inputs}, partitions 3..4 of s1's lanes 1..2
+         launch job7/s2/p0/a0 on a under lease3 {inputs}, partitions 0..2
+         launch job7/s2/p1/a0 on a under lease3 {inputs}, partitions 2..3"
+    ));
+}
+
+#[test]
+fn what_was_decided_stays_when_blocks_are_lost() {
+    let mut script = Script::new(join(by_key()), &["a", "b"]);
+    scan(&mut script, 0, &[10; 4]);
+    scan(&mut script, 1, &[10; 4]);
+    script.grant(2, "b", 1);
+    let said = script.said();
+    assert!(said.contains("launch job7/s2/p0/a0 on b"), "{said}");
+    assert!(said.ends_with("partitions 0..4"), "{said}");
+    script.cannot_fetch("job7/s2/p0/a0", "b", "job7/s1/p0/a0", "a");
+    script.grant(1, "b", 1);
+    // Other bytes than before: a second run may pack them otherwise.
+    script.finish_with("job7/s1/p0/a1", "b", &[&[900; 4]]);
+    script.grant(2, "b", 1);
+    let said = script.said();
+    assert!(said.contains("launch job7/s2/p0/a1 on b") && said.contains(", partitions 0..4"), "{said}");
+}
+
+#[test]
+fn an_empty_side_ends_a_join_before_the_other_has_run() {
+    let mut script = Script::new(join(an_empty_side_spares_the_other()), &["a"]);
+    script.grant(1, "a", 1);
+    script.said();
+    scan(&mut script, 0, &[0; 4]);
+    let said = script.said();
+    assert!(said.contains("s2 adapted: s0 has no rows, so s1 is not read"), "{said}");
+    assert!(said.contains("cancel job7/s1/p0/a0 on a"), "{said}");
+    script.grant(2, "a", 1);
+    let said = script.said();
+    assert!(
+        said.contains("launch job7/s2/p0/a0 on a under lease3 reads job7/s0/p0/a0 job7/s0/p1/a0, "),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_side_with_rows_spares_nothing() {
+    let mut script = Script::new(join(an_empty_side_spares_the_other()), &["a"]);
+    scan(&mut script, 0, &[0, 0, 0, 10]);
+    assert!(!script.said().contains("adapted"));
+}
+
+#[test]
+fn a_small_build_side_goes_to_where_the_other_sides_rows_are_made() {
+    let mut script = Script::new(join(the_join_may_be_a_broadcast()), &["a"]);
+    scan(&mut script, 0, &[10; 4]);
+    let said = script.said();
+    assert!(
+        said.contains(
+            "absorb s1 into s2\ns2 adapted: runs where the rows of s1 are made, s0 is read whole (80B)"
+        ),
+        "{said}"
+    );
+    assert!(said.ends_with("demand s1 0\ndemand s2 2"), "it has the partitions of what it took in: {said}");
+    script.grant(2, "a", 2);
+    script.says(
+        "launch job7/s2/p0/a0 on a under lease2 reads job7/s0/p0/a0 job7/s0/p1/a0
+         launch job7/s2/p1/a0 on a under lease2 reads job7/s0/p0/a0 job7/s0/p1/a0",
+    );
+}
+
+#[test]
+fn a_large_build_side_or_a_probe_side_that_has_begun_stays_as_planned() {
+    let mut script = Script::new(join(the_join_may_be_a_broadcast()), &["a"]);
+    scan(&mut script, 0, &[100; 4]);
+    assert!(!script.said().contains("absorb"));
+
+    let mut script = Script::new(join(the_join_may_be_a_broadcast()), &["a"]);
+    script.grant(1, "a", 1);
+    scan(&mut script, 0, &[10; 4]);
+    assert!(!script.said().contains("absorb"));
+}
