@@ -23,6 +23,7 @@ pub mod partition;
 mod segment;
 pub mod serve;
 pub mod store;
+mod sync;
 mod transport;
 mod wire;
 pub mod write;
