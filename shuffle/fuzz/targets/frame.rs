@@ -4,7 +4,9 @@
 use firesteel_shuffle_fuzz::{change, run};
 use libfuzzer_sys::{fuzz_mutator, fuzz_target, fuzzer_mutate};
 
-fuzz_target!(|input: &[u8]| _ = run(input));
+fuzz_target!(|input: &[u8]| {
+    let _accepted = run(input);
+});
 
 fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| {
     // The fuzzer's own changes find what nobody thought of.
