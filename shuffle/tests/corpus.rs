@@ -10,7 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 /// Changes of each kept input.
-const CHANGES: u64 = if cfg!(miri) { 1 } else { 1000 };
+const CHANGES: u64 = if cfg!(miri) { 1 } else { 400 };
 /// An interpreter takes only each so many'th input.
 const STEP: usize = if cfg!(miri) { 20 } else { 1 };
 const CORPUS_BYTES_MAX: usize = 300 << 10;
