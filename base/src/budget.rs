@@ -7,9 +7,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
-
 use crate::ByteSize;
+use crate::sync::Mutex;
 
 /// An executor's memory. Clones share one account.
 #[derive(Clone)]
@@ -207,6 +206,39 @@ mod tests {
         assert_eq!(budget.used(), 70);
         drop(sort);
         assert_eq!((budget.used(), budget.peak()), (0, 100));
+    }
+
+    /// Two sorts and a block that is counted whatever the limit says; in every order the budget lends no more than it has.
+    #[test]
+    fn in_no_order_is_more_lent_than_there_is_or_kept_at_the_end() {
+        firesteel_interleave::check(400, || {
+            let budget = MemoryBudget::new(ByteSize(100));
+            let sort = |budget: MemoryBudget| {
+                move || {
+                    let mut grant = budget.open("sort");
+                    for more in [40, 30] {
+                        let before = grant.bytes();
+                        let granted = grant.try_grow(more).is_ok();
+                        assert_eq!(grant.bytes(), before + if granted { more } else { 0 });
+                        assert!(budget.used() >= grant.bytes());
+                    }
+                    grant.shrink(10);
+                }
+            };
+            let threads = [(); 2].map(|()| firesteel_interleave::spawn(sort(budget.clone())));
+            let mut block = budget.open("block");
+            assert!(block.try_grow(101).is_err(), "nothing is refused in part");
+            _ = block.try_grow(50);
+            threads.into_iter().for_each(|thread| thread.join().unwrap());
+            assert!(budget.peak() <= 100, "{} of 100", budget.peak());
+            let held = block.bytes();
+            assert_eq!(budget.used(), held);
+            let largest = budget.grant("join", 101).unwrap_err().largest;
+            assert_eq!(largest, if held > 0 { vec![("block".to_owned(), held)] } else { vec![] });
+            block.grow_unchecked(200);
+            drop(block);
+            assert_eq!((budget.used(), budget.peak()), (0, held + 200));
+        });
     }
 
     #[test]

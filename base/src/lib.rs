@@ -9,6 +9,7 @@ pub mod budget;
 pub mod config;
 pub mod error;
 pub mod ids;
+mod sync;
 pub mod telemetry;
 pub mod time;
 pub mod units;

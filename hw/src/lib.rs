@@ -23,6 +23,7 @@ pub mod probe;
 pub mod procfs;
 pub mod ring;
 pub mod scratch;
+mod sync;
 pub mod topology;
 pub mod usage;
 

@@ -25,6 +25,7 @@ pub mod serve;
 mod sizes;
 mod slice;
 pub mod store;
+mod sync;
 mod transport;
 mod wire;
 pub mod write;

@@ -54,7 +54,7 @@ fn sign(frame: &mut [u8]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 600, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: if cfg!(miri) { 4 } else { 600 }, ..ProptestConfig::default() })]
 
     #[test]
     fn every_type_round_trips_sliced_or_whole(

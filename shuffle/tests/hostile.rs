@@ -180,6 +180,60 @@ fn a_frame_without_rows_may_be_wrong() {
     }
 }
 
+/// A frame of views without a row, whose header names so many data buffers of so many bytes.
+fn frame_of_data_buffers(count: usize, bytes: usize) -> Vec<u8> {
+    let batch = one_column(new_empty_array(&DataType::Utf8View));
+    let valid = encode(&batch).unwrap();
+    let header = u32::from_le_bytes(valid[16..20].try_into().unwrap()) as usize;
+    let root = PREFIX_BYTES + header - 40;
+    // The node, then the spans: of validity, of views, of data; then the root.
+    let spans = count + 2;
+    let header_bytes = 24 + 16 * spans + 40;
+    let payload = (PREFIX_BYTES + header_bytes).next_multiple_of(64);
+    let mut frame = vec![0; payload + count * bytes.next_multiple_of(64)];
+    let mut put = |at: usize, bytes: &[u8]| frame[at..at + bytes.len()].copy_from_slice(bytes);
+    put(0, &valid[..PREFIX_BYTES]);
+    put(16, &(header_bytes as u32).to_le_bytes());
+    put(24, &((count * bytes.next_multiple_of(64)) as u64).to_le_bytes());
+    put(PREFIX_BYTES + 16, &(count as u64).to_le_bytes());
+    for span in 0..count {
+        let at = PREFIX_BYTES + 24 + 16 * (span + 2);
+        put(at, &((span * bytes.next_multiple_of(64)) as u64).to_le_bytes());
+        put(at + 8, &(bytes as u64).to_le_bytes());
+    }
+    let list = |at: usize, first: usize, count: usize| {
+        [(first as i32 - at as i32).to_le_bytes(), (count as u32).to_le_bytes()].concat()
+    };
+    let new_root = PREFIX_BYTES + header_bytes - 40;
+    put(new_root, &valid[root..root + 24]);
+    put(new_root + 24, &list(new_root + 24, PREFIX_BYTES, 1));
+    put(new_root + 32, &list(new_root + 32, PREFIX_BYTES + 24, spans));
+    sign(&mut frame);
+    frame
+}
+
+/// A span of a header is 16 bytes; what Arrow keeps for a buffer is more.
+#[test]
+fn very_many_data_buffers_take_no_more_than_a_small_multiple_of_their_frame() {
+    let decoder = Decoder::new(one_column(new_empty_array(&DataType::Utf8View)).schema());
+    for bytes in [0, 1] {
+        let frame = aligned(&frame_of_data_buffers(if cfg!(miri) { 50 } else { 50_000 }, bytes));
+        for trust in [Trust::Resident, Trust::Cluster, Trust::Outside] {
+            let before = HELD.get();
+            MOST.set(before);
+            let found = decoder.decode(&frame, trust).unwrap();
+            let taken = MOST.get() - before;
+            assert_eq!(found.num_rows(), 0);
+            assert!(taken <= 4 * frame.len() + BESIDE_BYTES, "{taken} bytes for {}", frame.len());
+        }
+    }
+    // More than the header names.
+    let mut frame = frame_of_data_buffers(3, 0);
+    frame[PREFIX_BYTES + 16..PREFIX_BYTES + 24].copy_from_slice(&u64::MAX.to_le_bytes());
+    sign(&mut frame);
+    assert!(decoder.decode(&aligned(&frame), Trust::Resident).is_err());
+}
+
 /// Numbers that lengths, offsets and counts may be replaced by.
 fn number() -> impl Strategy<Value = u64> {
     prop_oneof![

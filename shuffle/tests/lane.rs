@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use arrow_array::types::Int32Type;
 use arrow_array::*;
+use arrow_buffer::OffsetBuffer;
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use common::{Numbers, array, attempt, flat_types, nested_type, one_column, store};
 use firesteel_base::{ByteSize, Epoch, MemoryBudget};
@@ -270,6 +271,50 @@ fn a_very_wide_schema_is_written_to_many_partitions() {
     let (store, _, _folder) = store(1 << 30, 1 << 30);
     let output = write(&store, &batches, 50).unwrap();
     assert_holds(&store, &batches, &output);
+}
+
+/// As a sort hands them on: batches that are slices of one.
+#[test]
+fn slices_of_lists_make_as_few_frames_as_whole_ones() {
+    let frames = |item: DataType, slices: usize| {
+        let items = array(&mut Numbers::new(3), &item, 40_000);
+        let offsets = OffsetBuffer::from_lengths((0..20_000).map(|_| 2));
+        let whole = one_column(Arc::new(ListArray::new(
+            Arc::new(Field::new_list_field(item, true)),
+            offsets,
+            items,
+            None,
+        )));
+        let (store, _, _folder) = store(1 << 30, 1 << 30);
+        let mut writer = store.writer(attempt(1, 0), 0, whole.schema(), 16);
+        let counters = writer.counters();
+        let rows = whole.num_rows() / slices;
+        for first in (0..whole.num_rows()).step_by(rows) {
+            let of_rows: Vec<u32> = (first..first + rows).map(|row| (row * 7 % 16) as u32).collect();
+            writer.write(&whole.slice(first, rows), &Assignment::Rows(&of_rows)).unwrap();
+        }
+        writer.finish().unwrap();
+        (counters.rows(), counters.frames())
+    };
+    for item in [DataType::Int64, DataType::Utf8, DataType::Utf8View] {
+        assert_eq!((frames(item.clone(), 1), frames(item, 80)), ((20_000, 16), (20_000, 16)));
+    }
+}
+
+/// What a list holds counts towards what a lane may hold, also where it holds views.
+#[test]
+fn lists_of_long_views_are_not_held_without_bound() {
+    let text = "a long text ".repeat(100);
+    let items: StringViewArray = (0..2000).map(|i| Some(format!("{i} {text}"))).collect();
+    let item = Arc::new(Field::new_list_field(DataType::Utf8View, true));
+    let lists = ListArray::new(item, OffsetBuffer::from_lengths((0..1000).map(|_| 2)), Arc::new(items), None);
+    let batch = one_column(Arc::new(lists));
+    let (store, budget, _folder) = store(1 << 30, 1 << 30);
+    let mut writer = store.writer(attempt(1, 0), 0, batch.schema(), 4);
+    let of_rows: Vec<u32> = (0..1000).map(|row| row % 4).collect();
+    writer.write(&batch, &Assignment::Rows(&of_rows)).unwrap();
+    assert!(budget.used() > 2 << 20, "{} are counted", budget.used());
+    writer.finish().unwrap();
 }
 
 #[test]

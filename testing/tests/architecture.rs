@@ -48,6 +48,7 @@ fn dependencies_point_one_way() {
         ("cli", &["base", "hw", "protocol", "shuffle", "engine", "manager", "executor", "driver", "bench"]),
         ("bench", &["base", "hw", "engine", "driver"]),
         ("micro", &[]),
+        ("interleave", &[]),
         ("testing", &["base", "bench"]),
     ]);
     let found = directions();
@@ -100,6 +101,8 @@ fn what_is_for_development_is_not_in_the_product() {
     let development = [
         "firesteel-testing",
         "firesteel-micro",
+        "firesteel-interleave",
+        "shuttle",
         "sqllogictest",
         "criterion",
         "proptest",

@@ -5,6 +5,7 @@
 mod bad_input;
 mod explain;
 mod formats;
+mod key_hashes;
 mod lab;
 mod merges;
 mod repartitions;

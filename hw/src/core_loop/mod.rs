@@ -9,6 +9,8 @@
 //! yields holds its own core and no other, and [`CoreThread::stop`] says so instead of waiting for ever.
 
 mod error;
+#[cfg(test)]
+mod interleavings;
 mod kind;
 mod queue;
 mod thread;

@@ -2,20 +2,26 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures::future::{BoxFuture, LocalBoxFuture};
 use tokio::sync::mpsc;
 
 use super::CoreStopped;
+use crate::sync::AtomicU64;
+
+/// What a core thread runs.
+pub(super) enum Work {
+    /// This.
+    Run(BoxFuture<'static, ()>),
+    /// What this makes on the thread.
+    Make(Make),
+}
 
 /// What is sent to a core thread.
-pub(super) enum Order {
-    /// Run this.
-    Run(BoxFuture<'static, ()>),
-    /// Run what this makes on the thread.
-    Make(Make),
+enum Order {
+    Work(Work),
     /// Take no more, let what runs go on for so long, then abort it and end.
     Stop(Duration),
 }
@@ -53,9 +59,9 @@ pub(super) struct Counts {
 }
 
 impl CoreHandle {
-    pub(super) fn new(name: &str) -> (Self, mpsc::UnboundedReceiver<Order>) {
+    pub(super) fn new(name: &str) -> (Self, Orders) {
         let (orders, receiver) = mpsc::unbounded_channel();
-        (Self { name: name.into(), orders, counts: Arc::default() }, receiver)
+        (Self { name: name.into(), orders, counts: Arc::default() }, Orders { receiver, drain: None })
     }
 
     /// Runs `work` on the core thread. The queue has no bound: it holds what was leased to this core, and who leases
@@ -64,7 +70,7 @@ impl CoreHandle {
     /// # Errors
     /// When the core thread has been stopped; the future is dropped then.
     pub fn spawn(&self, work: BoxFuture<'static, ()>) -> Result<(), CoreStopped> {
-        self.order(Order::Run(work))
+        self.order(Work::Run(work))
     }
 
     /// Runs what `make` makes on the core thread. The future never leaves that thread, so it may hold what cannot: ring
@@ -76,12 +82,12 @@ impl CoreHandle {
     where
         F: Future<Output = ()> + 'static,
     {
-        self.order(Order::Make(Box::new(|| Box::pin(make()))))
+        self.order(Work::Make(Box::new(|| Box::pin(make()))))
     }
 
-    fn order(&self, order: Order) -> Result<(), CoreStopped> {
+    fn order(&self, work: Work) -> Result<(), CoreStopped> {
         self.counts.sent.fetch_add(1, Ordering::Relaxed);
-        self.orders.send(order).map_err(|_| {
+        self.orders.send(Order::Work(work)).map_err(|_| {
             self.counts.sent.fetch_sub(1, Ordering::Relaxed);
             CoreStopped { name: self.name.to_string() }
         })
@@ -121,6 +127,35 @@ impl CoreHandle {
 impl fmt::Debug for CoreHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "CoreHandle({}, {:?})", self.name, self.usage())
+    }
+}
+
+/// The end of the queue at the core thread.
+pub(super) struct Orders {
+    receiver: mpsc::UnboundedReceiver<Order>,
+    /// How long work may go on, once the thread was stopped.
+    drain: Option<Duration>,
+}
+
+impl Orders {
+    /// The next work. None when the thread shall end, or nobody can send any more; what was accepted before has been given out
+    /// then, and all that comes later is refused. Nothing is lost when it is not waited for to its end.
+    pub(super) async fn next(&mut self) -> Option<Work> {
+        loop {
+            match self.receiver.recv().await? {
+                Order::Work(work) => return Some(work),
+                Order::Stop(drain) => {
+                    // A second stop: the first one's drain goes on.
+                    self.drain.get_or_insert(drain);
+                    self.receiver.close();
+                }
+            }
+        }
+    }
+
+    /// How long work may go on after the last.
+    pub(super) fn drain(&self) -> Duration {
+        self.drain.unwrap_or_default()
     }
 }
 

@@ -10,10 +10,9 @@ use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use tokio::runtime::{LocalOptions, LocalRuntime};
-use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::queue::{Counts, Order};
+use super::queue::{Counts, Orders, Work};
 use super::{CoreError, CoreHandle, LoopKind};
 use crate::memory::{self, MemoryBinding};
 use crate::pin;
@@ -165,7 +164,7 @@ pub fn stop_all(threads: Vec<CoreThread>, deadline: Duration) -> Vec<Result<Stop
 /// What the thread does from its start to its end; none when it could not start.
 fn live(
     config: &CoreThreadConfig,
-    orders: mpsc::UnboundedReceiver<Order>,
+    orders: Orders,
     counts: Arc<Counts>,
     ready: &sync_mpsc::SyncSender<Result<Bound, CoreError>>,
 ) -> Option<Stopped> {
@@ -230,32 +229,25 @@ struct Core {
     running: JoinSet<()>,
 }
 
-async fn serve(name: Arc<str>, mut orders: mpsc::UnboundedReceiver<Order>, counts: Arc<Counts>) -> Stopped {
+async fn serve(name: Arc<str>, mut orders: Orders, counts: Arc<Counts>) -> Stopped {
     let mut core = Core { name, counts, running: JoinSet::new() };
-    let drain = loop {
+    loop {
         tokio::select! {
-            order = orders.recv() => match order {
-                Some(Order::Stop(drain)) => break drain,
-                Some(order) => core.take_up(order),
-                None => break Duration::ZERO,
+            work = orders.next() => match work {
+                Some(work) => core.take_up(work),
+                None => break,
             },
             Some(_) = core.running.join_next() => {}
         }
-    };
-    orders.close();
-    while let Some(order) = orders.recv().await {
-        core.take_up(order);
     }
-    core.finish(drain).await
+    core.finish(orders.drain()).await
 }
 
 impl Core {
-    fn take_up(&mut self, order: Order) {
-        match order {
-            Order::Run(work) => drop(self.running.spawn(self.contained(work))),
-            Order::Make(make) => drop(self.running.spawn_local(self.contained(async { make().await }))),
-            // A second stop: the first one's drain goes on.
-            Order::Stop(_) => {}
+    fn take_up(&mut self, work: Work) {
+        match work {
+            Work::Run(work) => drop(self.running.spawn(self.contained(work))),
+            Work::Make(make) => drop(self.running.spawn_local(self.contained(async { make().await }))),
         }
     }
 

@@ -1,6 +1,8 @@
 //! Buffers that direct input and output takes: whole pages, on page boundaries.
 #![allow(unsafe_code)]
 
+#[cfg(test)]
+mod interleavings;
 mod pool;
 
 use std::fmt;

@@ -8,12 +8,13 @@ use std::ffi::c_void;
 use std::fmt;
 use std::io;
 use std::ptr::NonNull;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use rustix::mm::{Advice, MapFlags, ProtFlags};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{Memory, PAGE_BYTES, Pages};
+use crate::sync::Mutex;
 
 /// Bytes of a huge page, and what the memory of a pool is a multiple of.
 const HUGE_PAGE_BYTES: usize = 2 << 20;
@@ -116,8 +117,8 @@ impl PagePool {
     }
 
     fn give(&self, bytes: usize, permit: OwnedSemaphorePermit) -> Pages {
-        let free = self.shared.free.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let place = free.expect("a place is put back before its permit");
+        let place = self.shared.free.lock().pop();
+        let place = place.expect("a place is put back before its permit");
         let len = bytes.next_multiple_of(PAGE_BYTES);
         Pages { memory: Memory::Pooled(Slot { pool: self.clone(), place, len, _permit: permit }) }
     }
@@ -173,7 +174,7 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.pool.shared.free.lock().unwrap_or_else(PoisonError::into_inner).push(self.place);
+        self.pool.shared.free.lock().push(self.place);
     }
 }
 

@@ -59,7 +59,9 @@ impl Decoder {
         let header = &frame[PREFIX_BYTES..PREFIX_BYTES + prefix.header_bytes as usize];
         let header = rkyv::access::<ArchivedHeader, rkyv::rancor::Error>(header)
             .map_err(|error| FormatError::malformed(format!("header: {error}")))?;
-        self.read(Walk { frame, header, payload: prefix.payload_start(), node: 0, span: 0, next: 0 }, trust)
+        let empty = MutableBuffer::new(0).into();
+        let payload = prefix.payload_start();
+        self.read(Walk { frame, header, payload, node: 0, span: 0, next: 0, empty }, trust)
     }
 
     fn read(&self, mut walk: Walk<'_>, trust: Trust) -> Result<RecordBatch, FormatError> {
@@ -95,6 +97,8 @@ struct Walk<'a> {
     span: usize,
     /// Where, from the first buffer's start, the next buffer must lie.
     next: u64,
+    /// What all buffers without a byte are: each of its own would take more memory than the frame that names them.
+    empty: Buffer,
 }
 
 /// The most rows that an array in a frame may have.
@@ -121,7 +125,11 @@ impl<'a> Walk<'a> {
         let nulls = self.nulls(data_type, rows, node.nulls.to_native())?;
         let mut buffers = self.fixed_buffers(data_type, rows)?;
         if views {
-            for _ in 0..node.variadic.to_native() {
+            let left = self.header.spans.len() - self.span;
+            let variadic = usize::try_from(node.variadic.to_native()).ok().filter(|count| *count <= left);
+            let variadic = variadic.ok_or_else(|| FormatError::malformed("too few data buffers"))?;
+            buffers.reserve_exact(variadic);
+            for _ in 0..variadic {
                 buffers.push(self.next_buffer()?);
             }
         }
@@ -255,7 +263,7 @@ impl<'a> Walk<'a> {
             )));
         }
         if bytes == 0 {
-            return Ok(MutableBuffer::new(0).into());
+            return Ok(self.empty.clone());
         }
         self.next = (offset + bytes).next_multiple_of(ALIGNMENT as u64);
         if self.next > payload {

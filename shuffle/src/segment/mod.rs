@@ -13,10 +13,11 @@ mod space;
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
 use firesteel_base::{Grant, MemoryBudget, OutOfBudget, StageKey};
-use parking_lot::Mutex;
+
+use crate::sync::{AtomicBool, Mutex};
 
 pub(crate) use memory::{Mapping, map_foreign};
 pub(crate) use room::{Home, Room};
@@ -279,5 +280,7 @@ impl State {
     }
 }
 
+#[cfg(test)]
+mod interleavings;
 #[cfg(test)]
 mod tests;

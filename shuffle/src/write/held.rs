@@ -3,7 +3,8 @@
 use std::ops::Range;
 
 use arrow_array::cast::AsArray;
-use arrow_array::{Array, RecordBatch};
+use arrow_array::{Array, OffsetSizeTrait, RecordBatch};
+use arrow_buffer::OffsetBuffer;
 use arrow_schema::DataType;
 
 use super::{Assignment, WriteError};
@@ -260,19 +261,42 @@ pub(super) fn batch_bytes(batch: &RecordBatch) -> usize {
 
 fn column_bytes(column: &dyn Array) -> usize {
     let rows = column.len();
+    let nulls = column.nulls().map_or(0, |_| rows.div_ceil(8));
+    let fixed = |width: usize| rows * width + nulls;
     match column.data_type() {
         DataType::Utf8View => 16 * rows + column.as_string_view().total_buffer_bytes_used(),
         DataType::BinaryView => 16 * rows + column.as_binary_view().total_buffer_bytes_used(),
         DataType::Struct(_) => {
-            column.as_struct().columns().iter().map(|child| column_bytes(child.as_ref())).sum()
+            nulls
+                + column.as_struct().columns().iter().map(|child| column_bytes(child.as_ref())).sum::<usize>()
         }
+        // Arrow takes all items for a slice's, and of views inside only the views.
+        DataType::List(_) => {
+            let list = column.as_list::<i32>();
+            fixed(size_of::<i32>()) + items_bytes(list.values().as_ref(), list.offsets())
+        }
+        DataType::LargeList(_) => {
+            let list = column.as_list::<i64>();
+            fixed(size_of::<i64>()) + items_bytes(list.values().as_ref(), list.offsets())
+        }
+        DataType::Map(_, _) => {
+            let map = column.as_map();
+            fixed(size_of::<i32>()) + items_bytes(map.entries(), map.offsets())
+        }
+        DataType::FixedSizeList(_, _) => nulls + column_bytes(column.as_fixed_size_list().values().as_ref()),
         other => match other.primitive_width() {
-            Some(width) => rows * width + column.nulls().map_or(0, |_| rows.div_ceil(8)),
+            Some(width) => fixed(width),
             None => {
                 column.to_data().get_slice_memory_size().unwrap_or_else(|_| column.get_array_memory_size())
             }
         },
     }
+}
+
+/// Bytes of those items of lists that their offsets name.
+fn items_bytes<O: OffsetSizeTrait>(items: &dyn Array, offsets: &OffsetBuffer<O>) -> usize {
+    let (first, end) = (offsets[0].as_usize(), offsets[offsets.len() - 1].as_usize());
+    column_bytes(items.slice(first, end - first).as_ref())
 }
 
 #[cfg(test)]
