@@ -2,7 +2,9 @@
 
 mod queue;
 mod send;
+mod socket;
 
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt};
@@ -14,9 +16,13 @@ use super::connection::{Dropped, find, greet, within};
 use crate::wire::{ClientMessage, HEAD_BYTES, REQUEST_BYTES, RequestHead, WireError};
 use queue::Queue;
 
+/// Bytes that the kernel takes without having sent them.
+const UNSENT_BYTES: u32 = 256 << 10;
+
 /// Serves a connection until the client closes it or is dropped.
 pub(super) async fn serve(mut stream: TcpStream, shared: &Shared, busy: bool) -> Result<(), Dropped> {
     stream.set_nodelay(true)?;
+    socket::limit_unsent(stream.as_fd(), UNSENT_BYTES)?;
     greet(&mut stream, shared, busy, shared.offer).await?;
     let queue = Queue::new();
     let (mut reading, mut sending) = stream.split();
