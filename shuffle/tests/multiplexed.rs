@@ -132,7 +132,7 @@ impl Client {
         total
     }
 
-    async fn is_dropped(mut self) {
+    async fn hears_the_end(&mut self) {
         while self.hear().await.is_some() {}
     }
 }
@@ -356,7 +356,7 @@ async fn clients_that_break_the_rules_are_dropped_and_others_served() {
         let mut client = peer.client().await;
         // It may be dropped while it says it.
         let _ = client.stream.write_all(&message).await;
-        let dropped = timeout(LONG, client.is_dropped()).await;
+        let dropped = timeout(LONG, client.hears_the_end()).await;
         assert!(dropped.is_ok(), "{what}");
         fetch(&other, peer.holder(), 1).await.unwrap();
     }

@@ -260,7 +260,10 @@ async fn an_idle_connection_that_the_peer_closed_does_not_count_as_a_try(over: T
     let fetcher = Fetcher::new(FetchConfig { tries_max: 1, transport: over, ..FetchConfig::default() });
     fetch(&fetcher, peer.holder()).await.unwrap();
     until("the server closes the idle connection", || peer.server.connections() == 0).await;
-    assert_eq!(fetcher.idle_connections(), 1);
+    if over == Transport::Shared {
+        // Nobody reads from it; over TCP its end is noticed at once or a moment later.
+        assert_eq!(fetcher.idle_connections(), 1);
+    }
     fetch(&fetcher, peer.holder()).await.unwrap();
 }
 

@@ -25,7 +25,6 @@ const UNSENT_BYTES_MAX: usize = 2 << 20;
 /// A greeted connection. Its receiver thread runs it; any thread asks over it.
 #[derive(Debug)]
 pub struct Connection {
-    stream: TcpStream,
     offer: Option<Offer>,
     limits: Limits,
     state: Mutex<State>,
@@ -35,6 +34,9 @@ pub struct Connection {
 
 #[derive(Debug)]
 struct State {
+    /// Gone once the connection has ended, so that it is closed whoever still holds the rest: a peer that goes on sending
+    /// would otherwise wait for room.
+    stream: Option<Arc<TcpStream>>,
     requests: Requests,
     /// Messages that the socket has not taken.
     unsent: Vec<u8>,
@@ -64,7 +66,9 @@ impl Connection {
             Ok(offer.map(|offer| (stream, offer)))
         };
         let (stream, offer) = within(limits.connect, "greeting", open).await??;
+        let stream = Arc::new(stream);
         let state = State {
+            stream: Some(Arc::clone(&stream)),
             requests: Requests::new(bounds),
             unsent: Vec::new(),
             is_sending: false,
@@ -73,18 +77,14 @@ impl Connection {
             ended: None,
         };
         let state = Mutex::new(state);
-        let connection = Arc::new(Self { stream, offer, limits, state, wake: Notify::new() });
-        tokio::spawn(run(Running(Arc::clone(&connection)), memory));
+        let connection = Arc::new(Self { offer, limits, state, wake: Notify::new() });
+        tokio::spawn(run(Running(Arc::clone(&connection)), stream, memory));
         Ok(connection)
     }
 
     /// What the peer offers to those who can share memory.
     pub fn offer(&self) -> Option<Offer> {
         self.offer
-    }
-
-    pub(super) fn stream(&self) -> &TcpStream {
-        &self.stream
     }
 
     pub(super) fn limits(&self) -> Limits {
@@ -138,9 +138,12 @@ impl Connection {
 
     /// Sends a message, at once if the socket takes it: the receiver thread need not be woken for it then.
     fn send(&self, state: &mut State, mut message: &[u8]) {
-        if !state.is_sending && state.unsent.is_empty() {
+        if let Some(stream) = &state.stream
+            && !state.is_sending
+            && state.unsent.is_empty()
+        {
             // A fault is met again by the receiver thread.
-            let sent = self.stream.try_write(message).unwrap_or(0);
+            let sent = stream.try_write(message).unwrap_or(0);
             message = &message[sent..];
             if message.is_empty() {
                 return;
@@ -197,6 +200,7 @@ impl Connection {
     fn end(&self, error: StepError) {
         let mut state = self.state.lock();
         state.ended.get_or_insert(error);
+        state.stream = None;
         // Frames that have come are still taken; what follows them is the end.
         state.requests.clear();
         state.unsent.clear();
@@ -209,7 +213,7 @@ impl Connection {
     }
 
     /// Sends what the socket did not take at once, until the connection is over.
-    async fn send_unsent(&self) -> StepError {
+    async fn send_unsent(&self, stream: &TcpStream) -> StepError {
         loop {
             let messages = {
                 let mut state = self.state.lock();
@@ -227,24 +231,24 @@ impl Connection {
             } else if messages.len() > UNSENT_BYTES_MAX {
                 return StepError::Broken("the peer does not read what is asked".to_owned());
             } else if let Err(error) =
-                within(self.limits.io, "room for a request", self.write(&messages)).await
+                within(self.limits.io, "room for a request", write(stream, &messages)).await
             {
                 return error;
             }
         }
     }
+}
 
-    async fn write(&self, mut message: &[u8]) -> io::Result<()> {
-        while !message.is_empty() {
-            self.stream.writable().await?;
-            match self.stream.try_write(message) {
-                Ok(sent) => message = &message[sent..],
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Err(error),
-            }
+async fn write(stream: &TcpStream, mut message: &[u8]) -> io::Result<()> {
+    while !message.is_empty() {
+        stream.writable().await?;
+        match stream.try_write(message) {
+            Ok(sent) => message = &message[sent..],
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
         }
-        Ok(())
     }
+    Ok(())
 }
 
 /// Ends the connection with its task, and be it with the task's runtime.
@@ -256,16 +260,14 @@ impl Drop for Running {
     }
 }
 
-async fn run(running: Running, memory: FrameMemory) {
+async fn run(running: Running, stream: Arc<TcpStream>, memory: FrameMemory) {
     let connection = &running.0;
     let error = tokio::select! {
-        error = receive(connection, &memory) => error,
-        error = connection.send_unsent() => error,
+        error = receive(connection, &stream, &memory) => error,
+        error = connection.send_unsent(&stream) => error,
     };
     tracing::debug!(%error, "a connection to a holder of blocks ended");
     connection.end(error);
-    // Whoever still holds it waits for nothing more; a peer that waits is told.
-    let _closed_already = rustix::net::shutdown(&connection.stream, rustix::net::Shutdown::Both);
 }
 
 /// One request's frames.

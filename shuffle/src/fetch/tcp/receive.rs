@@ -5,6 +5,7 @@ use std::io;
 use std::time::Duration;
 
 use bytes::BufMut;
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::connection::Connection;
@@ -24,10 +25,10 @@ struct Filling {
 }
 
 /// Receives until the connection is over; says why it is.
-pub async fn receive(connection: &Connection, memory: &FrameMemory) -> StepError {
+pub async fn receive(connection: &Connection, stream: &TcpStream, memory: &FrameMemory) -> StepError {
     let mut filling = HashMap::new();
     loop {
-        if let Err(error) = receive_message(connection, memory, &mut filling).await {
+        if let Err(error) = receive_message(connection, stream, memory, &mut filling).await {
             return error;
         }
     }
@@ -35,10 +36,11 @@ pub async fn receive(connection: &Connection, memory: &FrameMemory) -> StepError
 
 async fn receive_message(
     connection: &Connection,
+    stream: &TcpStream,
     memory: &FrameMemory,
     filling: &mut HashMap<u64, Filling>,
 ) -> Result<(), StepError> {
-    match ServerMessage::read(&next_head(connection).await?)? {
+    match ServerMessage::read(&next_head(connection, stream).await?)? {
         ServerMessage::Reply { id, status, frames } => {
             connection.heard(|requests| requests.reply(id, status, frames))
         }
@@ -52,15 +54,15 @@ async fn receive_message(
             let limit = connection.limits().io;
             let Chunk::Into { is_last } = chunk else {
                 filling.remove(&id);
-                return within(limit, "whole chunk", discard(connection, length)).await;
+                return within(limit, "whole chunk", discard(stream, length)).await;
             };
             let frame = filling
                 .entry(id)
                 .or_insert_with(|| Filling { arriving: memory.take(frame_bytes as usize), copied: 0 });
-            within(limit, "whole chunk", fill(connection, frame, length)).await?;
+            within(limit, "whole chunk", fill(stream, frame, length)).await?;
             if is_last && let Some(Filling { arriving, copied }) = filling.remove(&id) {
                 let frame = arriving.finish(Way::Tcp, copied);
-                connection.heard(|requests| Ok(requests.arrived(id, frame)))?;
+                connection.heard(|requests| requests.arrived(id, frame))?;
             }
             Ok(())
         }
@@ -68,10 +70,10 @@ async fn receive_message(
 }
 
 /// The head of the next message. A message that has begun must come; between messages those wait who asked.
-async fn next_head(connection: &Connection) -> Result<[u8; HEAD_BYTES], StepError> {
+async fn next_head(connection: &Connection, stream: &TcpStream) -> Result<[u8; HEAD_BYTES], StepError> {
     let mut head = [0; HEAD_BYTES];
     let first = loop {
-        match timeout(IDLE, read(connection, &mut &mut head[..])).await {
+        match timeout(IDLE, read(stream, &mut &mut head[..])).await {
             Ok(first) => break first?,
             Err(_) if !connection.is_idle() => {}
             Err(_) => return Err(StepError::Broken("nothing was asked for long".to_owned())),
@@ -80,7 +82,7 @@ async fn next_head(connection: &Connection) -> Result<[u8; HEAD_BYTES], StepErro
     let mut rest = &mut head[first..];
     let whole = async {
         while rest.has_remaining_mut() {
-            read(connection, &mut rest).await?;
+            read(stream, &mut rest).await?;
         }
         Ok(())
     };
@@ -89,28 +91,28 @@ async fn next_head(connection: &Connection) -> Result<[u8; HEAD_BYTES], StepErro
 }
 
 /// Receives a part of a frame, into the frame's own memory.
-async fn fill(connection: &Connection, frame: &mut Filling, length: usize) -> io::Result<()> {
+async fn fill(stream: &TcpStream, frame: &mut Filling, length: usize) -> io::Result<()> {
     let mut part = (&mut frame.arriving.buffer).limit(length);
     while part.has_remaining_mut() {
-        frame.copied += read(connection, &mut part).await?;
+        frame.copied += read(stream, &mut part).await?;
     }
     Ok(())
 }
 
-async fn discard(connection: &Connection, mut length: usize) -> io::Result<()> {
+async fn discard(stream: &TcpStream, mut length: usize) -> io::Result<()> {
     let mut scratch = vec![0; length.min(DISCARD_BYTES)];
     while length > 0 {
         let size = length.min(scratch.len());
-        length -= read(connection, &mut &mut scratch[..size]).await?;
+        length -= read(stream, &mut &mut scratch[..size]).await?;
     }
     Ok(())
 }
 
 /// Reads some bytes; the end of the connection is an error.
-async fn read(connection: &Connection, into: &mut impl BufMut) -> io::Result<usize> {
+async fn read(stream: &TcpStream, into: &mut impl BufMut) -> io::Result<usize> {
     loop {
-        connection.stream().readable().await?;
-        match connection.stream().try_read_buf(into) {
+        stream.readable().await?;
+        match stream.try_read_buf(into) {
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             read => return read,

@@ -133,12 +133,13 @@ impl Requests {
     }
 
     /// A frame is whole.
-    pub fn arrived(&mut self, id: u64, frame: Received) {
-        let Some(asked) = self.known.get_mut(&id) else { return };
+    pub fn arrived(&mut self, id: u64, frame: Received) -> Result<(), StepError> {
+        let asked = known(&mut self.known, id, "a frame of")?;
         asked.tell(Event::Frame(frame));
         if asked.frames_left == 0 {
             self.end(id);
         }
+        Ok(())
     }
 
     /// The peer sends no more of it.
