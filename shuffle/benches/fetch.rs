@@ -1,10 +1,15 @@
 //! What a shuffle costs by the way that its blocks take: one producer writes, one consumer fetches all partitions, by pointer
 //! inside an executor, in shared memory and over TCP on this host. And what it costs to write where others of this host can
 //! read: into segments that are used again, and into new ones. Throughput is in bytes of frames.
+//!
+//! `over_tcp` has what one connection carries, by fetches at one time, threads that fetch and threads that receive, beside as
+//! many bytes from one thread's memory through a socket into another's (`plain`): what this host's TCP can do.
 
 mod data;
 
-use std::net::TcpListener;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
@@ -98,19 +103,28 @@ struct Consumer {
 
 impl Consumer {
     fn new(producer: &Producer, way: Way) -> Self {
+        Self::with(producer, way, 1)
+    }
+
+    fn with(producer: &Producer, way: Way, receivers: usize) -> Self {
         let local = (way == Way::Pointer).then(|| (producer.id.clone(), EPOCH, Arc::clone(&producer.store)));
         let budget = Some(producer.budget.clone());
-        let config = FetchConfig { local, budget, transport: way.taken(), ..FetchConfig::default() };
+        let config =
+            FetchConfig { local, budget, transport: way.taken(), receivers, ..FetchConfig::default() };
         let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
         Self { fetcher: Fetcher::new(config), runtime, holder: producer.holder() }
     }
 
     fn fetch(&self, attempt: AttemptKey) -> Vec<RecordBatch> {
+        self.fetch_some(attempt, 0..PARTITIONS, FETCHES_MAX)
+    }
+
+    fn fetch_some(&self, attempt: AttemptKey, partitions: Range<u32>, at_a_time: usize) -> Vec<RecordBatch> {
         let block = |partition| {
             let key = BlockKey { producer: attempt, lane: 0, partition };
             self.fetcher.fetch(self.holder.clone(), key, line_item_schema())
         };
-        let batches = stream::iter(0..PARTITIONS).map(block).flatten_unordered(FETCHES_MAX);
+        let batches = stream::iter(partitions).map(block).flatten_unordered(at_a_time);
         self.runtime.block_on(batches.try_collect()).expect("the blocks are there")
     }
 
@@ -161,6 +175,88 @@ fn shuffle(bench: &mut Bench) {
     }
 }
 
+/// Sends bytes from memory into memory, as they come, with nothing around them.
+struct Plain {
+    stream: TcpStream,
+    bytes: u64,
+}
+
+/// Bytes that are sent and received with one call.
+const PIECE_BYTES: usize = 1 << 20;
+/// Memory that is sent from and received into in turn, so that neither lies in a core's cache.
+const PLAIN_MEMORY_BYTES: usize = 64 << 20;
+
+impl Plain {
+    fn start(bytes: u64) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let stream = TcpStream::connect(listener.local_addr().expect("it has one")).expect("it listens");
+        let (mut sender, _) = listener.accept().expect("somebody connects");
+        std::thread::spawn(move || {
+            let memory = vec![7; PLAIN_MEMORY_BYTES];
+            let mut pieces = memory.chunks(PIECE_BYTES).cycle();
+            while sender.read_exact(&mut [0]).is_ok() {
+                let mut rest = bytes as usize;
+                while rest > 0 {
+                    let piece = pieces.next().expect("it goes around");
+                    let piece = &piece[..rest.min(piece.len())];
+                    sender.write_all(piece).expect("the other end reads");
+                    rest -= piece.len();
+                }
+            }
+        });
+        Self { stream, bytes }
+    }
+
+    fn receive(&mut self, memory: &mut [u8]) -> u64 {
+        self.stream.write_all(&[1]).expect("the other end reads");
+        let (mut rest, mut at) = (self.bytes as usize, 0);
+        while rest > 0 {
+            let end = (at + PIECE_BYTES).min(memory.len()).min(at + rest);
+            let count = self.stream.read(&mut memory[at..end]).expect("the other end sends");
+            rest -= count;
+            at = (at + count) % memory.len();
+        }
+        self.bytes
+    }
+}
+
+fn over_tcp(bench: &mut Bench) {
+    let producer = Producer::start(bench, Transport::Tcp);
+    let bytes = producer.write(attempt(0)).bytes;
+    let mut group = bench.group("over_tcp", Throughput::Bytes(bytes));
+    group.samples(20);
+    let (mut plain, mut memory) = (Plain::start(bytes), vec![0; PLAIN_MEMORY_BYTES]);
+    group.bench("plain", || plain.receive(&mut memory), |bytes, digest| digest.number(*bytes));
+    for (name, at_a_time, receivers) in
+        [("fetches_1", 1, 1), ("fetches_4", 4, 1), ("fetches_16", 16, 1), ("fetches_16_receivers_2", 16, 2)]
+    {
+        let consumer = Consumer::with(&producer, Way::Tcp, receivers);
+        let fetch = || consumer.fetch_some(attempt(0), 0..PARTITIONS, at_a_time);
+        group.bench(name, fetch, hash);
+    }
+    // Two core threads that share the connection.
+    let consumers = [0, 1].map(|_| Builder::new_current_thread().enable_all().build().expect("a runtime"));
+    let shared = Consumer::new(&producer, Way::Tcp);
+    let cores = consumers.map(|runtime| Consumer {
+        fetcher: Arc::clone(&shared.fetcher),
+        runtime,
+        holder: producer.holder(),
+    });
+    let fetch = || {
+        std::thread::scope(|scope| {
+            let half = PARTITIONS / 2;
+            let parts = [0..half, half..PARTITIONS];
+            let threads: Vec<_> = cores
+                .iter()
+                .zip(parts)
+                .map(|(core, part)| scope.spawn(|| core.fetch_some(attempt(0), part, FETCHES_MAX)))
+                .collect();
+            threads.into_iter().flat_map(|thread| thread.join().expect("it fetches")).collect::<Vec<_>>()
+        })
+    };
+    group.bench("threads_2", fetch, hash);
+}
+
 /// Writing, and freeing what was written: in memory of the own process, in segments that lie ready, in new ones.
 fn write_only(bench: &mut Bench) {
     let places = [
@@ -185,5 +281,5 @@ fn write_only(bench: &mut Bench) {
 }
 
 fn main() {
-    run(include_str!("fetch.hashes"), &[shuffle, write_only]);
+    run(include_str!("fetch.hashes"), &[shuffle, over_tcp, write_only]);
 }

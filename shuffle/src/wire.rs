@@ -1,5 +1,6 @@
 //! The messages between fetcher and block server, byte by byte as `PROTOCOL.md` has them. Numbers are little endian.
 
+mod multiplexed;
 mod shared;
 
 use std::ops::Range;
@@ -7,10 +8,11 @@ use std::ops::Range;
 use firesteel_base::{AttemptKey, Epoch, ExecutorId, JobId, StageId};
 
 use crate::key::BlockKey;
+pub use multiplexed::*;
 pub use shared::*;
 
 /// The version of the protocol that this build speaks.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 /// `FSS1` as text: the first bytes of either side.
 const MAGIC: [u8; 4] = *b"FSS1";
 
@@ -18,10 +20,8 @@ const MAGIC: [u8; 4] = *b"FSS1";
 pub const HELLO_BYTES: usize = 8;
 /// Bytes of a request before the holder's name.
 pub const REQUEST_BYTES: usize = 56;
-/// Bytes of a reply.
+/// Bytes of a reply in shared memory.
 pub const REPLY_BYTES: usize = 32;
-/// Bytes before each frame.
-pub const FRAME_HEAD_BYTES: usize = 16;
 /// The longest name of a holder, in bytes.
 pub const NAME_BYTES_MAX: usize = 128;
 
@@ -191,7 +191,7 @@ impl Status {
     }
 }
 
-/// The answer to a request; with [`Status::Ok`] the frames follow.
+/// The answer to a request in shared memory; with [`Status::Ok`] the places of its frames follow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reply {
     pub id: u64,
@@ -219,26 +219,6 @@ impl Reply {
             frames: u32_in(bytes, 12),
             bytes: u64_in(bytes, 16),
         })
-    }
-}
-
-/// What precedes each frame; with another status than [`Status::Ok`] no frame follows, and no other frame either.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct FrameHead {
-    pub status: Status,
-    pub bytes: u64,
-}
-
-impl FrameHead {
-    pub fn write(self) -> [u8; FRAME_HEAD_BYTES] {
-        let mut bytes = [0; FRAME_HEAD_BYTES];
-        bytes[0..4].copy_from_slice(&(self.status as u32).to_le_bytes());
-        bytes[8..16].copy_from_slice(&self.bytes.to_le_bytes());
-        bytes
-    }
-
-    pub fn read(bytes: &[u8; FRAME_HEAD_BYTES]) -> Result<Self, WireError> {
-        Ok(Self { status: Status::read(u32_in(bytes, 0))?, bytes: u64_in(bytes, 8) })
     }
 }
 
@@ -281,8 +261,6 @@ mod tests {
         assert_eq!(&bytes[REQUEST_BYTES..], b"host3/e0");
         let reply = Reply { id: 77, status: Status::Stale, frames: 3, bytes: 1 << 40 };
         assert_eq!(Reply::read(&reply.write()), Ok(reply));
-        let head = FrameHead { status: Status::Ok, bytes: 12345 };
-        assert_eq!(FrameHead::read(&head.write()), Ok(head));
         for (busy, shares) in [(true, false), (false, true), (false, false)] {
             assert_eq!(Hello::read(&Hello { busy, shares }.write()), Ok(Hello { busy, shares }));
         }

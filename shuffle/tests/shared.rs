@@ -246,6 +246,59 @@ async fn either_end_can_do_without() {
     assert_eq!(auto.counters().tcp_bytes(), 0, "the best way that both have");
 }
 
+/// The places of that block, as a client that takes leases and keeps them is told them: statuses.
+async fn look_at(address: SocketAddr, requests: usize, frames: usize) -> (UnixStream, Vec<u32>) {
+    let look = move || {
+        let mut client = UnixStream::connect_addr(&address).unwrap();
+        client.set_read_timeout(Some(LONG)).unwrap();
+        client.write_all(&[b"FSS1\x02\0\0\0", request().repeat(requests).as_slice()].concat()).unwrap();
+        client.read_exact(&mut [0; 8]).unwrap();
+        let mut statuses = Vec::new();
+        for _ in 0..requests {
+            client.read_exact(&mut [0; 32]).unwrap();
+            for _ in 0..frames {
+                let mut place = [0; 40];
+                client.read_exact(&mut place).unwrap();
+                statuses.push(u32::from_le_bytes(*place.first_chunk().unwrap()));
+                if statuses.last() != Some(&0) {
+                    break;
+                }
+            }
+        }
+        (client, statuses)
+    };
+    tokio::task::spawn_blocking(look).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_more_than_a_client_may_look_at_goes_over_tcp() {
+    let peer = Peer::with(MEMORY, ServeConfig { leases_max: 3, ..config() });
+    let written = peer.write(1, 4);
+    let frames = peer.store.usage().memory_bytes;
+    let auto = fetcher(Transport::Auto);
+    let found = fetch(&auto, peer.holder(), 1).await.unwrap();
+    assert!(found.len() > 3 && peer.server.leases() == 3, "{} frames", found.len());
+    assert_eq!(sorted_rows(&found), sorted_rows(&written));
+    let counters = auto.counters();
+    assert!(counters.shared_bytes() > 0 && counters.tcp_bytes() > 0);
+    assert_eq!((counters.remote_bytes(), counters.retries()), (frames, 1));
+    let forced = fetch(&fetcher(Transport::Shared), peer.holder(), 1).await.unwrap_err();
+    assert!(matches!(forced.cause, FetchCause::NotShared(_)), "{forced}");
+    // What was let go of can be looked at again, by the same peer too: it was not given up for other blocks.
+    let frames = found.len();
+    drop(found);
+    until("nobody looks at anything", || peer.server.leases() == 0).await;
+    let one = peer.write(2, 1);
+    let before = auto.counters().shared_bytes();
+    assert_eq!(sorted_rows(&fetch(&auto, peer.holder(), 2).await.unwrap()), sorted_rows(&one));
+    assert!(auto.counters().shared_bytes() > before);
+    // Each reply of a client that keeps all tells where its limit is.
+    until("nobody looks at anything", || peer.server.leases() == 0).await;
+    let address = socket_address(&offer(peer.server.local_addr())[24..]);
+    let (_client, statuses) = look_at(address, 2, frames).await;
+    assert_eq!(statuses, [0, 0, 0, 5, 5]);
+}
+
 #[tokio::test]
 async fn frames_written_before_memory_was_shared_go_over_tcp() {
     let (store, _, _folder) = store(MEMORY, MEMORY);
@@ -324,10 +377,10 @@ proptest! {
 /// Where a server is reached by its neighbours, as its greeting tells.
 fn offer(server: std::net::SocketAddr) -> [u8; 40] {
     let mut stream = std::net::TcpStream::connect(server).unwrap();
-    stream.write_all(b"FSS1\x01\0\x02\0").unwrap();
+    stream.write_all(b"FSS1\x02\0\x02\0").unwrap();
     let mut greeting = [0; 48];
     stream.read_exact(&mut greeting).unwrap();
-    assert_eq!(&greeting[..8], b"FSS1\x01\0\x02\0");
+    assert_eq!(&greeting[..8], b"FSS1\x02\0\x02\0");
     *greeting[8..].first_chunk().unwrap()
 }
 
@@ -363,7 +416,7 @@ fn release(leases: &[u64], count: u32) -> Vec<u8> {
 async fn clients_that_break_their_word_are_dropped_and_their_memory_is_not_used_again() {
     let timeouts = ServeConfig { request_timeout: SHORT, idle_timeout: SHORT, ..config() };
     let peer = Peer::with(MEMORY, timeouts);
-    const HELLO: &[u8] = b"FSS1\x01\0\0\0";
+    const HELLO: &[u8] = b"FSS1\x02\0\0\0";
     let messages: [Vec<u8>; 8] = [
         vec![],                                                             // never greets
         b"GET / HTTP/1.1\r\n\r\n".to_vec(),                                 // another protocol
@@ -404,7 +457,7 @@ async fn a_client_that_dies_leaves_memory_that_is_not_used_again() {
     peer.write(1, 4);
     let address = socket_address(&offer(peer.server.local_addr())[24..]);
     let mut client = UnixStream::connect_addr(&address).unwrap();
-    client.write_all(&[b"FSS1\x01\0\0\0", request().as_slice()].concat()).unwrap();
+    client.write_all(&[b"FSS1\x02\0\0\0", request().as_slice()].concat()).unwrap();
     let mut reply = [0; 8 + 32 + 40];
     client.read_exact(&mut reply).unwrap();
     until("it looks at the block", || peer.server.leases() > 1).await;
@@ -476,7 +529,7 @@ fn liar(to: std::net::SocketAddr, lie: Lie) -> std::net::SocketAddr {
             let mut client = client.unwrap();
             let mut bytes = [0; 8 + 56 + 8];
             client.read_exact(&mut bytes[..8]).unwrap();
-            client.write_all(b"FSS1\x01\0\0\0").unwrap();
+            client.write_all(b"FSS1\x02\0\0\0").unwrap();
             client.read_exact(&mut bytes[8..]).unwrap();
             let mut reply = [0; 32];
             reply[..8].copy_from_slice(&bytes[56..64]);
@@ -486,7 +539,7 @@ fn liar(to: std::net::SocketAddr, lie: Lie) -> std::net::SocketAddr {
             let _ = client.read_to_end(&mut Vec::new());
         }
     });
-    relay(to, [b"FSS1\x01\0\x02\0", host.as_slice(), &name].concat())
+    relay(to, [b"FSS1\x02\0\x02\0", host.as_slice(), &name].concat())
 }
 
 fn send(client: &UnixStream, bytes: &[u8], descriptors: &[OwnedFd]) {
@@ -574,7 +627,7 @@ async fn an_offer_of_another_host_or_of_nobody_is_not_taken_up() {
     let elsewhere = [&[9; 24][..], &real[24..]].concat();
     let nobody = [&real[..24], &uuid()].concat();
     for offered in [elsewhere, nobody] {
-        let at = holder(relay(peer.server.local_addr(), [b"FSS1\x01\0\x02\0", offered.as_slice()].concat()));
+        let at = holder(relay(peer.server.local_addr(), [b"FSS1\x02\0\x02\0", offered.as_slice()].concat()));
         let auto = fetcher(Transport::Auto);
         let first = fetch(&auto, at.clone(), 1).await;
         // The relay ends the connection that was greeted; over another one all comes.

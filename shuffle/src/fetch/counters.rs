@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::transport::Way;
+
 /// What was fetched so far.
 #[derive(Debug, Default)]
 pub struct FetchCounters {
@@ -13,19 +15,6 @@ pub struct FetchCounters {
     rows: AtomicU64,
     frames: AtomicU64,
     retries: AtomicU64,
-}
-
-/// How a frame came.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Way {
-    /// From the own store.
-    Own,
-    /// Over TCP.
-    Tcp,
-    /// In another executor's shared memory.
-    Shared,
-    /// From another executor's file, whose descriptor was passed.
-    Passed,
 }
 
 impl FetchCounters {

@@ -5,14 +5,16 @@
 //! when it came from another executor or from a file; it ends, with an error if need be, within its deadlines. A transfer that
 //! is cut is asked for again from the frame where it was cut, a bounded number of times.
 
-mod connection;
 mod counters;
 mod error;
+mod greeting;
 mod link;
+mod neighbour;
 mod pool;
 mod routes;
 mod shared;
 mod stream;
+mod tcp;
 
 use std::fmt;
 use std::sync::Arc;
@@ -24,16 +26,17 @@ use arrow_schema::SchemaRef;
 use firesteel_base::{Epoch, ExecutorId, MemoryBudget};
 use futures::StreamExt;
 use futures::stream::BoxStream;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
 pub use counters::FetchCounters;
 pub use error::{FetchCause, FetchError};
 
 use crate::key::{BlockKey, Holder};
 use crate::store::BlockStore;
-use crate::transport::Transport;
+use crate::transport::{FrameMemory, Limits, Transport};
 use pool::Pool;
 use routes::Routes;
+use tcp::{Bounds, ReceiveConfig, Receivers};
 
 /// How to fetch.
 #[derive(Debug, Clone)]
@@ -48,8 +51,15 @@ pub struct FetchConfig {
     pub io_timeout: Duration,
     /// How often a block is asked for, in a row and without a frame coming, before it is given up.
     pub tries_max: u32,
-    /// Idle connections kept a peer and runtime.
+    /// Idle connections kept a peer and runtime to those who share memory.
     pub idle_per_peer_max: usize,
+    /// Threads that receive over TCP. Each has one connection to each peer, over which all requests go that it takes.
+    pub receivers: usize,
+    /// What a peer may send of one block before its reader takes it, in bytes, and a frame more.
+    pub request_window: u64,
+    /// What a peer may send over one connection before readers take it, in bytes, and a frame more for each block that is
+    /// under way.
+    pub connection_window: u64,
     /// The ways to other executors that may be taken.
     pub transport: Transport,
 }
@@ -63,6 +73,9 @@ impl Default for FetchConfig {
             io_timeout: Duration::from_secs(30),
             tries_max: 3,
             idle_per_peer_max: 4,
+            receivers: 1,
+            request_window: 4 << 20,
+            connection_window: 64 << 20,
             transport: Transport::Auto,
         }
     }
@@ -72,7 +85,7 @@ impl Default for FetchConfig {
 pub struct Fetcher {
     config: FetchConfig,
     local: RwLock<Option<(ExecutorId, Epoch, Arc<BlockStore>)>>,
-    pool: Pool,
+    memory: FrameMemory,
     routes: Routes,
     requests: AtomicU64,
     counters: Arc<FetchCounters>,
@@ -88,10 +101,22 @@ impl Fetcher {
     /// A fetcher without connections.
     #[must_use]
     pub fn new(config: FetchConfig) -> Arc<Self> {
+        let memory = FrameMemory::new(config.budget.clone());
+        let limits = Limits { connect: config.connect_timeout, io: config.io_timeout };
+        let bounds = Bounds { connection: config.connection_window, request: config.request_window };
+        let receive = ReceiveConfig { receivers: config.receivers, limits, bounds };
+        let routes = Routes {
+            transport: config.transport,
+            limits,
+            memory: memory.clone(),
+            receivers: Receivers::new(receive, memory.clone()),
+            pool: Arc::new(Pool::new(config.idle_per_peer_max)),
+            known: Mutex::default(),
+        };
         Arc::new(Self {
             local: RwLock::new(config.local.clone()),
-            pool: Pool::new(config.idle_per_peer_max),
-            routes: Routes::new(config.transport),
+            memory,
+            routes,
             requests: AtomicU64::new(0),
             counters: Arc::default(),
             config,
@@ -131,10 +156,10 @@ impl Fetcher {
         Arc::clone(&self.counters)
     }
 
-    /// Idle connections now, of all runtimes.
+    /// Connections now over which nothing is under way.
     #[must_use]
     pub fn idle_connections(&self) -> usize {
-        self.pool.len()
+        self.routes.pool.len() + self.routes.receivers.idle()
     }
 
     fn next_request(&self) -> u64 {

@@ -1,17 +1,17 @@
-//! Idle connections. A connection belongs to the runtime that made it and is used by no other.
+//! Idle connections to those who share memory. A connection belongs to the runtime that made it and is used by no other.
 
 use std::collections::HashMap;
 
 use parking_lot::Mutex;
 use tokio::runtime::{Handle, Id};
 
-use super::connection::Connection;
+use super::shared::SharedConnection;
 
 /// Idle connections by runtime and peer.
 #[derive(Debug)]
 pub(super) struct Pool {
     idle_max: usize,
-    idle: Mutex<HashMap<(Id, String), Vec<Connection>>>,
+    idle: Mutex<HashMap<(Id, String), Vec<SharedConnection>>>,
 }
 
 impl Pool {
@@ -20,12 +20,12 @@ impl Pool {
     }
 
     /// An idle connection to that peer, the one used last.
-    pub fn take(&self, address: &str) -> Option<Connection> {
+    pub fn take(&self, address: &str) -> Option<SharedConnection> {
         self.idle.lock().get_mut(&key(address))?.pop()
     }
 
     /// Keeps a connection on which nothing is under way, unless there are enough.
-    pub fn put(&self, address: &str, connection: Connection) {
+    pub fn put(&self, address: &str, connection: SharedConnection) {
         let mut idle = self.idle.lock();
         let idle = idle.entry(key(address)).or_default();
         if idle.len() < self.idle_max {

@@ -14,13 +14,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use rustix::mm::Advice;
+use tokio::net::UnixStream;
 
-use super::connection::{Received, StepError, answered, within};
-use super::counters::Way;
+use super::greeting::greet;
 use super::link::{Incoming, Lease, Link};
-use crate::format::{ALIGNMENT, FRAME_TOTAL_MAX, FrameBuffer};
+use crate::format::{ALIGNMENT, FRAME_TOTAL_MAX};
 use crate::segment::{Mapping, map_foreign};
-use crate::wire::{FramePlace, PLACE_BYTES, Place, Reply, Request, Status};
+use crate::transport::{FrameMemory, Received, SocketName, StepError, Way, within};
+use crate::wire::{FramePlace, PLACE_BYTES, Place, REPLY_BYTES, Reply, Request, Status};
 
 /// Segments and files that the frames of one reply lie in, at most.
 const DESCRIPTORS_MAX: usize = 4096;
@@ -53,8 +54,17 @@ impl AsRef<[u8]> for Leased {
 }
 
 impl SharedConnection {
-    /// Takes a greeted connection, on the runtime that made it.
-    pub fn new(stream: tokio::net::UnixStream) -> Self {
+    /// Connects to a server on this host and greets.
+    pub async fn open(name: &SocketName, limit: Duration) -> Result<Self, StepError> {
+        let open = async {
+            let mut stream = UnixStream::connect(format!("\0{}", name.text())).await?;
+            let greeted = greet(&mut stream, false).await?;
+            Ok(greeted.map(|_| Self::new(stream)))
+        };
+        within(limit, "greeting in shared memory", open).await?
+    }
+
+    fn new(stream: UnixStream) -> Self {
         let (segments, files) = (HashMap::new(), HashMap::new());
         Self { link: Link::new(stream), incoming: Incoming::new(), segments, files }
     }
@@ -68,16 +78,14 @@ impl SharedConnection {
         answered(&within(limit, "answer", ask).await?, request)
     }
 
-    /// The next frame; `None` when the peer cannot read it.
-    pub async fn frame(&mut self, limit: Duration) -> Result<Option<Received>, StepError> {
+    /// The next frame.
+    pub async fn frame(&mut self, memory: &FrameMemory, limit: Duration) -> Result<Received, StepError> {
         let next = self.incoming.next::<PLACE_BYTES>(self.link.stream());
         let place = FramePlace::read(&within(limit, "frame", next).await?)?;
         match place.status {
             Status::Ok => {}
-            Status::NotShared => {
-                return Err(StepError::NotShared("the frame is not in shared memory".to_owned()));
-            }
-            _ => return Ok(None),
+            Status::NotShared => return Err(StepError::FrameNotShared),
+            _ => return Err(StepError::Unreadable),
         }
         if place.bytes > FRAME_TOTAL_MAX {
             return Err(StepError::Nonsense(format!("a frame of {} bytes", place.bytes)));
@@ -87,12 +95,12 @@ impl SharedConnection {
             Place::Segment { segment, lease } => {
                 let lease = self.link.lease(lease);
                 let mapping = self.segment(segment, descriptor)?;
-                look(mapping, &place, lease).map(Some)
+                look(mapping, &place, lease)
             }
             Place::File { file } => {
-                let file = self.file(file, descriptor)?;
-                let read = tokio::task::spawn_blocking(move || read_frame(&file, &place));
-                within(limit, "frame from its file", async { Ok(read.await?) }).await?.map(Some)
+                let (file, memory) = (self.file(file, descriptor)?, memory.clone());
+                let read = tokio::task::spawn_blocking(move || read_frame(&file, &place, &memory));
+                within(limit, "frame from its file", async { Ok(read.await?) }).await?
             }
         }
     }
@@ -128,6 +136,15 @@ impl SharedConnection {
     }
 }
 
+/// The reply to a request, which names it.
+fn answered(reply: &[u8; REPLY_BYTES], request: &Request) -> Result<Reply, StepError> {
+    let reply = Reply::read(reply)?;
+    if reply.id == request.id {
+        return Ok(reply);
+    }
+    Err(StepError::Nonsense(format!("an answer to request {} instead of {}", reply.id, request.id)))
+}
+
 /// A frame where it lies in shared memory.
 fn look(mapping: Arc<Mapping>, place: &FramePlace, lease: Lease) -> Result<Received, StepError> {
     let size = mapping.len() as u64;
@@ -139,18 +156,19 @@ fn look(mapping: Arc<Mapping>, place: &FramePlace, lease: Lease) -> Result<Recei
     let (start, bytes) = (place.offset as usize, place.bytes as usize);
     mapping.populate(start..start + bytes, Advice::LinuxPopulateRead);
     let frame = Bytes::from_owner(Leased { mapping, start, bytes, _lease: lease });
-    Ok(Received { frame, way: Way::Shared, copied: 0 })
+    // Its owner counts it.
+    Ok(Received { frame, way: Way::Shared, copied: 0, grant: None })
 }
 
 /// Reads a frame from a file that was passed. Blocks the thread.
-fn read_frame(file: &File, place: &FramePlace) -> Result<Received, StepError> {
+fn read_frame(file: &File, place: &FramePlace, memory: &FrameMemory) -> Result<Received, StepError> {
     let fault = |reason: String| StepError::NotShared(format!("the file that was passed: {reason}"));
     let status = file.metadata().map_err(|error| fault(error.to_string()))?;
     let is_within = place.offset.checked_add(place.bytes).is_some_and(|end| end <= status.len());
     if !status.is_file() || !is_within {
         return Err(fault(format!("{} bytes at {} of {}", place.bytes, place.offset, status.len())));
     }
-    let mut buffer = FrameBuffer::new(place.bytes as usize);
-    let copied = buffer.read_from(file, place.offset).map_err(|error| fault(error.to_string()))?;
-    Ok(Received { frame: buffer.freeze(None).bytes, way: Way::Passed, copied })
+    let mut arriving = memory.take(place.bytes as usize);
+    let copied = arriving.buffer.read_from(file, place.offset).map_err(|error| fault(error.to_string()))?;
+    Ok(arriving.finish(Way::Passed, copied))
 }

@@ -8,16 +8,14 @@ use arrow_schema::SchemaRef;
 use firesteel_base::Grant;
 use futures::{Stream, stream};
 
-use super::connection::{Connection, Received, StepError};
-use super::counters::Way;
+use super::routes::Routed;
 use super::{FetchCause, FetchCounters, FetchError, Fetcher};
 use crate::format::{Decoder, FormatError, Trust};
 use crate::key::{BlockKey, Holder};
 use crate::store::{BlockStore, Cell, Loaded, StoreError};
+use crate::transport::{Asked, Received, StepError, Transfer, Way};
 use crate::wire::{Request, Status};
 
-/// In whose name frames in flight are counted.
-const IN_FLIGHT: &str = "shuffle fetch";
 /// The pause before a block is asked for a second time; it doubles from try to try.
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -29,8 +27,7 @@ pub(super) fn stream(
     schema: SchemaRef,
     counters: Arc<FetchCounters>,
 ) -> impl Stream<Item = Result<RecordBatch, FetchError>> + Send {
-    let grant = fetcher.config.budget.as_ref().map(|budget| budget.open(IN_FLIGHT));
-    let fetch = Fetch { decoder: Decoder::new(schema), fetcher, holder, key, counters, grant };
+    let fetch = Fetch { decoder: Decoder::new(schema), fetcher, holder, key, counters, grant: None };
     stream::try_unfold((fetch, Source::Unknown), |(mut fetch, mut source)| async move {
         match fetch.next(&mut source).await {
             Ok(Some(batch)) => Ok(Some((batch, (fetch, source)))),
@@ -58,35 +55,43 @@ enum Source {
     /// The own store.
     Local { store: Arc<BlockStore>, frames: std::vec::IntoIter<Arc<Cell>> },
     /// A peer.
-    Remote(Transfer),
+    Remote(Remote),
     /// Nowhere: all have come.
     End,
 }
 
 /// How far the transfer from a peer has come.
 #[derive(Default)]
-struct Transfer {
+struct Remote {
     /// Frames received.
     received: u32,
-    /// The connection, and how many frames are still to come over it.
-    open: Option<(Connection, u32)>,
+    /// What is under way, and how many of its frames are still to come.
+    open: Option<Open>,
     /// Tries without a frame.
     failed: u32,
+    /// The block is not in shared memory, or not all of it.
+    tcp_only: bool,
     /// All frames have come.
     done: bool,
+}
+
+struct Open {
+    transfer: Box<dyn Transfer>,
+    missing: u32,
+    is_shared: bool,
 }
 
 /// Why a try failed, and whether another makes sense.
 enum Failed {
     Again(FetchCause),
+    /// Over TCP; it was not a try that failed.
+    OverTcp(FetchCause),
     ForGood(FetchCause),
 }
 
 impl Fetch {
     async fn next(&mut self, source: &mut Source) -> Result<Option<RecordBatch>, FetchCause> {
-        if let Some(grant) = &mut self.grant {
-            grant.shrink(grant.bytes());
-        }
+        self.grant = None;
         loop {
             match source {
                 Source::Unknown => *source = self.locate()?,
@@ -94,7 +99,7 @@ impl Fetch {
                     Some(cell) => return self.read_local(store, &cell).await.map(Some),
                     None => *source = Source::End,
                 },
-                Source::Remote(transfer) => match self.receive_with_retries(transfer).await? {
+                Source::Remote(remote) => match self.receive_with_retries(remote).await? {
                     Some(batch) => return Ok(Some(batch)),
                     None => *source = Source::End,
                 },
@@ -108,7 +113,7 @@ impl Fetch {
         let local = self.fetcher.local.read();
         let Some((_, epoch, store)) = local.as_ref().filter(|(own, _, _)| *own == self.holder.executor)
         else {
-            return Ok(Source::Remote(Transfer::default()));
+            return Ok(Source::Remote(Remote::default()));
         };
         if *epoch != self.holder.epoch {
             return Err(FetchCause::StaleEpoch);
@@ -121,164 +126,154 @@ impl Fetch {
     }
 
     async fn read_local(&mut self, store: &BlockStore, cell: &Cell) -> Result<RecordBatch, FetchCause> {
-        let (frame, trust, copied) = match store.load(cell) {
-            Loaded::Memory(frame) => (frame.bytes, Trust::Resident, 0),
+        let (received, trust) = match store.load(cell) {
+            Loaded::Memory(frame) => {
+                (Received { frame: frame.bytes, way: Way::Own, copied: 0, grant: None }, Trust::Resident)
+            }
             Loaded::File(range) => {
-                self.count_in_flight(cell.bytes());
+                let grant = self.fetcher.memory.count(cell.bytes());
                 let read = range.read().await;
                 let (frame, copied) = read.map_err(|error| FetchCause::Unreadable(error.to_string()))?;
-                (frame, Trust::Cluster, copied)
+                (Received { frame, way: Way::Own, copied, grant }, Trust::Cluster)
             }
         };
-        let batch = self.decoder.decode(&frame, trust).map_err(FetchCause::Corrupt)?;
-        self.count(&batch, &Received { frame, way: Way::Own, copied });
+        let batch = self.decoder.decode(&received.frame, trust).map_err(FetchCause::Corrupt)?;
+        self.take(&batch, received);
         Ok(batch)
     }
 
-    async fn receive_with_retries(
-        &mut self,
-        transfer: &mut Transfer,
-    ) -> Result<Option<RecordBatch>, FetchCause> {
+    async fn receive_with_retries(&mut self, remote: &mut Remote) -> Result<Option<RecordBatch>, FetchCause> {
         loop {
-            let cause = match self.receive(transfer).await {
+            let cause = match self.receive(remote).await {
                 Ok(batch) => {
-                    transfer.failed = 0;
+                    remote.failed = 0;
                     return Ok(batch);
                 }
                 Err(Failed::ForGood(cause)) => return Err(cause),
+                Err(Failed::OverTcp(cause)) => {
+                    remote.tcp_only = true;
+                    self.count_retry(&cause);
+                    continue;
+                }
                 Err(Failed::Again(cause)) => cause,
             };
-            transfer.open = None;
-            transfer.failed += 1;
-            if transfer.failed >= self.fetcher.config.tries_max {
+            remote.failed += 1;
+            if remote.failed >= self.fetcher.config.tries_max {
                 return Err(match cause {
                     FetchCause::Unreachable { reason, .. } => {
-                        FetchCause::Unreachable { tries: transfer.failed, reason }
+                        FetchCause::Unreachable { tries: remote.failed, reason }
                     }
                     other => other,
                 });
             }
-            self.counters.count_retry();
-            self.fetcher.counters.count_retry();
-            tracing::debug!(key = %self.key, holder = %self.holder, %cause, "block is asked for again");
-            tokio::time::sleep(PAUSE * (1 << (transfer.failed - 1).min(6))).await;
+            self.count_retry(&cause);
+            tokio::time::sleep(PAUSE * (1 << (remote.failed - 1).min(6))).await;
         }
+    }
+
+    fn count_retry(&self, cause: &FetchCause) {
+        self.counters.count_retry();
+        self.fetcher.counters.count_retry();
+        tracing::debug!(key = %self.key, holder = %self.holder, %cause, "block is asked for again");
     }
 
     /// Receives the next frame; `None` when all have come.
-    async fn receive(&mut self, transfer: &mut Transfer) -> Result<Option<RecordBatch>, Failed> {
-        if transfer.done {
+    async fn receive(&mut self, remote: &mut Remote) -> Result<Option<RecordBatch>, Failed> {
+        if remote.done {
             return Ok(None);
         }
-        let (mut connection, missing) = match transfer.open.take() {
+        let mut open = match remote.open.take() {
             Some(open) => open,
-            None => self.ask(transfer.received).await?,
+            None => self.ask(remote.received, remote.tcp_only).await?,
         };
-        if missing == 0 {
-            connection.end_reply();
-            self.fetcher.pool.put(&self.holder.address, connection);
+        if open.missing == 0 {
             return Ok(None);
         }
-        let received = match connection.frame(self.fetcher.config.io_timeout).await {
-            Ok(received) => received,
-            Err(error) => return Err(self.failed(error, connection.is_shared())),
+        let next = open.transfer.next().await;
+        let received = next.map_err(|error| self.failed(error, open.is_shared))?;
+        let batch = match self.decoder.decode(&received.frame, Trust::Cluster) {
+            Ok(batch) => batch,
+            Err(error) => {
+                open.transfer.distrust();
+                return Err(corrupt(error));
+            }
         };
-        let Some(received) = received else {
-            let reason = "its file cannot be read".to_owned();
-            return Err(Failed::ForGood(FetchCause::Unreadable(reason)));
-        };
-        if received.way != Way::Shared {
-            self.count_in_flight(received.frame.len() as u64);
+        remote.received += 1;
+        open.missing -= 1;
+        remote.done = open.missing == 0;
+        if !remote.done {
+            remote.open = Some(open);
         }
-        let batch = self.decoder.decode(&received.frame, Trust::Cluster).map_err(corrupt)?;
-        transfer.received += 1;
-        if missing == 1 {
-            // Others may use it while the last batch is looked at.
-            connection.end_reply();
-            self.fetcher.pool.put(&self.holder.address, connection);
-            transfer.done = true;
-        } else {
-            transfer.open = Some((connection, missing - 1));
-        }
-        self.count(&batch, &received);
+        self.take(&batch, received);
         Ok(Some(batch))
     }
 
-    /// Asks for the block, from frame `first` on; says how many frames follow.
-    async fn ask(&self, first: u32) -> Result<(Connection, u32), Failed> {
+    /// Asks for the block from a frame on.
+    async fn ask(&self, first_frame: u32, tcp_only: bool) -> Result<Open, Failed> {
         let request = Request {
             id: self.fetcher.next_request(),
             key: self.key,
-            first_frame: first,
+            first_frame,
             holder: self.holder.executor.clone(),
             epoch: self.holder.epoch,
         };
-        let config = &self.fetcher.config;
-        let address = self.holder.address.as_str();
-        if let Some(mut idle) = self.fetcher.pool.take(address) {
-            match idle.ask(&request, config.io_timeout).await {
-                Ok(reply) => return self.accept(idle, reply),
-                // The peer may have closed it while it lay idle, and the others with it.
-                Err(StepError::Broken(_)) => self.fetcher.pool.forget(address),
-                Err(error) => return Err(self.failed(error, idle.is_shared())),
-            }
-        }
-        let opened = self.fetcher.routes.open(address, config.connect_timeout).await;
-        let mut connection = opened.map_err(step_failed)?;
-        match connection.ask(&request, config.io_timeout).await {
-            Ok(reply) => self.accept(connection, reply),
-            Err(error) => Err(self.failed(error, connection.is_shared())),
+        let (routes, address) = (&self.fetcher.routes, self.holder.address.as_str());
+        let Routed { asked, is_shared } = if tcp_only {
+            routes.ask_over_tcp(address, &request).await
+        } else {
+            routes.ask(address, &request).await
+        };
+        match asked.map_err(|error| self.failed(error, is_shared))? {
+            Asked::Coming(transfer) => Ok(Open { missing: transfer.frames(), transfer, is_shared }),
+            Asked::Refused(status) => Err(refused(status)),
         }
     }
 
     /// What a failed step comes to. Whatever fails with a peer that shares memory, it is asked over TCP next, if it may be.
     fn failed(&self, error: StepError, is_shared: bool) -> Failed {
-        let is_busy = matches!(error, StepError::Busy);
+        let is_busy = matches!(error, StepError::Busy | StepError::Unreadable);
         if !is_shared || is_busy || !self.fetcher.routes.may_fall_back() {
             return step_failed(error);
         }
+        if matches!(error, StepError::FrameNotShared) {
+            return Failed::OverTcp(FetchCause::NotShared(error.to_string()));
+        }
         tracing::warn!(key = %self.key, holder = %self.holder, %error, "a block is asked for over TCP");
-        let address = self.holder.address.as_str();
-        self.fetcher.routes.avoid_shared(address);
-        self.fetcher.pool.forget(address);
+        self.fetcher.routes.avoid_shared(&self.holder.address);
         Failed::Again(FetchCause::NotShared(error.to_string()))
     }
 
-    fn accept(&self, connection: Connection, reply: crate::wire::Reply) -> Result<(Connection, u32), Failed> {
-        let cause = match reply.status {
-            Status::Ok => return Ok((connection, reply.frames)),
-            Status::Unknown => FetchCause::Missing,
-            Status::NotCommitted => FetchCause::NotCommitted,
-            Status::Stale => FetchCause::StaleEpoch,
-            Status::Unreadable => FetchCause::Unreadable("its file cannot be read".to_owned()),
-            Status::NotShared => FetchCause::Protocol("a status of frames for a block".to_owned()),
-        };
-        self.fetcher.pool.put(&self.holder.address, connection);
-        Err(Failed::ForGood(cause))
-    }
-
-    /// Counts a frame that is about to be yielded. It is there whatever the budget says; what the budget can still do is
-    /// to let others see it.
-    fn count_in_flight(&mut self, bytes: u64) {
-        if let Some(grant) = &mut self.grant {
-            grant.grow_unchecked(bytes);
-        }
-    }
-
-    fn count(&self, batch: &RecordBatch, Received { frame, way, copied }: &Received) {
+    /// Counts a frame that is about to be yielded; its memory, until the next one is asked for.
+    fn take(&mut self, batch: &RecordBatch, received: Received) {
+        let Received { frame, way, copied, grant } = received;
         for counters in [&self.counters, &self.fetcher.counters] {
-            counters.count(batch.num_rows(), frame.len(), *way, *copied);
+            counters.count(batch.num_rows(), frame.len(), way, copied);
         }
+        self.grant = grant;
     }
+}
+
+fn refused(status: Status) -> Failed {
+    Failed::ForGood(match status {
+        Status::Unknown => FetchCause::Missing,
+        Status::NotCommitted => FetchCause::NotCommitted,
+        Status::Stale => FetchCause::StaleEpoch,
+        Status::Unreadable => FetchCause::Unreadable("its file cannot be read".to_owned()),
+        Status::Ok | Status::NotShared => FetchCause::Protocol("a status of frames for a block".to_owned()),
+    })
 }
 
 fn step_failed(error: StepError) -> Failed {
     match error {
-        StepError::Broken(reason) => Failed::Again(FetchCause::Unreachable { tries: 1, reason }),
+        StepError::Broken(reason) | StepError::Nobody(reason) => {
+            Failed::Again(FetchCause::Unreachable { tries: 1, reason })
+        }
         StepError::Busy => Failed::Again(FetchCause::Busy),
         StepError::Wire(error) => Failed::ForGood(FetchCause::Protocol(error.to_string())),
         StepError::Nonsense(reason) => Failed::ForGood(FetchCause::Protocol(reason)),
         StepError::NotShared(reason) => Failed::ForGood(FetchCause::NotShared(reason)),
+        StepError::FrameNotShared => Failed::ForGood(FetchCause::NotShared(error.to_string())),
+        StepError::Unreadable => Failed::ForGood(FetchCause::Unreadable(error.to_string())),
     }
 }
 

@@ -13,22 +13,27 @@ use crate::wire::WireError;
 pub(super) struct Leases<'a> {
     next: u64,
     held: BTreeMap<u64, (Instant, Frame)>,
+    /// As many as there may be.
+    max: usize,
     /// Leases of all connections.
     count: &'a AtomicUsize,
 }
 
 impl<'a> Leases<'a> {
-    pub fn new(count: &'a AtomicUsize) -> Self {
-        Self { next: 0, held: BTreeMap::new(), count }
+    pub fn new(count: &'a AtomicUsize, max: usize) -> Self {
+        Self { next: 0, held: BTreeMap::new(), max, count }
     }
 
-    /// Holds a frame until the lease of the number returned is given up.
-    pub fn hold(&mut self, frame: Frame) -> u64 {
+    /// Holds a frame until the lease of the number returned is given up; `None` when the client holds as many as it may.
+    pub fn hold(&mut self, frame: Frame) -> Option<u64> {
+        if self.held.len() >= self.max {
+            return None;
+        }
         let lease = self.next;
         self.next += 1;
         self.held.insert(lease, (Instant::now(), frame));
         self.count.fetch_add(1, Ordering::Relaxed);
-        lease
+        Some(lease)
     }
 
     /// Lets go of what the client lets go of.

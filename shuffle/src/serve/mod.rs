@@ -2,13 +2,15 @@
 //!
 //! A server guarantees: it sends only committed blocks, and only in the name of the executor and life that it serves for;
 //! whatever a client sends or fails to send costs it that client's connection and nothing else; every step has a
-//! deadline. What a connection holds is bounded: one request, one piece of a frame that lies in a file, and the frames that
-//! a client looks at in shared memory, which it gives up one by one, all when it ends, and at the latest at a deadline.
+//! deadline. What a connection holds is bounded: a number of requests, a few chunks of frames that lie in files, and as many
+//! frames as a client may look at in shared memory, which it gives up one by one, all when it ends, and at the latest at a
+//! deadline. It sends over TCP what the client gave credit for, a chunk of each request in turn.
 
 mod connection;
 mod leases;
 mod places;
 mod sharing;
+mod tcp;
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -36,14 +38,18 @@ pub struct ServeConfig {
     pub connections_max: usize,
     /// How long a client may take for its greeting, and for a request once begun.
     pub request_timeout: Duration,
-    /// How long a client may take to accept a reply, and each megabyte of a frame. One that reads slower than it asked
-    /// is dropped; it asks again from where it was.
+    /// How long a client may take to accept a reply, and each chunk of a frame that it gave credit for. One that reads
+    /// slower is dropped; it asks again from where it was.
     pub send_timeout: Duration,
-    /// How long a connection may lie idle between requests, when its client looks at nothing.
+    /// How long a connection may lie idle: nothing is said or taken, and its client looks at nothing.
     pub idle_timeout: Duration,
     /// How long a client may look at a frame in shared memory. Then its connection ends; what it looks at stays as it is,
     /// but is counted no longer.
     pub lease_timeout: Duration,
+    /// Frames in shared memory that one client may look at at one time; further ones it gets over TCP.
+    pub leases_max: usize,
+    /// Bytes of a frame that go out in one message over TCP, before it is another request's turn; at most 1 MiB.
+    pub chunk_bytes: usize,
     /// Whether executors of the same host get at frames in shared memory. If so, the store puts them there from now on.
     pub transport: Transport,
 }
@@ -57,6 +63,8 @@ impl Default for ServeConfig {
             send_timeout: Duration::from_secs(60),
             idle_timeout: Duration::from_secs(300),
             lease_timeout: Duration::from_secs(600),
+            leases_max: 1 << 20,
+            chunk_bytes: 512 << 10,
             transport: Transport::Auto,
         }
     }
@@ -235,7 +243,7 @@ async fn accept(listeners: Listeners, shared: Arc<Shared>, mut stopped: oneshot:
 
 async fn serve(client: Client, open: Open, busy: bool) {
     let (peer, ended) = match client {
-        Client::Tcp(stream, peer) => (peer.to_string(), connection::serve(stream, &open.shared, busy).await),
+        Client::Tcp(stream, peer) => (peer.to_string(), tcp::serve(stream, &open.shared, busy).await),
         Client::Neighbour(stream) => {
             ("this host".to_owned(), places::serve(stream, &open.shared, busy).await)
         }

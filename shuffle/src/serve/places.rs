@@ -31,7 +31,7 @@ const GATHERED_BYTES_MAX: usize = 16 << 10;
 pub(super) async fn serve(mut stream: UnixStream, shared: &Shared, busy: bool) -> Result<(), Dropped> {
     check_user(&stream)?;
     greet(&mut stream, shared, busy, None).await?;
-    let mut leases = Leases::new(&shared.leases);
+    let mut leases = Leases::new(&shared.leases, shared.config.leases_max);
     while let Some(message) = next_message(&mut stream, shared, &leases).await? {
         match message {
             Message::Request(head, name) => answer(&stream, shared, &mut leases, &head, &name).await?,
@@ -153,8 +153,9 @@ impl<'a> Places<'a> {
     fn tell_memory(&mut self, frame: Frame, leases: &mut Leases<'_>) -> Result<(), Status> {
         let home = frame.home.clone().ok_or(Status::NotShared)?;
         let (bytes, segment) = (frame.bytes.len() as u64, home.segment.id());
+        let lease = leases.hold(frame).ok_or(Status::NotShared)?;
         let with_descriptor = !self.segments.contains(&segment);
-        let place = Place::Segment { segment, lease: leases.hold(frame) };
+        let place = Place::Segment { segment, lease };
         if with_descriptor {
             self.segments.push(segment);
             self.descriptors.push(Descriptor::Segment(home.segment));

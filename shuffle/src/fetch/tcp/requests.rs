@@ -1,0 +1,210 @@
+//! The requests under way over one connection, and what their peer may say about them.
+
+use std::collections::HashMap;
+
+use tokio::sync::mpsc;
+
+use super::window::{Bounds, Share, Window};
+use crate::format::FRAME_TOTAL_MAX;
+use crate::transport::{Received, StepError};
+use crate::wire::{ClientMessage, REQUESTS_MAX, Status};
+
+/// What comes for a request. The queue is bounded by the credit that was given.
+#[derive(Debug)]
+pub enum Event {
+    Reply {
+        status: Status,
+        frames: u32,
+    },
+    Frame(Received),
+    /// The peer cannot read the next frame.
+    Unreadable,
+}
+
+/// The requests of a connection.
+#[derive(Debug)]
+pub struct Requests {
+    last: u64,
+    known: HashMap<u64, Asked>,
+    window: Window,
+    /// Those of which more may come.
+    active: usize,
+}
+
+#[derive(Debug)]
+struct Asked {
+    /// `None` once nobody wants it: the peer was told, and what it sent before is thrown away.
+    to: Option<mpsc::UnboundedSender<Event>>,
+    share: Share,
+    is_replied: bool,
+    frames_left: u32,
+    /// Of the frame that is coming: its bytes, and those of them that are missing.
+    frame: Option<(u64, u64)>,
+    has_ended: bool,
+}
+
+/// What to do with the bytes of a chunk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Chunk {
+    /// Receive them into the frame, which begins with them or goes on, and is whole with them or not.
+    Into { is_last: bool },
+    /// Throw them away.
+    Nowhere,
+}
+
+impl Requests {
+    pub fn new(bounds: Bounds) -> Self {
+        Self { last: 0, known: HashMap::new(), window: Window::new(bounds), active: 0 }
+    }
+
+    pub fn active(&self) -> usize {
+        self.active
+    }
+
+    /// Takes a request in: its number, the credit it begins with, and where its events come.
+    pub fn open(&mut self) -> Result<(u64, u64, mpsc::UnboundedReceiver<Event>), StepError> {
+        if self.active >= REQUESTS_MAX {
+            return Err(StepError::Busy);
+        }
+        self.last += 1;
+        self.active += 1;
+        let ((share, credit), (to, events)) = (self.window.open(), mpsc::unbounded_channel());
+        let asked =
+            Asked { to: Some(to), share, is_replied: false, frames_left: 0, frame: None, has_ended: false };
+        self.known.insert(self.last, asked);
+        Ok((self.last, credit, events))
+    }
+
+    /// The peer answers.
+    pub fn reply(&mut self, id: u64, status: Status, frames: u32) -> Result<(), StepError> {
+        let asked = known(&mut self.known, id, "an answer to")?;
+        if std::mem::replace(&mut asked.is_replied, true) {
+            return Err(StepError::Nonsense(format!("two answers to request {id}")));
+        }
+        let frames = if status == Status::Ok { frames } else { 0 };
+        asked.frames_left = frames;
+        asked.tell(Event::Reply { status, frames });
+        if frames == 0 {
+            self.end(id);
+        }
+        Ok(())
+    }
+
+    /// The peer announces `length` bytes of a frame.
+    pub fn chunk(
+        &mut self,
+        id: u64,
+        is_first: bool,
+        length: u64,
+        frame_bytes: u64,
+    ) -> Result<Chunk, StepError> {
+        let asked = known(&mut self.known, id, "a frame of")?;
+        if is_first {
+            if frame_bytes > FRAME_TOTAL_MAX {
+                return Err(StepError::Nonsense(format!("a frame of {frame_bytes} bytes")));
+            }
+            if asked.frames_left == 0 || asked.frame.is_some() {
+                return Err(StepError::Nonsense(format!("a frame of request {id} that was not to come")));
+            }
+            let flood = |_| StepError::Nonsense(format!("a frame of request {id} beyond its credit"));
+            self.window.begin(&mut asked.share, frame_bytes).map_err(flood)?;
+            asked.frame = Some((frame_bytes, frame_bytes));
+        }
+        let left = match &mut asked.frame {
+            Some((bytes, left)) if *bytes == frame_bytes && length <= *left => left,
+            _ => return Err(StepError::Nonsense(format!("{length} bytes of no frame of request {id}"))),
+        };
+        *left -= length;
+        let is_last = *left == 0;
+        if is_last {
+            asked.frame = None;
+            asked.frames_left -= 1;
+        }
+        if asked.to.is_some() {
+            return Ok(Chunk::Into { is_last });
+        }
+        if is_last {
+            self.window.forget(&mut asked.share);
+            if asked.frames_left == 0 {
+                self.end(id);
+            }
+        }
+        Ok(Chunk::Nowhere)
+    }
+
+    /// A frame is whole.
+    pub fn arrived(&mut self, id: u64, frame: Received) -> Result<(), StepError> {
+        let asked = known(&mut self.known, id, "a frame of")?;
+        asked.tell(Event::Frame(frame));
+        if asked.frames_left == 0 {
+            self.end(id);
+        }
+        Ok(())
+    }
+
+    /// The peer sends no more of it.
+    pub fn ended(&mut self, id: u64, status: Status) -> Result<(), StepError> {
+        let asked = known(&mut self.known, id, "the end of")?;
+        match status {
+            Status::Unreadable => asked.tell(Event::Unreadable),
+            Status::Ok if asked.to.is_none() => {}
+            other => return Err(StepError::Nonsense(format!("request {id} ended with {other:?}"))),
+        }
+        self.end(id);
+        Ok(())
+    }
+
+    /// A frame was taken out of a request's queue; the message, if any, that lets the peer send more.
+    pub fn taken(&mut self, id: u64, frame_bytes: u64) -> Option<ClientMessage> {
+        let asked = self.known.get_mut(&id)?;
+        let more = self.window.take(&mut asked.share, frame_bytes);
+        if asked.has_ended {
+            self.window.end(&mut asked.share);
+            return None;
+        }
+        (more > 0).then_some(ClientMessage::Credit { id, bytes: more })
+    }
+
+    /// Nobody wants the rest of a request; the message, if any, that tells the peer.
+    pub fn dropped(&mut self, id: u64) -> Option<ClientMessage> {
+        let asked = self.known.get_mut(&id)?;
+        asked.to = None;
+        self.window.forget(&mut asked.share);
+        if asked.has_ended {
+            self.known.remove(&id);
+            return None;
+        }
+        Some(ClientMessage::Cancel { id })
+    }
+
+    /// Ends all: nothing will come any more.
+    pub fn clear(&mut self) {
+        self.known.clear();
+        self.active = 0;
+    }
+
+    fn end(&mut self, id: u64) {
+        let Some(asked) = self.known.get_mut(&id).filter(|asked| !asked.has_ended) else { return };
+        asked.has_ended = true;
+        self.active -= 1;
+        self.window.end(&mut asked.share);
+        // What it holds is counted until it is taken, or nobody wants it.
+        if asked.to.is_none() {
+            self.window.forget(&mut asked.share);
+            self.known.remove(&id);
+        }
+    }
+}
+
+impl Asked {
+    fn tell(&self, event: Event) {
+        // Who dropped the receiver says so with a message of its own.
+        let _ = self.to.as_ref().map(|to| to.send(event));
+    }
+}
+
+/// A request of which more may come.
+fn known<'a>(requests: &'a mut HashMap<u64, Asked>, id: u64, what: &str) -> Result<&'a mut Asked, StepError> {
+    let asked = requests.get_mut(&id).filter(|asked| !asked.has_ended);
+    asked.ok_or_else(|| StepError::Nonsense(format!("{what} request {id}, which is not under way")))
+}
