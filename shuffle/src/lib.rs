@@ -32,6 +32,6 @@ pub use format::FormatError;
 pub use key::{BlockKey, BlockStat, Holder, LaneOutput, MapOutput};
 pub use segment::SegmentUsage;
 pub use serve::{BlockServer, ServeConfig};
-pub use store::{BlockStore, StoreConfig, StoreError, StoreUsage};
+pub use store::{BlockStore, FileConfig, StoreConfig, StoreError, StoreUsage};
 pub use transport::Transport;
 pub use write::{Assignment, LaneWriter, WriteCounters, WriteError};
