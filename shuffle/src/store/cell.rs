@@ -26,6 +26,8 @@ pub(crate) struct Cell {
     bytes: u64,
     place: Mutex<Place>,
     touched: AtomicU64,
+    /// There is no memory for it: it goes as soon as it is in its file.
+    is_passing: bool,
     counts: Arc<Counts>,
 }
 
@@ -49,10 +51,20 @@ pub(crate) enum Loaded {
 impl Cell {
     /// A frame in memory, last used at `now`.
     pub fn resident(lane: &Lane, frame: Frame, now: u64) -> Arc<Self> {
+        Self::new(lane, frame, now, false)
+    }
+
+    /// A frame for which there is no memory, on its way to a file.
+    pub fn passing(lane: &Lane, frame: Frame, now: u64) -> Arc<Self> {
+        lane.counts().passing_bytes.fetch_add(frame.bytes.len() as u64, Ordering::Relaxed);
+        Self::new(lane, frame, now, true)
+    }
+
+    fn new(lane: &Lane, frame: Frame, now: u64, is_passing: bool) -> Arc<Self> {
         let (bytes, counts) = (frame.bytes.len() as u64, Arc::clone(lane.counts()));
         counts.memory_bytes.fetch_add(bytes, Ordering::Relaxed);
         let (place, touched) = (Mutex::new(Place::Memory(frame)), AtomicU64::new(now));
-        Arc::new(Self { stage: lane.stage(), bytes, place, touched, counts })
+        Arc::new(Self { stage: lane.stage(), bytes, place, touched, is_passing, counts })
     }
 
     /// Bytes of the frame.
@@ -62,6 +74,10 @@ impl Cell {
 
     pub fn stage(&self) -> StageKey {
         self.stage
+    }
+
+    pub fn is_passing(&self) -> bool {
+        self.is_passing
     }
 
     pub fn touch(&self, now: u64) {
@@ -92,7 +108,9 @@ impl Cell {
         let mut place = self.place.lock();
         if let Place::Memory(frame) = &*place {
             *place = Place::Both(frame.clone(), range);
-            self.counts.clean_bytes.fetch_add(self.bytes, Ordering::Relaxed);
+            if !self.is_passing {
+                self.counts.clean_bytes.fetch_add(self.bytes, Ordering::Relaxed);
+            }
             self.counts.spilled_bytes.fetch_add(self.bytes, Ordering::Relaxed);
         }
     }
@@ -105,26 +123,33 @@ impl Cell {
         let resident = mem::replace(&mut *place, Place::File(range));
         drop(place);
         self.counts.disk_bytes.fetch_add(self.bytes, Ordering::Relaxed);
-        self.counts.clean_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
-        self.counts.memory_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.uncount_memory(true);
         // The budget has it back when nobody looks at it any more.
         drop(resident);
         self.bytes
+    }
+
+    fn uncount_memory(&self, is_written: bool) {
+        if self.is_passing {
+            self.counts.passing_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+        } else if is_written {
+            self.counts.clean_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+        }
+        self.counts.memory_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 
 impl Drop for Cell {
     fn drop(&mut self) {
-        let less = |count: &AtomicU64| {
-            count.fetch_sub(self.bytes, Ordering::Relaxed);
+        let (is_written, is_file) = match self.place.get_mut() {
+            Place::Memory(_) => (false, false),
+            Place::Both(..) => (true, false),
+            Place::File(_) => (true, true),
         };
-        match self.place.get_mut() {
-            Place::Memory(_) => less(&self.counts.memory_bytes),
-            Place::Both(..) => {
-                less(&self.counts.clean_bytes);
-                less(&self.counts.memory_bytes);
-            }
-            Place::File(_) => less(&self.counts.disk_bytes),
+        if is_file {
+            self.counts.disk_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+        } else {
+            self.uncount_memory(is_written);
         }
     }
 }

@@ -55,6 +55,8 @@ pub struct StoreUsage {
 pub(crate) struct Counts {
     pub memory_bytes: AtomicU64,
     pub clean_bytes: AtomicU64,
+    /// Part of `memory_bytes`: frames for which there is no memory, until they are in files.
+    pub passing_bytes: AtomicU64,
     pub disk_bytes: AtomicU64,
     pub blocks: AtomicU64,
     pub spilled_bytes: AtomicU64,

@@ -254,18 +254,27 @@ impl BlockStore {
         Ok(bytes)
     }
 
-    /// Puts a frame into a block; one that is not kept in memory once it is in its file.
+    /// Puts a frame into a block; one for which there is no memory is not kept there once it is in its file.
     fn put(&self, lane: &Lane, partition: u32, frame: Frame, is_kept: bool) -> Result<(), StoreError> {
-        let cell = Cell::resident(lane, frame, self.tick());
+        let now = self.tick();
         if is_kept {
+            let cell = Cell::resident(lane, frame, now);
             lane.push(partition, Arc::clone(&cell));
             self.behind.keep(&cell);
         } else {
-            self.behind.write_through(&cell)?;
-            cell.let_go();
+            let cell = Cell::passing(lane, frame, now);
+            self.behind.pass(&cell)?;
             lane.push(partition, cell);
         }
         Ok(())
+    }
+
+    /// Waits until the frames for which there is no memory are in files.
+    ///
+    /// # Errors
+    /// When no folder takes them, or not in time.
+    pub(crate) fn wait_passed(&self) -> Result<(), StoreError> {
+        self.behind.wait_passed(0)
     }
 
     /// A buffer for a frame, once the coldest frames have made room for it; none when nothing more can be given up.

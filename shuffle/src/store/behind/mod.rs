@@ -2,22 +2,22 @@
 //!
 //! ```text
 //!   keep --> dirty --(thread: gathers pieces, copies them)--> disks --> clean --give_up--> in files alone
-//!                          write_through (no memory to keep it in) ----^
+//!   pass --> dirty, first in line --------------------------------> in files alone
 //! ```
 //!
 //! When more than half of the memory that frames may fill is dirty, the store's thread writes the coldest until it is less.
 //! So memory that is full is half clean, and small jobs never touch a disk. Only who finds nothing clean waits for a disk, and
-//! nobody for longer than `wait_max`.
+//! nobody for longer than `wait_max`. Frames for which there is no memory at all pass through: small ones gather before their
+//! writer waits for them.
 //!
 //! What is in flight lies in the buffers of the disks' services: 16 MiB each, which no budget counts, and frames that are
 //! larger than such a buffer. The frames themselves are free to go meanwhile.
 
 mod thread;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -35,6 +35,9 @@ use super::{Counts, StoreError};
 const DIRTY_PER_MEMORY: u64 = 2;
 /// Once it writes, it goes on until so much less is dirty, so that pieces are large.
 const SLACK_PER_DIRTY: u64 = 8;
+
+/// Bytes of frames for which there is no memory, gathered before their writers wait.
+const PASSING_BYTES_MAX: u64 = 256 << 10;
 
 /// What the store, its thread and its cells share.
 #[derive(Debug)]
@@ -60,8 +63,6 @@ struct State {
     dirty: ColdQueue,
     /// Frames in memory and in a file.
     clean: ColdQueue,
-    /// Frames whose writers wait for them to be in a file.
-    through: VecDeque<Through>,
     /// Bytes of frames that somebody waits for to become clean, and that are not being written yet.
     wanted: u64,
     /// Bytes of frames that are being written and become clean.
@@ -74,16 +75,6 @@ struct State {
     fault: Option<StoreError>,
     is_stopping: bool,
     is_over: bool,
-}
-
-/// Tells a writer what has become of its frame.
-type Reply = SyncSender<Result<(), StoreError>>;
-
-/// A frame whose writer waits.
-#[derive(Debug)]
-struct Through {
-    cell: Weak<Cell>,
-    reply: Reply,
 }
 
 /// The files that may be appended to.
@@ -190,7 +181,7 @@ impl Behind {
             if state.faults > seen {
                 return Err(state.fault.clone().expect("it was set when it was counted"));
             }
-            if state.is_over || (state.dirty.is_empty() && state.in_flight == 0) {
+            if state.is_over || self.has_no_dirty(&state) {
                 return Ok(0);
             }
             self.want(&mut state, wanted, !waits);
@@ -201,28 +192,56 @@ impl Behind {
         }
     }
 
+    /// Whether no frame can become clean any more: those that pass through never do.
+    fn has_no_dirty(&self, state: &State) -> bool {
+        let [memory, clean, passing] =
+            [&self.counts.memory_bytes, &self.counts.clean_bytes, &self.counts.passing_bytes]
+                .map(|count| count.load(Ordering::Relaxed));
+        (state.dirty.is_empty() && state.in_flight == 0) || memory <= clean + passing
+    }
+
     fn want(&self, state: &mut State, bytes: u64, is_new: bool) {
         state.wanted = state.wanted.max(bytes.saturating_sub(state.in_flight));
         state.is_retried |= is_new;
         self.signal.notify_one();
     }
 
-    /// Writes a frame to a file and waits until it is there. It is not in a queue, and must not be.
+    /// Has a frame written for which there is no memory, and waits until few bytes of such frames are left.
     ///
     /// # Errors
     /// As [`give_up`](Self::give_up).
-    pub fn write_through(&self, cell: &Arc<Cell>) -> Result<(), StoreError> {
-        let (reply, answer) = sync_channel(1);
-        let mut state = self.state.lock();
-        if state.is_over {
-            return Err(self.ended("it failed"));
+    pub fn pass(&self, cell: &Arc<Cell>) -> Result<(), StoreError> {
+        self.state.lock().dirty.put_back(std::slice::from_ref(cell));
+        self.wait_passed(PASSING_BYTES_MAX)
+    }
+
+    /// Waits until no more than `max` bytes are in memory for which there is none.
+    ///
+    /// # Errors
+    /// As [`give_up`](Self::give_up).
+    pub fn wait_passed(&self, max: u64) -> Result<(), StoreError> {
+        let passing = || self.counts.passing_bytes.load(Ordering::Relaxed);
+        if passing() <= max {
+            return Ok(());
         }
-        state.through.push_back(Through { cell: Arc::downgrade(cell), reply });
-        state.is_retried = true;
-        drop(state);
-        self.signal.notify_one();
-        let slow = |_| StoreError::Slow { bytes: cell.bytes(), limit: self.wait_max };
-        answer.recv_timeout(self.wait_max).map_err(slow)?
+        let deadline = Instant::now() + self.wait_max;
+        let mut state = self.state.lock();
+        let seen = state.faults;
+        let mut waits = false;
+        while passing() > max {
+            if state.faults > seen {
+                return Err(state.fault.clone().expect("it was set when it was counted"));
+            }
+            if state.is_over {
+                return Err(self.ended("it failed"));
+            }
+            self.want(&mut state, passing(), !waits);
+            waits = true;
+            if self.progress.wait_until(&mut state, deadline).timed_out() {
+                return Err(StoreError::Slow { bytes: passing(), limit: self.wait_max });
+            }
+        }
+        Ok(())
     }
 
     /// Waits until nothing is being written and nothing needs to be; whether that came within `limit`.
@@ -231,7 +250,7 @@ impl Behind {
         let mut state = self.state.lock();
         loop {
             self.note_level(&mut state);
-            if !state.is_draining && state.in_flight == 0 && state.through.is_empty() {
+            if !state.is_draining && state.in_flight == 0 {
                 drop(state);
                 self.let_go();
                 return true;

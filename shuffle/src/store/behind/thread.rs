@@ -14,7 +14,7 @@ use firesteel_hw::scratch::ScratchError;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
 
-use super::{Behind, Reply, Through};
+use super::Behind;
 use crate::format::ALIGNMENT;
 use crate::store::StoreError;
 use crate::store::cell::Cell;
@@ -70,13 +70,12 @@ struct Gathered {
     stage: StageKey,
     frames: Vec<(Arc<Cell>, Bytes)>,
     bytes: usize,
-    reply: Option<Reply>,
 }
 
 impl Gathered {
-    fn new(cell: Arc<Cell>, frame: Bytes, reply: Option<Reply>) -> Self {
+    fn new(cell: Arc<Cell>, frame: Bytes) -> Self {
         let (stage, bytes) = (cell.stage(), aligned(&frame));
-        Self { stage, frames: vec![(cell, frame)], bytes, reply }
+        Self { stage, frames: vec![(cell, frame)], bytes }
     }
 
     fn takes(&self, cell: &Cell, frame: &Bytes) -> bool {
@@ -118,7 +117,6 @@ struct Sent {
     bytes: u64,
     frame_bytes: u64,
     cells: Vec<(Weak<Cell>, usize)>,
-    reply: Option<Reply>,
 }
 
 struct Done {
@@ -181,26 +179,19 @@ impl Behind {
         shares.begin(disk, bytes, now);
         let file = self.files.of(gathered.stage, (disk, &self.disks[disk]));
         let (frame_bytes, cells) = (gathered.frame_bytes(), gathered.cells());
-        let sent = Sent { bytes, frame_bytes, cells, reply: gathered.reply };
+        let sent = Sent { bytes, frame_bytes, cells };
         Some(Some(Write { disk, file, pages, sent }))
     }
 
     fn is_due(&self) -> bool {
         let mut state = self.state.lock();
         self.note_level(&mut state);
-        !state.through.is_empty() || state.wanted > 0 || state.is_draining
+        state.wanted > 0 || state.is_draining
     }
 
-    /// Takes the coldest frames of one stage, or one whose writer waits.
+    /// Takes the coldest frames of one stage.
     fn gather(&self) -> Option<Gathered> {
         let mut state = self.state.lock();
-        while let Some(Through { cell, reply }) = state.through.pop_front() {
-            // Its writer may have given up.
-            let Some(cell) = cell.upgrade() else { continue };
-            if let Some(frame) = cell.unwritten() {
-                return Some(Gathered::new(cell, frame, Some(reply)));
-            }
-        }
         let (mut gathered, mut passed) = (None::<Gathered>, Vec::new());
         while gathered.as_ref().is_none_or(|gathered| gathered.bytes < PIECE_BYTES)
             && passed.len() < PASSED_MAX
@@ -208,7 +199,7 @@ impl Behind {
             let Some(cell) = state.dirty.pop() else { break };
             let Some(frame) = cell.unwritten() else { continue };
             match &mut gathered {
-                None => gathered = Some(Gathered::new(cell, frame, None)),
+                None => gathered = Some(Gathered::new(cell, frame)),
                 Some(gathered) if gathered.takes(&cell, &frame) => {
                     gathered.bytes += aligned(&frame);
                     gathered.frames.push((cell, frame));
@@ -236,67 +227,51 @@ impl Behind {
     fn put_back(&self, gathered: Gathered) {
         let bytes = gathered.frame_bytes();
         let cells: Vec<_> = gathered.frames.into_iter().map(|(cell, _)| cell).collect();
-        self.put_back_cells(&cells, bytes, gathered.reply);
+        self.put_back_cells(&cells, bytes);
     }
 
-    fn put_back_cells(&self, cells: &[Arc<Cell>], bytes: u64, reply: Option<Reply>) {
+    fn put_back_cells(&self, cells: &[Arc<Cell>], bytes: u64) {
         let mut state = self.state.lock();
-        match (reply, cells.first()) {
-            (None, _) => {
-                state.dirty.put_back(cells);
-                state.in_flight -= bytes;
-                state.wanted = state.wanted.saturating_add(bytes);
-            }
-            (Some(reply), Some(cell)) => {
-                state.through.push_front(Through { cell: Arc::downgrade(cell), reply });
-            }
-            (Some(_), None) => {}
-        }
+        state.dirty.put_back(cells);
+        state.in_flight -= bytes;
+        state.wanted = state.wanted.saturating_add(bytes);
     }
 
     /// Notes what has become of a piece.
     fn end(&self, shares: &mut Shares, Done { disk, sent, result }: Done) {
         let _hands = self.hands.lock();
-        let Sent { bytes, frame_bytes, cells, reply } = sent;
+        let Sent { bytes, frame_bytes, cells } = sent;
         match result {
             Ok(piece) => {
                 shares.written(disk, bytes, Instant::now());
-                self.note_written(&piece, &cells, frame_bytes, reply);
+                self.note_written(&piece, &cells, frame_bytes);
             }
             Err(fault) => {
                 self.note_failed(disk, bytes, &fault, shares);
                 let cells: Vec<_> = cells.iter().filter_map(|(cell, _)| cell.upgrade()).collect();
-                self.put_back_cells(&cells, frame_bytes, reply);
+                self.put_back_cells(&cells, frame_bytes);
             }
         }
         self.progress.notify_all();
     }
 
-    fn note_written(
-        &self,
-        piece: &Arc<Piece>,
-        cells: &[(Weak<Cell>, usize)],
-        bytes: u64,
-        reply: Option<Reply>,
-    ) {
+    fn note_written(&self, piece: &Arc<Piece>, cells: &[(Weak<Cell>, usize)], bytes: u64) {
         let mut offset = 0;
-        let mut written = Vec::with_capacity(cells.len());
+        let mut clean = Vec::with_capacity(cells.len());
         for (cell, len) in cells {
             if let Some(cell) = cell.upgrade() {
                 cell.written(FileRange::new(piece, offset, *len));
-                written.push(cell);
+                if cell.is_passing() {
+                    cell.let_go();
+                } else {
+                    clean.push(cell);
+                }
             }
             offset += len.next_multiple_of(ALIGNMENT);
         }
-        match reply {
-            // It is not there any more when it has waited for too long.
-            Some(reply) => drop(reply.try_send(Ok(()))),
-            None => {
-                let mut state = self.state.lock();
-                written.iter().for_each(|cell| state.clean.push(cell));
-                state.in_flight -= bytes;
-            }
-        }
+        let mut state = self.state.lock();
+        clean.iter().for_each(|cell| state.clean.push(cell));
+        state.in_flight -= bytes;
     }
 
     fn note_failed(&self, disk: usize, bytes: u64, fault: &ScratchError, shares: &mut Shares) {
@@ -311,12 +286,9 @@ impl Behind {
         if state.is_retried {
             return false;
         }
-        let fault = |bytes| StoreError::DiskFull { bytes, reasons: shares.reasons() };
-        for Through { cell, reply } in state.through.drain(..) {
-            drop(reply.try_send(Err(fault(cell.upgrade().map_or(0, |cell| cell.bytes())))));
-        }
         if state.wanted > 0 {
-            state.fault = Some(fault(mem::take(&mut state.wanted)));
+            let bytes = mem::take(&mut state.wanted);
+            state.fault = Some(StoreError::DiskFull { bytes, reasons: shares.reasons() });
             state.faults += 1;
         }
         self.progress.notify_all();
