@@ -59,7 +59,7 @@ fn start(engine: EngineKind, direct: bool) -> Scratch {
 async fn write(scratch: &Scratch, folder: &Path, shape: Shape, content: &[u8]) -> Vec<ScratchFile> {
     let files = (0..shape.files).map(|number| async move {
         let path = folder.join(number.to_string());
-        let mut file = scratch.create(&path).await.expect("the folder can be written to");
+        let file = scratch.create(&path).await.expect("the folder can be written to");
         for segment in 0..shape.segments_per_file {
             let number = number * shape.segments_per_file + segment;
             file.append(&[&number.to_le_bytes(), content]).await.expect("there is room");

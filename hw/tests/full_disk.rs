@@ -48,7 +48,7 @@ fn limit_files(bytes: u64) {
 }
 
 /// Appends until that fails; the segments that were written, and the failure.
-async fn fill(file: &mut ScratchFile) -> (Vec<u64>, ScratchError) {
+async fn fill(file: &ScratchFile) -> (Vec<u64>, ScratchError) {
     let mut places = Vec::new();
     for number in 0..2 * DISK_BYTES / SEGMENT_BYTES as u64 {
         match file.append(&[&vec![number as u8; SEGMENT_BYTES]]).await {
@@ -66,11 +66,11 @@ fn fill_with_every_engine(folder: &Path, direct: bool, expected: io::ErrorKind) 
         let scratch = Scratch::start(&config).unwrap();
         block_on(async {
             for round in 0..2 {
-                let mut file = match scratch.create(&folder.join("a")).await {
+                let file = match scratch.create(&folder.join("a")).await {
                     Ok(file) => file,
                     Err(fault) => panic!("{engine}, direct {direct}, round {round}: {fault}"),
                 };
-                let (places, fault) = fill(&mut file).await;
+                let (places, fault) = fill(&file).await;
                 let ScratchError::Io { operation: "write", source, .. } = &fault else {
                     panic!("{engine}, direct {direct}: {fault:?}");
                 };

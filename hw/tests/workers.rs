@@ -63,7 +63,7 @@ fn direct_reads_and_writes_into_room_that_is_there_need_none() {
         ScratchConfig { name: "test-ring".to_owned(), engine: EngineKind::Ring, direct: true, cpu: None };
     let scratch = Scratch::start(&config).unwrap();
     block_on(async {
-        let mut file = scratch.create(&folder.path().join("b")).await.unwrap();
+        let file = scratch.create(&folder.path().join("b")).await.unwrap();
         let content = vec![7; PIECE_BYTES - PAGE_BYTES / 2];
         for _ in 0..PIECES * 2 {
             let segment = file.append(&[&content]).await.unwrap();

@@ -37,6 +37,6 @@ pub use segment::SegmentUsage;
 pub use serve::{BlockServer, ServeConfig};
 pub use sizes::{LaneSizes, MalformedSizes, SizesParts};
 pub use slice::{LanesOf, Slice};
-pub use store::{BlockStore, StoreConfig, StoreError, StoreUsage};
+pub use store::{BlockStore, FileConfig, StoreConfig, StoreError, StoreUsage};
 pub use transport::Transport;
 pub use write::{Assignment, LaneWriter, WriteCounters, WriteError};

@@ -4,22 +4,32 @@
 mod common;
 
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::Int64Type;
 use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use arrow_schema::Schema;
-use common::{attempt, line_item_schema, line_items, sorted_rows, store};
+use common::{Numbers, attempt, line_item_schema, line_items, sorted_rows, store, store_with};
 use firesteel_base::{AttemptKey, ByteSize, Class, Epoch, JobId, MemoryBudget, StageId};
+use firesteel_hw::scratch::EngineKind;
 use firesteel_shuffle::partition::hash_assignment;
 use firesteel_shuffle::{
-    Assignment, BlockKey, BlockStore, FetchCause, FetchConfig, FetchError, Fetcher, Holder, LaneOutput,
-    StoreConfig, StoreError, StoreUsage, WriteError,
+    Assignment, BlockKey, BlockStore, FetchCause, FetchConfig, FetchError, Fetcher, FileConfig, Holder,
+    LaneOutput, StoreConfig, StoreError, StoreUsage, WriteError,
 };
 use futures::TryStreamExt;
+use proptest::prelude::*;
 
 const PARTITIONS: u32 = 7;
+const LONG: Duration = Duration::from_secs(30);
+/// What a test that was started once more, as a process of its own, finds in its environment: its folders.
+const ROLE: &str = "FIRESTEEL_TEST_ROLE";
 
 /// Reads a block by pointer.
 async fn read(store: &Arc<BlockStore>, key: BlockKey) -> Result<Vec<RecordBatch>, FetchError> {
@@ -87,7 +97,7 @@ async fn rows_arrive_in_their_partitions() {
     let usage = store.usage();
     assert_eq!(
         usage,
-        StoreUsage { memory_bytes: output.total().bytes, disk_bytes: 0, blocks: PARTITIONS.into() }
+        StoreUsage { memory_bytes: output.total().bytes, blocks: PARTITIONS.into(), ..StoreUsage::default() }
     );
     assert_eq!(budget.used(), usage.memory_bytes);
     store.free_job(JobId(1));
@@ -121,15 +131,16 @@ async fn the_coldest_frames_go_to_files_and_come_back() {
     let later = write_hashed(&store, attempt(1, 1), &batches[..5]).unwrap();
     store.commit(&attempt(1, 0)).unwrap();
     store.commit(&attempt(1, 1)).unwrap();
+    assert!(store.settle(LONG));
     let usage = store.usage();
     assert!(usage.memory_bytes <= 300_000, "{usage:?}");
     assert_eq!(usage.memory_bytes + usage.disk_bytes, output.total().bytes + later.total().bytes);
-    assert_eq!(store.spilled_bytes(), usage.disk_bytes);
+    assert_eq!(store.spilled_bytes(), usage.clean_bytes + usage.disk_bytes);
     assert_holds(&store, attempt(1, 0), &batches, &output).await;
     assert_holds(&store, attempt(1, 1), &batches[..5], &later).await;
-    assert_eq!(frame_files(folder.path()), 2, "one file an attempt and lane at most");
+    assert_eq!(frame_files(folder.path()), 1, "one file a stage");
     store.discard(&attempt(1, 0));
-    assert!(frame_files(folder.path()) <= 1);
+    assert_holds(&store, attempt(1, 1), &batches[..5], &later).await;
     store.free_job(JobId(1));
     assert_eq!((frame_files(folder.path()), budget.used()), (0, 0));
     assert_eq!(store.usage(), StoreUsage::default());
@@ -137,11 +148,36 @@ async fn the_coldest_frames_go_to_files_and_come_back() {
 
 /// Files of frames in the stores' folders below a scratch folder.
 fn frame_files(scratch: &std::path::Path) -> usize {
+    frame_paths(scratch).len()
+}
+
+fn frame_paths(scratch: &std::path::Path) -> Vec<PathBuf> {
     let folders = fs::read_dir(scratch).unwrap().map(|entry| entry.unwrap().path());
-    folders
-        .flat_map(|folder| fs::read_dir(folder).unwrap())
-        .filter(|e| e.as_ref().unwrap().file_name() != "lock")
-        .count()
+    let paths = folders.flat_map(|folder| fs::read_dir(folder).unwrap()).map(|entry| entry.unwrap().path());
+    paths.filter(|path| path.file_name().unwrap() != "lock").collect()
+}
+
+#[tokio::test]
+async fn the_room_of_a_discarded_attempt_is_given_back_while_others_of_its_stage_are_kept() {
+    let files = FileConfig { engine: EngineKind::Blocking, ..FileConfig::default() };
+    let (store, _, folder) = store_with(1 << 30, 0, files);
+    let batches = batches(20, 2000);
+    let kept = write_hashed(&store, attempt(1, 0), &batches).unwrap();
+    write_hashed(&store, attempt(1, 1), &batches).unwrap();
+    store.commit(&attempt(1, 0)).unwrap();
+    let used = || {
+        let paths = frame_paths(folder.path());
+        paths.iter().map(|path| 512 * fs::metadata(path).unwrap().blocks()).sum::<u64>()
+    };
+    let before = used();
+    store.discard(&attempt(1, 1));
+    // The folder's thread does that when it comes to it.
+    let deadline = Instant::now() + LONG;
+    while used() > before * 2 / 3 {
+        assert!(Instant::now() < deadline, "{} of {before} bytes are in use", used());
+        tokio::task::yield_now().await;
+    }
+    assert_holds(&store, attempt(1, 0), &batches, &kept).await;
 }
 
 #[tokio::test]
@@ -280,13 +316,16 @@ async fn a_folder_that_fails_is_passed_over_and_all_failing_is_a_clear_error() {
         store.commit(&attempt(1, task)).unwrap();
         assert_holds(&store, attempt(1, task), &batches, &output).await;
     }
+    // What becomes of a file that is there already is the disk's affair.
+    frame_paths(second.path()).iter().for_each(|path| drop(fs::File::create(path).unwrap()));
     remove(second.path());
-    let fault = write_hashed(&store, attempt(1, 2), &batches).unwrap_err();
+    let other_stage = AttemptKey::new(JobId(1), StageId(3), 0, 0);
+    let fault = write_hashed(&store, other_stage, &batches).unwrap_err();
     assert_eq!(fault.class(), Class::Resources);
     for scratch in [first.path(), second.path()] {
         assert!(fault.to_string().contains(scratch.to_str().unwrap()), "{fault}");
     }
-    // What was there is lost with its folder, and that is a fetch failure.
+    // What was there is lost with its file, and that is a fetch failure.
     let lost = read(&store, block(attempt(1, 0), 0)).await.unwrap_err();
     assert!(matches!(lost.cause, FetchCause::Unreadable(_)) && lost.class() == Class::Fetch, "{lost}");
 }
@@ -455,6 +494,8 @@ fn many_threads_write_read_and_free_under_pressure() {
             });
         }
     });
+    // A piece of which nothing is left may still be on its way.
+    assert!(store.settle(LONG));
     assert_eq!((store.usage(), budget.used(), frame_files(folder.path())), (StoreUsage::default(), 0, 0));
 }
 
@@ -473,4 +514,222 @@ fn a_dictionary_that_differs_from_batch_to_batch_is_written() {
     }
     // 600 values do not go into one dictionary of 256: the frame is cut until they do.
     assert_eq!(writer.finish().unwrap().total().rows, 600);
+}
+
+/// Something that is done to a store.
+#[derive(Debug, Clone)]
+enum Step {
+    Write { task: u32, stage: u32, batches: u64, rows: usize },
+    Read(usize),
+    Discard(usize),
+    FreeStage(u32),
+    MakeRoom(u64),
+    Settle,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => (0_u32..1000, 0_u32..3, 1_u64..8, 1_usize..4000)
+            .prop_map(|(task, stage, batches, rows)| Step::Write { task, stage, batches, rows }),
+        3 => (0_usize..8).prop_map(Step::Read),
+        1 => (0_usize..8).prop_map(Step::Discard),
+        1 => (0_u32..3).prop_map(Step::FreeStage),
+        1 => (0_u64..3_000_000).prop_map(Step::MakeRoom),
+        1 => Just(Step::Settle),
+    ]
+}
+
+/// What a store must hold.
+type Model = Vec<(AttemptKey, Vec<RecordBatch>, LaneOutput)>;
+
+async fn take(store: &Arc<BlockStore>, model: &mut Model, number: usize, step: Step) {
+    match step {
+        Step::Write { task, stage, batches, rows } => {
+            let key = AttemptKey::new(JobId(1), StageId(stage), task, number as u32);
+            let first = 10 * u64::from(task);
+            let batches: Vec<_> = (first..first + batches).map(|seed| line_items(seed, rows)).collect();
+            let output = write_hashed(store, key, &batches).unwrap();
+            store.commit(&key).unwrap();
+            model.push((key, batches, output));
+        }
+        Step::Read(nth) => {
+            if let Some((key, batches, output)) = model.get(nth) {
+                assert_holds(store, *key, batches, output).await;
+            }
+        }
+        Step::Discard(nth) if nth < model.len() => store.discard(&model.remove(nth).0),
+        Step::Discard(_) => {}
+        Step::FreeStage(stage) => {
+            let is_freed = |key: &AttemptKey| key.task.stage.stage == StageId(stage);
+            if let Some((key, ..)) = model.iter().find(|(key, ..)| is_freed(key)) {
+                store.free_stage(key.task.stage);
+            }
+            model.retain(|(key, ..)| !is_freed(key));
+        }
+        Step::MakeRoom(bytes) => drop(store.make_room(bytes).unwrap()),
+        Step::Settle => assert!(store.settle(LONG)),
+    }
+    let usage = store.usage();
+    let bytes: u64 = model.iter().map(|(.., output)| output.total().bytes).sum();
+    assert_eq!(usage.memory_bytes + usage.disk_bytes, bytes, "{usage:?}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    /// What comes out is what went in, by every engine, and nothing is left of what is freed.
+    #[test]
+    fn what_is_kept_comes_back_whatever_else_is_done(
+        steps in prop::collection::vec(step(), 1..14),
+        memory_max in prop::sample::select(vec![0, 100_000, 600_000, u64::MAX]),
+        budget in prop::sample::select(vec![2 << 20, 1 << 30]),
+        engine in prop::sample::select(EngineKind::ALL.to_vec()),
+        direct in any::<bool>(),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let files = FileConfig { engine, direct, ..FileConfig::default() };
+            let (store, budget, folder) = store_with(budget, memory_max, files);
+            let mut model = Vec::new();
+            for (number, step) in steps.into_iter().enumerate() {
+                take(&store, &mut model, number, step).await;
+            }
+            for (key, batches, output) in &model {
+                assert_holds(&store, *key, batches, output).await;
+            }
+            store.free_job(JobId(1));
+            assert!(store.settle(LONG));
+            let left = (store.usage(), budget.used(), frame_files(folder.path()));
+            assert_eq!(left, (StoreUsage::default(), 0, 0));
+        });
+    }
+}
+
+#[tokio::test]
+async fn small_frames_of_several_lanes_are_written_together_and_come_back() {
+    let (store, _, folder) = store(1 << 30, 1 << 20);
+    let mut n = Numbers::new(7);
+    let written: Vec<_> = (0..200)
+        .map(|task| {
+            let batch = line_items(task, 1 + n.below(500));
+            let key = attempt(1, task as u32);
+            let output = write_hashed(&store, key, std::slice::from_ref(&batch)).unwrap();
+            store.commit(&key).unwrap();
+            (key, vec![batch], output)
+        })
+        .collect();
+    assert!(store.usage().disk_bytes > 1 << 20 && frame_files(folder.path()) == 1);
+    for (key, batches, output) in written.iter().rev() {
+        assert_holds(&store, *key, batches, output).await;
+    }
+}
+
+/// This test, as a process of its own whose role has that argument.
+fn once_more(test: &str, argument: &str) -> Vec<std::ffi::OsString> {
+    let program = std::env::current_exe().unwrap();
+    let role = format!("{ROLE}={argument}");
+    let words = ["--exact", test, "--nocapture", "--test-threads=1"];
+    let command = ["env".into(), role.into(), program.into_os_string()].into_iter();
+    command.chain(words.map(Into::into)).collect()
+}
+
+#[test]
+fn a_process_that_is_killed_leaves_files_that_the_next_store_removes() {
+    if let Ok(folder) = std::env::var(ROLE) {
+        let budget = MemoryBudget::new(ByteSize(1 << 30));
+        let config = StoreConfig { budget, memory_max: 1 << 20, scratch: vec![folder.into()] };
+        let store = BlockStore::new(config).unwrap();
+        write_hashed(&store, attempt(1, 0), &batches(40, 2000)).unwrap();
+        println!("\nhas written {} bytes", store.spilled_bytes());
+        std::io::stdout().flush().unwrap();
+        return std::io::stdin().lines().for_each(drop);
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let name = "a_process_that_is_killed_leaves_files_that_the_next_store_removes";
+    let command = once_more(name, folder.path().to_str().unwrap());
+    let mut other = Command::new(&command[0]);
+    other.args(&command[1..]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut other = other.spawn().unwrap();
+    let mut said = BufReader::new(other.stdout.take().unwrap()).lines().map(Result::unwrap);
+    assert!(said.any(|line| line.contains("has written")));
+    // As `kill -9` does: `env` has become the test.
+    other.kill().unwrap();
+    other.wait().unwrap();
+    assert_eq!(frame_files(folder.path()), 1, "the dead cannot tidy up");
+    let budget = MemoryBudget::new(ByteSize(1 << 30));
+    let scratch = vec![folder.path().to_path_buf()];
+    let store = BlockStore::new(StoreConfig { budget, memory_max: 0, scratch }).unwrap();
+    assert_eq!((frame_files(folder.path()), fs::read_dir(folder.path()).unwrap().count()), (0, 1));
+    drop(store);
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+/// Bytes of each of two small disks.
+const DISK_BYTES: u64 = 5 << 20;
+
+#[test]
+fn full_disks_are_used_to_the_end_and_then_an_error_that_names_them() {
+    let name = "full_disks_are_used_to_the_end_and_then_an_error_that_names_them";
+    if let Ok(folder) = std::env::var(ROLE) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        for engine in EngineKind::ALL {
+            // glommio takes no such file system past the page cache.
+            let direct = engine != EngineKind::Glommio;
+            let files = FileConfig { engine, direct, ..FileConfig::default() };
+            runtime.block_on(fill_disks(Path::new(&folder), files));
+        }
+        return;
+    }
+    let may_mount = Command::new("unshare").args(["--mount", "true"]).stderr(Stdio::null()).status();
+    if !may_mount.is_ok_and(|status| status.success()) {
+        return println!("SKIPPED: full disks, for this user may mount none");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().display();
+    let mounts: String = (0..2)
+        .map(|disk| {
+            let at = format!("{path}/{disk}");
+            format!("mkdir {at} && mount -t tmpfs -o size={DISK_BYTES} tmpfs {at} && ")
+        })
+        .collect();
+    let mut other = Command::new("unshare");
+    other.args(["--mount", "sh", "-c", &format!("{mounts} exec \"$@\""), "sh"]);
+    let done = other.args(once_more(name, folder.path().to_str().unwrap())).output().unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stdout));
+}
+
+async fn fill_disks(folder: &Path, files: FileConfig) {
+    let scratch: Vec<_> = ["0", "1"].map(|disk| folder.join(disk)).into();
+    let budget = MemoryBudget::new(ByteSize(1 << 30));
+    let config = StoreConfig { budget: budget.clone(), memory_max: 1 << 20, scratch: scratch.clone() };
+    let store = BlockStore::with_files(config, files).unwrap();
+    let batches = batches(10, 4000);
+    let mut written = Vec::new();
+    let fault = 'full: {
+        for task in 0..100 {
+            match write_hashed(&store, attempt(1, task), &batches) {
+                Ok(output) => written.push((attempt(1, task), output)),
+                Err(fault) => break 'full fault,
+            }
+            store.commit(&attempt(1, task)).unwrap();
+        }
+        panic!("more was written than there is room for");
+    };
+    let WriteError::Store(StoreError::DiskFull { reasons, .. }) = &fault else { panic!("{fault}") };
+    let is_named = |path: &PathBuf| reasons.iter().any(|reason| reason.contains(path.to_str().unwrap()));
+    assert!(scratch.iter().all(is_named) && fault.class() == Class::Resources, "{fault}");
+    let bytes: u64 = written.iter().map(|(_, output)| output.total().bytes).sum();
+    assert!(bytes > DISK_BYTES, "{bytes} bytes fit onto two disks of {DISK_BYTES}: {files:?}");
+    for (key, output) in &written {
+        assert_holds(&store, *key, &batches, output).await;
+    }
+    // What is freed makes room for others.
+    store.free_job(JobId(1));
+    let output = write_hashed(&store, attempt(2, 0), &batches).unwrap();
+    store.commit(&attempt(2, 0)).unwrap();
+    assert_holds(&store, attempt(2, 0), &batches, &output).await;
+    store.free_job(JobId(2));
+    assert!(store.settle(LONG));
+    let left: usize = scratch.iter().map(|disk| frame_files(disk)).sum();
+    assert_eq!((store.usage(), budget.used(), left), (StoreUsage::default(), 0, 0));
 }

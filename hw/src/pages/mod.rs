@@ -13,7 +13,6 @@ pub use pool::{Backing, PagePool, PoolError};
 /// Bytes of a page, and the alignment of every offset in a scratch file. No disk in use asks for more.
 pub const PAGE_BYTES: usize = 4096;
 
-#[derive(Clone)]
 #[repr(C, align(4096))]
 struct Page([u8; PAGE_BYTES]);
 
@@ -38,7 +37,11 @@ impl Pages {
     /// A buffer of zeros from the heap, with room for `bytes`.
     #[must_use]
     pub fn zeroed(bytes: usize) -> Self {
-        Self { memory: Memory::Heap(vec![Page([0; PAGE_BYTES]); bytes.div_ceil(PAGE_BYTES)]) }
+        // The system's new memory is zero already: it is not written once more.
+        let pages = Box::<[Page]>::new_zeroed_slice(bytes.div_ceil(PAGE_BYTES));
+        // SAFETY: a page is an array of bytes, and zeros are bytes.
+        let pages = unsafe { pages.assume_init() };
+        Self { memory: Memory::Heap(pages.into_vec()) }
     }
 
     /// Writes the parts, one after another, and zeros behind them.

@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 
-use super::{Engine, Pages};
+use super::{Engine, PAGE_BYTES, Pages};
 
 /// System calls on the service's thread.
 pub(super) struct BlockingEngine;
@@ -35,4 +35,22 @@ pub(super) fn create_new(path: &Path, direct: bool) -> io::Result<File> {
         options.custom_flags(libc::O_DIRECT);
     }
     options.open(path)
+}
+
+/// Whether files of a folder can be written past the page cache: finds out with one of a page.
+///
+/// # Errors
+/// When the file system cannot; what else may be wrong with the folder shows when it is used.
+pub fn takes_direct(folder: &Path) -> io::Result<()> {
+    let path = folder.join("direct-probe");
+    let probed =
+        create_new(&path, true).and_then(|file| file.write_all_at(Pages::zeroed(PAGE_BYTES).as_bytes(), 0));
+    // It is not there when it could not be made.
+    let _ = std::fs::remove_file(&path);
+    match probed {
+        Err(fault) if matches!(fault.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => {
+            Err(fault)
+        }
+        _ => Ok(()),
+    }
 }

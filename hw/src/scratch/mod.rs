@@ -7,19 +7,22 @@
 //!   ScratchFile::append/read ──> requests ──> service thread: blocking | tokio-uring | glommio | ring
 //! ```
 //!
-//! Guarantees: a segment is written whole before `append` gives its place; segments start on page boundaries; a file is
-//! removed when it is dropped. Non-guarantees: nothing is synced to the device, for nothing outlives the process.
+//! Guarantees: a segment is written whole before `append` gives its place; segments start on page boundaries; the name of a
+//! file is gone when the drop returns, and its room once what is being done with it is done. Non-guarantees: nothing is synced to the device, for nothing outlives the process.
 
 mod blocking;
 mod error;
+mod file;
 mod glommio;
 mod ring;
 mod service;
 mod tokio_uring;
 
 pub use crate::pages::{PAGE_BYTES, Pages};
+pub use blocking::takes_direct;
 pub use error::ScratchError;
-pub use service::{EngineKind, ParseEngineKindError, Piece, Scratch, ScratchConfig, ScratchFile, Segment};
+pub use file::{Piece, ScratchFile, Segment};
+pub use service::{EngineKind, ParseEngineKindError, Scratch, ScratchConfig};
 
 use std::io;
 use std::path::Path;

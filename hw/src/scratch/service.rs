@@ -1,9 +1,9 @@
-//! The service thread, and scratch files as their users see them.
+//! The service thread.
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::fs::OpenOptions;
 use std::io;
-use std::ops::{Deref, Range};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::str::FromStr;
@@ -11,10 +11,11 @@ use std::str::FromStr;
 use futures::channel::{mpsc, oneshot};
 use futures::future::{FutureExt, LocalBoxFuture};
 use futures::stream::{FuturesUnordered, StreamExt};
+use rustix::fs::{FallocateFlags, fallocate};
 use serde::{Deserialize, Serialize};
 use tokio::runtime::LocalOptions;
 
-use super::{Engine, PAGE_BYTES, Pages, ScratchError, blocking, glommio, ring, tokio_uring};
+use super::{Engine, Pages, ScratchError, ScratchFile, blocking, glommio, ring, tokio_uring};
 use crate::pages::PagePool;
 use crate::pin;
 
@@ -22,8 +23,8 @@ use crate::pin;
 const IN_FLIGHT_MAX: usize = 64;
 /// Buffers of a service for what is to be written: who appends waits for one. Segments that are larger than such a buffer
 /// get one of the heap.
-const BUFFERS: usize = 16;
-const BUFFER_BYTES: usize = 1 << 20;
+const BUFFERS: usize = 8;
+const BUFFER_BYTES: usize = 2 << 20;
 
 /// Which engine does the input and output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -105,13 +106,14 @@ impl fmt::Debug for Scratch {
     }
 }
 
-type Reply<T> = oneshot::Sender<io::Result<T>>;
+pub(super) type Reply<T> = oneshot::Sender<io::Result<T>>;
 
-enum Request {
+pub(super) enum Request {
     Create { path: PathBuf, direct: bool, reply: Reply<u64> },
     Write { file: u64, pages: Pages, at: u64, reply: Reply<()> },
     Read { file: u64, pages: Pages, at: u64, reply: Reply<Pages> },
-    Remove { file: u64, path: PathBuf, reply: Option<Reply<()>> },
+    Discard { path: PathBuf, at: u64, len: u64 },
+    Close { file: u64, reply: Option<Reply<()>> },
 }
 
 impl Scratch {
@@ -149,16 +151,26 @@ impl Scratch {
             direct: self.direct,
             reply,
         });
-        Ok(ScratchFile {
-            id: id.await?,
-            path: path.to_owned(),
-            len: 0,
-            scratch: self.clone(),
-            removed: false,
-        })
+        Ok(ScratchFile::new(id.await?, path.to_owned(), self.clone()))
     }
 
-    async fn ask<T>(
+    /// A buffer for `len` bytes that are to be appended: one of those that the ring knows; none while all of them are in
+    /// use; one of the heap when it is for more than these have room for.
+    #[must_use]
+    pub fn buffer(&self, len: usize) -> Option<Pages> {
+        self.pool.try_take(len)
+    }
+
+    pub(super) fn pool(&self) -> &PagePool {
+        &self.pool
+    }
+
+    /// Says what needs no answer. A service that has ended has closed all its files.
+    pub(super) fn tell(&self, request: Request) {
+        let _ = self.requests.unbounded_send(request);
+    }
+
+    pub(super) async fn ask<T>(
         &self,
         operation: &'static str,
         path: &Path,
@@ -170,120 +182,6 @@ impl Scratch {
         let done = answer.await.map_err(|_| ended())?;
         done.map_err(|source| ScratchError::Io { operation, path: path.to_owned(), source })
     }
-}
-
-/// Where a segment lies in its file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Segment {
-    /// Its first byte, a multiple of [`PAGE_BYTES`].
-    pub offset: u64,
-    /// Its bytes.
-    pub len: u64,
-}
-
-/// A scratch file; removed when dropped.
-#[derive(Debug)]
-pub struct ScratchFile {
-    id: u64,
-    path: PathBuf,
-    len: u64,
-    scratch: Scratch,
-    removed: bool,
-}
-
-impl ScratchFile {
-    /// Its path.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// Bytes written, with what fills segments up to page boundaries.
-    #[must_use]
-    pub fn bytes(&self) -> u64 {
-        self.len
-    }
-
-    /// Appends the parts as one segment and gives its place when it is written. When this fails or is dropped early, the
-    /// place is lost and the file goes on behind it.
-    ///
-    /// # Errors
-    /// When the bytes cannot be written, or the service has ended.
-    pub async fn append(&mut self, parts: &[&[u8]]) -> Result<Segment, ScratchError> {
-        let len = parts.iter().map(|part| part.len() as u64).sum();
-        let mut pages = self.scratch.pool.take(usize_of(len)).await;
-        pages.fill(parts);
-        let segment = Segment { offset: self.len, len };
-        self.len += pages.len() as u64;
-        let (file, at) = (self.id, segment.offset);
-        let write = |reply| Request::Write { file, pages, at, reply };
-        self.scratch.ask("write", &self.path, write).await?;
-        Ok(segment)
-    }
-
-    /// Reads a range, which may be a segment, a part of one, or several.
-    ///
-    /// # Errors
-    /// When the range was never written, cannot be read, or the service has ended.
-    pub async fn read(&self, range: Range<u64>) -> Result<Piece, ScratchError> {
-        if range.start > range.end || range.end > self.len {
-            let Range { start, end } = range;
-            return Err(ScratchError::OutOfRange { path: self.path.clone(), start, end, len: self.len });
-        }
-        let page = PAGE_BYTES as u64;
-        let at = range.start / page * page;
-        let within = usize_of(range.start - at)..usize_of(range.end - at);
-        let (file, pages) = (self.id, Pages::zeroed(within.end));
-        let read = |reply| Request::Read { file, pages, at, reply };
-        let pages = self.scratch.ask("read", &self.path, read).await?;
-        Ok(Piece { pages, within })
-    }
-
-    /// Removes the file and says whether that went well.
-    ///
-    /// # Errors
-    /// When it cannot be removed, or the service has ended.
-    pub async fn remove(mut self) -> Result<(), ScratchError> {
-        self.removed = true;
-        let (file, path) = (self.id, self.path.clone());
-        self.scratch
-            .ask("remove", &self.path, |reply| Request::Remove { file, path, reply: Some(reply) })
-            .await
-    }
-}
-
-impl Drop for ScratchFile {
-    fn drop(&mut self) {
-        if !self.removed {
-            let (file, path) = (self.id, self.path.clone());
-            // When the service has ended it has removed all its files.
-            let _ = self.scratch.requests.unbounded_send(Request::Remove { file, path, reply: None });
-        }
-    }
-}
-
-/// Bytes that were read.
-pub struct Piece {
-    pages: Pages,
-    within: Range<usize>,
-}
-
-impl Deref for Piece {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        &self.pages.as_bytes()[self.within.clone()]
-    }
-}
-
-impl fmt::Debug for Piece {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Piece({} bytes)", self.len())
-    }
-}
-
-fn usize_of(bytes: u64) -> usize {
-    usize::try_from(bytes).expect("what is read at once fits into memory")
 }
 
 /// Runs the engine until all senders are gone. Says when it is ready.
@@ -357,15 +255,20 @@ async fn serve<E: Engine>(engine: E, mut requests: mpsc::UnboundedReceiver<Reque
             },
         }
     }
-    for open in std::mem::take(&mut files.open).into_values() {
-        remove(open);
-    }
 }
 
+/// Removes a file whose maker has gone.
 fn remove<F>(open: Open<F>) {
     if let Err(fault) = std::fs::remove_file(&open.path) {
         tracing::warn!(path = %open.path.display(), %fault, "cannot remove a scratch file");
     }
+}
+
+/// Gives room in the middle of a file back. By a system call of its own on a descriptor of its own: it is rare, and no
+/// engine need know of it.
+fn discard(path: &Path, at: u64, len: u64) -> io::Result<()> {
+    let file = OpenOptions::new().write(true).open(path)?;
+    Ok(fallocate(&file, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, at, len)?)
 }
 
 fn unknown() -> io::Error {
@@ -403,11 +306,16 @@ impl<F: 'static> Files<F> {
                     Done::Other
                 }))
             }
-            Request::Remove { file: id, path, reply } => {
+            Request::Discard { path, at, len } => {
+                if let Err(fault) = discard(&path, at, len) {
+                    tracing::debug!(path = %path.display(), %fault, "room of a scratch file is kept");
+                }
+                None
+            }
+            Request::Close { file: id, reply } => {
                 self.open.remove(&id);
-                let done = std::fs::remove_file(path);
                 if let Some(reply) = reply {
-                    drop(reply.send(done));
+                    drop(reply.send(Ok(())));
                 }
                 None
             }

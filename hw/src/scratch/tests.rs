@@ -47,7 +47,7 @@ fn pattern(seed: u64, len: usize) -> Vec<u8> {
 fn segments_come_back_as_they_were_written() {
     with_every_engine(|scratch, folder| {
         block_on(async {
-            let mut file = scratch.create(&folder.join("a")).await.unwrap();
+            let file = scratch.create(&folder.join("a")).await.unwrap();
             let lengths = [1, PAGE_BYTES - 1, PAGE_BYTES, PAGE_BYTES + 1, 3 << 20, 0, 70_000];
             let mut segments = Vec::new();
             for (seed, len) in lengths.into_iter().enumerate() {
@@ -78,7 +78,7 @@ fn many_files_and_reads_at_a_time() {
             let files = contents.iter().enumerate().map(|(i, content)| {
                 let (scratch, path) = (scratch.clone(), folder.join(i.to_string()));
                 async move {
-                    let mut file = scratch.create(&path).await.unwrap();
+                    let file = scratch.create(&path).await.unwrap();
                     file.append(&[content]).await.unwrap();
                     file
                 }
@@ -104,13 +104,80 @@ fn many_files_and_reads_at_a_time() {
 fn a_dropped_file_is_removed() {
     with_every_engine(|scratch, folder| {
         block_on(async {
-            let mut dropped = scratch.create(&folder.join("dropped")).await.unwrap();
+            let dropped = scratch.create(&folder.join("dropped")).await.unwrap();
             dropped.append(&[b"spark"]).await.unwrap();
             drop(dropped);
-            // The same thread serves in order: once this one is removed, the other is.
-            scratch.create(&folder.join("after")).await.unwrap().remove().await.unwrap();
+            assert!(!folder.join("dropped").exists());
         });
     });
+}
+
+#[test]
+fn several_append_to_a_file_at_a_time() {
+    with_every_engine(|scratch, folder| {
+        block_on(async {
+            let file = &scratch.create(&folder.join("a")).await.unwrap();
+            let lengths = [1, 900_000, PAGE_BYTES, 3 << 20, 70_000, 2 << 20, 5, 600_000];
+            let appended = lengths.into_iter().enumerate().map(|(seed, len)| async move {
+                let bytes = pattern(seed as u64, len);
+                (file.append(&[&bytes]).await.unwrap(), bytes)
+            });
+            for (segment, bytes) in join_all(appended).await {
+                let read = file.read(segment.offset..segment.offset + segment.len).await.unwrap();
+                assert!(read[..] == bytes, "{scratch:?}: segment {segment:?} differs");
+            }
+        });
+    });
+}
+
+#[test]
+fn a_segment_that_is_discarded_gives_its_room_back_and_the_others_stay() {
+    use std::os::unix::fs::MetadataExt;
+    with_every_engine(|scratch, folder| {
+        block_on(async {
+            let path = folder.join("a");
+            let file = scratch.create(&path).await.unwrap();
+            let parts = [pattern(1, 1 << 20), pattern(2, (4 << 20) - 100), pattern(3, 1 << 20)];
+            let mut segments = Vec::new();
+            for part in &parts {
+                segments.push(file.append(&[part]).await.unwrap());
+            }
+            let used = || 512 * fs::metadata(&path).unwrap().blocks();
+            let before = used();
+            file.discard(segments[1]);
+            for at in [0, 2] {
+                let Segment { offset, len } = segments[at];
+                assert!(file.read(offset..offset + len).await.unwrap()[..] == parts[at], "{scratch:?}");
+            }
+            // The requests of a service begin in order, so it was done before the reads.
+            assert!(used() + (3 << 20) < before, "{scratch:?}: {} of {before} bytes", used());
+        });
+    });
+}
+
+#[test]
+fn who_fills_a_buffer_of_the_service_appends_it() {
+    with_every_engine(|scratch, folder| {
+        block_on(async {
+            let file = scratch.create(&folder.join("a")).await.unwrap();
+            let mut pages = scratch.buffer(10_000).unwrap();
+            assert!(pages.is_pooled());
+            pages.fill(&[&pattern(5, 10_000)]);
+            let segment = file.append_pages(pages, 10_000).await.unwrap();
+            assert_eq!((segment, file.bytes()), (Segment { offset: 0, len: 10_000 }, 12_288));
+            assert!(file.read(0..10_000).await.unwrap()[..] == pattern(5, 10_000));
+            assert!(!scratch.buffer(64 << 20).unwrap().is_pooled());
+        });
+    });
+}
+
+#[test]
+fn a_folder_tells_whether_it_takes_direct_writes() {
+    let folder = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+    takes_direct(folder.path()).unwrap();
+    assert!(entries(folder.path()).is_empty());
+    // What else is wrong shows later.
+    takes_direct(&folder.path().join("nowhere")).unwrap();
 }
 
 #[test]

@@ -1,27 +1,45 @@
-//! A frame's place, and the frames of a lane.
+//! A frame, and where it lies.
+//!
+//! ```text
+//!   Memory --written--> Both --let_go--> File
+//! ```
+//!
+//! A frame is written to a file while it lies in memory, and it is in memory until its memory is wanted.
 
+use std::mem;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use firesteel_base::{AttemptKey, StageKey};
+use bytes::Bytes;
+use firesteel_base::StageKey;
 use parking_lot::Mutex;
 
-use super::file::{FileRange, LaneFiles};
-use super::scratch::Scratch;
-use super::{Counts, StoreError};
+use super::Counts;
+use super::file::FileRange;
+use super::lane::Lane;
 use crate::format::Frame;
 
 /// One frame of a block, wherever it lies now.
 #[derive(Debug)]
 pub(crate) struct Cell {
+    stage: StageKey,
     bytes: u64,
-    place: Mutex<Loaded>,
+    place: Mutex<Place>,
     touched: AtomicU64,
-    files: Arc<LaneFiles>,
+    /// There is no memory for it: it goes as soon as it is in its file.
+    is_passing: bool,
     counts: Arc<Counts>,
 }
 
-/// Where a frame lies.
+#[derive(Debug)]
+enum Place {
+    Memory(Frame),
+    /// Clean: its memory can be given up at once.
+    Both(Frame, FileRange),
+    File(FileRange),
+}
+
+/// Where a frame is to be had.
 #[derive(Debug, Clone)]
 pub(crate) enum Loaded {
     /// In memory.
@@ -33,31 +51,33 @@ pub(crate) enum Loaded {
 impl Cell {
     /// A frame in memory, last used at `now`.
     pub fn resident(lane: &Lane, frame: Frame, now: u64) -> Arc<Self> {
-        let bytes = frame.bytes.len();
-        lane.counts.memory_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
-        Arc::new(Self::new(lane, bytes, Loaded::Memory(frame), now))
+        Self::new(lane, frame, now, false)
     }
 
-    /// A frame that goes to a file at once.
-    pub fn spilled(lane: &Lane, frame: &[u8], scratch: &Scratch) -> Result<Arc<Self>, StoreError> {
-        let range = lane.files.append(scratch, frame)?;
-        lane.counts.count_spill(frame.len() as u64);
-        Ok(Arc::new(Self::new(lane, frame.len(), Loaded::File(range), 0)))
+    /// A frame for which there is no memory, on its way to a file.
+    pub fn passing(lane: &Lane, frame: Frame, now: u64) -> Arc<Self> {
+        lane.counts().passing_bytes.fetch_add(frame.bytes.len() as u64, Ordering::Relaxed);
+        Self::new(lane, frame, now, true)
     }
 
-    fn new(lane: &Lane, bytes: usize, place: Loaded, now: u64) -> Self {
-        Self {
-            bytes: bytes as u64,
-            place: Mutex::new(place),
-            touched: AtomicU64::new(now),
-            files: Arc::clone(&lane.files),
-            counts: Arc::clone(&lane.counts),
-        }
+    fn new(lane: &Lane, frame: Frame, now: u64, is_passing: bool) -> Arc<Self> {
+        let (bytes, counts) = (frame.bytes.len() as u64, Arc::clone(lane.counts()));
+        counts.memory_bytes.fetch_add(bytes, Ordering::Relaxed);
+        let (place, touched) = (Mutex::new(Place::Memory(frame)), AtomicU64::new(now));
+        Arc::new(Self { stage: lane.stage(), bytes, place, touched, is_passing, counts })
     }
 
     /// Bytes of the frame.
     pub fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    pub fn stage(&self) -> StageKey {
+        self.stage
+    }
+
+    pub fn is_passing(&self) -> bool {
+        self.is_passing
     }
 
     pub fn touch(&self, now: u64) {
@@ -69,118 +89,67 @@ impl Cell {
     }
 
     pub fn load(&self) -> Loaded {
-        self.place.lock().clone()
+        match &*self.place.lock() {
+            Place::Memory(frame) | Place::Both(frame, _) => Loaded::Memory(frame.clone()),
+            Place::File(range) => Loaded::File(range.clone()),
+        }
     }
 
-    /// Moves the frame to a file; returns its bytes, 0 when it lies in one already. Only the thread that took the cell
-    /// from the queue of cold frames does this.
-    pub fn spill(&self, scratch: &Scratch) -> Result<u64, StoreError> {
-        let Loaded::Memory(frame) = self.load() else { return Ok(0) };
-        let range = self.files.append(scratch, &frame.bytes)?;
-        let resident = std::mem::replace(&mut *self.place.lock(), Loaded::File(range));
-        self.counts.memory_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
-        self.counts.count_spill(self.bytes);
+    /// Its bytes, when they are in no file yet.
+    pub fn unwritten(&self) -> Option<Bytes> {
+        match &*self.place.lock() {
+            Place::Memory(frame) => Some(frame.bytes.clone()),
+            Place::Both(..) | Place::File(_) => None,
+        }
+    }
+
+    /// Notes that it is in a file too.
+    pub fn written(&self, range: FileRange) {
+        let mut place = self.place.lock();
+        if let Place::Memory(frame) = &*place {
+            *place = Place::Both(frame.clone(), range);
+            if !self.is_passing {
+                self.counts.clean_bytes.fetch_add(self.bytes, Ordering::Relaxed);
+            }
+            self.counts.spilled_bytes.fetch_add(self.bytes, Ordering::Relaxed);
+        }
+    }
+
+    /// Lets go of its memory when it is in a file too; returns the bytes of it.
+    pub fn let_go(&self) -> u64 {
+        let mut place = self.place.lock();
+        let Place::Both(_, range) = &*place else { return 0 };
+        let range = range.clone();
+        let resident = mem::replace(&mut *place, Place::File(range));
+        drop(place);
+        self.counts.disk_bytes.fetch_add(self.bytes, Ordering::Relaxed);
+        self.uncount_memory(true);
+        // The budget has it back when nobody looks at it any more.
         drop(resident);
-        Ok(self.bytes)
+        self.bytes
+    }
+
+    fn uncount_memory(&self, is_written: bool) {
+        if self.is_passing {
+            self.counts.passing_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+        } else if is_written {
+            self.counts.clean_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+        }
+        self.counts.memory_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 
 impl Drop for Cell {
     fn drop(&mut self) {
-        let count = match self.place.get_mut() {
-            Loaded::Memory(_) => &self.counts.memory_bytes,
-            Loaded::File(_) => &self.counts.disk_bytes,
+        let (is_written, is_file) = match self.place.get_mut() {
+            Place::Memory(_) => (false, false),
+            Place::Both(..) => (true, false),
+            Place::File(_) => (true, true),
         };
-        count.fetch_sub(self.bytes, Ordering::Relaxed);
-    }
-}
-
-impl Counts {
-    fn count_spill(&self, bytes: u64) {
-        self.disk_bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.spilled_bytes.fetch_add(bytes, Ordering::Relaxed);
-    }
-}
-
-/// All that one lane of an attempt writes.
-#[derive(Debug)]
-pub(crate) struct Lane {
-    attempt: AttemptKey,
-    number: u32,
-    partitions: u32,
-    /// Frames by partition; `None` once discarded.
-    blocks: Mutex<Option<Vec<Vec<Arc<Cell>>>>>,
-    finished: AtomicBool,
-    files: Arc<LaneFiles>,
-    counts: Arc<Counts>,
-}
-
-impl Lane {
-    pub fn new(attempt: AttemptKey, number: u32, partitions: u32, counts: Arc<Counts>) -> Self {
-        Self {
-            attempt,
-            number,
-            partitions,
-            blocks: Mutex::new(Some(vec![Vec::new(); partitions as usize])),
-            finished: AtomicBool::new(false),
-            files: Arc::new(LaneFiles::new(attempt, number)),
-            counts,
+        if is_file {
+            self.counts.disk_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+        } else {
+            self.uncount_memory(is_written);
         }
-    }
-
-    pub fn name(&self) -> (AttemptKey, u32) {
-        (self.attempt, self.number)
-    }
-
-    pub fn stage(&self) -> StageKey {
-        self.attempt.task.stage
-    }
-
-    pub fn partitions(&self) -> u32 {
-        self.partitions
-    }
-
-    pub fn finish(&self) {
-        self.finished.store(true, Ordering::Release);
-    }
-
-    pub fn is_finished(&self) -> bool {
-        self.finished.load(Ordering::Acquire)
-    }
-
-    pub fn is_discarded(&self) -> bool {
-        self.blocks.lock().is_none()
-    }
-
-    /// Adds a frame to a block; drops it when the lane was discarded meanwhile.
-    pub fn push(&self, partition: u32, cell: Arc<Cell>) {
-        let mut blocks = self.blocks.lock();
-        let Some(block) = blocks.as_mut().map(|blocks| &mut blocks[partition as usize]) else { return };
-        if block.is_empty() {
-            self.counts.blocks.fetch_add(1, Ordering::Relaxed);
-        }
-        block.push(cell);
-    }
-
-    /// The frames of a block.
-    pub fn block(&self, partition: u32) -> Option<Vec<Arc<Cell>>> {
-        self.blocks.lock().as_ref()?.get(partition as usize).cloned()
-    }
-
-    /// Lets go of all frames, now and in the future.
-    pub fn discard(&self) {
-        let blocks = self.blocks.lock().take();
-        self.uncount(blocks.as_deref().unwrap_or_default());
-    }
-
-    fn uncount(&self, blocks: &[Vec<Arc<Cell>>]) {
-        let held = blocks.iter().filter(|block| !block.is_empty()).count();
-        self.counts.blocks.fetch_sub(held as u64, Ordering::Relaxed);
-    }
-}
-
-impl Drop for Lane {
-    fn drop(&mut self) {
-        self.discard();
     }
 }

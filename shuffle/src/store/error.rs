@@ -1,6 +1,7 @@
 //! Why a block could not be kept, found or read.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use firesteel_base::{AttemptKey, Class, OutOfBudget};
 
@@ -16,6 +17,17 @@ pub enum StoreError {
         bytes: u64,
         /// What each folder said.
         reasons: Vec<String>,
+    },
+    /// The disks are too slow, or one of them hangs.
+    #[error(
+        "no scratch folder took {bytes} bytes of shuffle output within {limit:?}: look for a disk that hangs, add faster \
+         ones, or give the executor more memory"
+    )]
+    Slow {
+        /// Bytes that were waited for.
+        bytes: u64,
+        /// For how long.
+        limit: Duration,
     },
     /// A scratch folder cannot be used.
     #[error("the scratch folder {} cannot be used: {reason}", path.display())]
@@ -60,7 +72,7 @@ impl StoreError {
     #[must_use]
     pub fn class(&self) -> Class {
         match self {
-            Self::DiskFull { .. } | Self::Budget(_) => Class::Resources,
+            Self::DiskFull { .. } | Self::Slow { .. } | Self::Budget(_) => Class::Resources,
             Self::Scratch { .. } => Class::User,
             Self::Read { .. } | Self::UnknownBlock(_) | Self::NotCommitted(_) => Class::Fetch,
             Self::UnknownAttempt(_) | Self::Unfinished { .. } => Class::Transient,

@@ -1,87 +1,70 @@
 //! The blocks of one executor: in memory first, then in files.
 //!
+//! Frames are written to files behind the back of those who write blocks, so that memory is given up at once when it is
+//! wanted (`behind`), by direct input and output on a thread of each scratch folder (`firesteel_hw::scratch`).
+//!
 //! A store guarantees: nothing of an attempt is readable before its commit; what is discarded or freed is gone from
-//! memory and disk at once; memory of frames is counted in the executor's budget until the last reader lets go of it, be
-//! it in another executor. It does not guarantee that blocks outlive the process, nor that the kernel has memory back as
+//! memory at once, and from the disk soon, with a stage the names of its files at once; memory of frames is counted in the
+//! executor's budget until the last reader lets go of it, be it in another executor. It does not guarantee that blocks outlive the process, nor that the kernel has memory back as
 //! soon as the budget has: what is shared is kept for the next frames, within the bound that `segment` names.
 //!
 //! Locks are held for map operations only, never while a file is read or written.
 
+mod behind;
 mod cell;
+mod config;
+mod disk;
 mod error;
 mod file;
+mod folders;
+mod lane;
 #[cfg(test)]
 mod large;
-mod scratch;
+mod queue;
+mod share;
+#[cfg(test)]
+mod tests;
 
-use std::collections::{BTreeMap, VecDeque};
-use std::path::PathBuf;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use arrow_schema::SchemaRef;
 use firesteel_base::{AttemptKey, Grant, JobId, MemoryBudget, OutOfBudget, StageKey};
 use parking_lot::Mutex;
 
-pub(crate) use cell::{Cell, Lane, Loaded};
+pub(crate) use cell::{Cell, Loaded};
+pub(crate) use config::Counts;
+pub use config::{FileConfig, StoreConfig, StoreUsage};
 pub use error::StoreError;
 pub(crate) use file::{FileRange, FrameReader};
+pub(crate) use lane::Lane;
 
-use crate::format::{FrameBuffer, FramePlan};
+use crate::format::{Frame, FrameBuffer, FramePlan};
 use crate::key::BlockKey;
 use crate::segment::{NoRoom, SegmentUsage, Segments};
 use crate::write::LaneWriter;
-use scratch::Scratch;
+use behind::Behind;
+use disk::Disk;
+use folders::Folders;
 
 /// In whose name frames are counted in the budget.
 const FRAMES: &str = "shuffle blocks";
-
-/// What a store may use.
-#[derive(Debug, Clone)]
-pub struct StoreConfig {
-    /// The executor's memory; frames and buffered rows are counted in it.
-    pub budget: MemoryBudget,
-    /// Bytes of frames kept in memory before the coldest go to files. Without a scratch folder the budget alone
-    /// limits.
-    pub memory_max: u64,
-    /// Folders for files, used in turn; none: frames stay in memory.
-    pub scratch: Vec<PathBuf>,
-}
-
-/// What a store holds now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct StoreUsage {
-    /// Bytes of frames in memory.
-    pub memory_bytes: u64,
-    /// Bytes of frames in files.
-    pub disk_bytes: u64,
-    /// Blocks that hold at least one frame.
-    pub blocks: u64,
-}
-
-/// Counted as it happens, so that usage is read without a lock.
-#[derive(Debug, Default)]
-pub(crate) struct Counts {
-    memory_bytes: AtomicU64,
-    disk_bytes: AtomicU64,
-    blocks: AtomicU64,
-    spilled_bytes: AtomicU64,
-    encoded_bytes: AtomicU64,
-}
 
 /// The blocks of one executor.
 #[derive(Debug)]
 pub struct BlockStore {
     budget: MemoryBudget,
     memory_max: u64,
-    scratch: Scratch,
     attempts: Mutex<BTreeMap<AttemptKey, Attempt>>,
-    /// Frames in memory, those that were used longest ago first; a frame used since it was queued goes round again.
-    cold: Mutex<VecDeque<(u64, Weak<Cell>)>>,
     clock: AtomicU64,
     counts: Arc<Counts>,
     /// Where frames go that other processes may map; none before somebody offers them.
     segments: OnceLock<Arc<Segments>>,
+    behind: Arc<Behind>,
+    /// Removed when all else is gone.
+    _folders: Folders,
 }
 
 #[derive(Debug, Default)]
@@ -96,15 +79,29 @@ impl BlockStore {
     /// # Errors
     /// When a scratch folder cannot be made or written to.
     pub fn new(config: StoreConfig) -> Result<Arc<Self>, StoreError> {
+        Self::with_files(config, FileConfig::default())
+    }
+
+    /// The same, with a say in how files are written.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn with_files(config: StoreConfig, files: FileConfig) -> Result<Arc<Self>, StoreError> {
+        let StoreConfig { budget, memory_max, scratch } = config;
+        let folders = Folders::new(&scratch)?;
+        let disks =
+            folders.paths().enumerate().map(|(number, path)| Disk::new(path, number, &files)).collect();
+        let counts = Arc::default();
+        let behind = Behind::start((budget.clone(), memory_max), files.wait_max, disks, &counts)?;
         Ok(Arc::new(Self {
-            budget: config.budget,
-            memory_max: config.memory_max,
-            scratch: Scratch::new(&config.scratch)?,
+            budget,
+            memory_max,
             attempts: Mutex::default(),
-            cold: Mutex::default(),
             clock: AtomicU64::default(),
-            counts: Arc::default(),
+            counts,
             segments: OnceLock::new(),
+            behind,
+            _folders: folders,
         }))
     }
 
@@ -146,21 +143,26 @@ impl BlockStore {
     pub fn discard(&self, attempt: &AttemptKey) {
         let removed = self.attempts.lock().remove(attempt);
         removed.into_iter().for_each(Attempt::discard);
+        self.behind.let_go();
     }
 
     /// Removes the blocks of a stage.
     pub fn free_stage(&self, stage: StageKey) {
-        self.free(|attempt| attempt.task.stage == stage);
+        self.free(|found| found == stage);
     }
 
     /// Removes the blocks of a job.
     pub fn free_job(&self, job: JobId) {
-        self.free(|attempt| attempt.job() == job);
+        self.free(|found| found.job == job);
     }
 
-    fn free(&self, mut matches: impl FnMut(&AttemptKey) -> bool) {
-        let removed: Vec<_> = self.attempts.lock().extract_if(.., |attempt, _| matches(attempt)).collect();
+    fn free(&self, matches: impl Fn(StageKey) -> bool) {
+        // First, for what is written from now on goes to other files.
+        self.behind.doom(&matches);
+        let is_freed = |attempt: &AttemptKey| matches(attempt.task.stage);
+        let removed: Vec<_> = self.attempts.lock().extract_if(.., |attempt, _| is_freed(attempt)).collect();
         removed.into_iter().for_each(|(_, entry)| entry.discard());
+        self.behind.let_go();
     }
 
     /// What it holds now.
@@ -168,12 +170,13 @@ impl BlockStore {
     pub fn usage(&self) -> StoreUsage {
         StoreUsage {
             memory_bytes: self.counts.memory_bytes.load(Ordering::Relaxed),
+            clean_bytes: self.counts.clean_bytes.load(Ordering::Relaxed),
             disk_bytes: self.counts.disk_bytes.load(Ordering::Relaxed),
             blocks: self.counts.blocks.load(Ordering::Relaxed),
         }
     }
 
-    /// Bytes of frames written to files since the store was made.
+    /// Bytes of frames written to files since the store was made, whether or not they are in memory too.
     #[must_use]
     pub fn spilled_bytes(&self) -> u64 {
         self.counts.spilled_bytes.load(Ordering::Relaxed)
@@ -197,11 +200,18 @@ impl BlockStore {
         self.segments.get().map(|segments| segments.usage()).unwrap_or_default()
     }
 
-    /// Writes the coldest frames to files until at least `bytes` of memory are given up, or none is left; returns the
-    /// bytes given up. Memory that readers still look at returns to the budget when they are done.
+    /// Waits until what is written behind is written, for `limit` at most; whether that came.
+    #[must_use]
+    pub fn settle(&self, limit: Duration) -> bool {
+        self.behind.settle(limit)
+    }
+
+    /// Gives up the memory of the coldest frames until at least `bytes` of it are free, or none is left; returns the bytes
+    /// given up. What is not in a file yet is written first. Memory that readers still look at returns to the budget when
+    /// they are done.
     ///
     /// # Errors
-    /// When no folder takes them.
+    /// When no folder takes them, or not in time.
     pub fn make_room(&self, bytes: u64) -> Result<u64, StoreError> {
         let counted_spare = || self.segments.get().map_or(0, |segments| segments.counted_spare());
         if let Some(segments) = self.segments.get() {
@@ -210,7 +220,7 @@ impl BlockStore {
         let mut freed = 0;
         while freed < bytes {
             let before = counted_spare();
-            let spilled = self.spill_coldest()?;
+            let spilled = self.behind.give_up(bytes - freed)?;
             if spilled == 0 {
                 break;
             }
@@ -232,27 +242,39 @@ impl BlockStore {
         let fits = self.make_memory_fit(bytes)?;
         let mut grant = self.budget.open(FRAMES);
         let room = self.room_for(lane, bytes, fits, &mut grant)?;
+        let fits = fits && room.is_some();
+        let buffer = room.unwrap_or_else(|| {
+            // Nothing of ours is left to give up. The frame is in memory only until it is in its file.
+            grant.grow_unchecked(bytes);
+            FrameBuffer::new(bytes as usize)
+        });
         self.counts.encoded_bytes.fetch_add(bytes, Ordering::Relaxed);
-        match room {
-            Some(buffer) if fits => {
-                let frame = plan.write_into(buffer).freeze(Some(grant));
-                let now = self.tick();
-                let cell = Cell::resident(lane, frame, now);
-                self.cold.lock().push_back((now, Arc::downgrade(&cell)));
-                lane.push(partition, cell);
-            }
-            Some(buffer) => {
-                let frame = plan.write_into(buffer).freeze(Some(grant));
-                lane.push(partition, Cell::spilled(lane, &frame.bytes, &self.scratch)?);
-            }
-            None => {
-                // Nothing of ours is left to give up. The frame exists only until it is in its file.
-                grant.grow_unchecked(bytes);
-                let frame = plan.encode(Some(grant));
-                lane.push(partition, Cell::spilled(lane, &frame, &self.scratch)?);
-            }
-        }
+        let frame = plan.write_into(buffer).freeze(Some(grant));
+        self.put(lane, partition, frame, fits)?;
         Ok(bytes)
+    }
+
+    /// Puts a frame into a block; one for which there is no memory is not kept there once it is in its file.
+    fn put(&self, lane: &Lane, partition: u32, frame: Frame, is_kept: bool) -> Result<(), StoreError> {
+        let now = self.tick();
+        if is_kept {
+            let cell = Cell::resident(lane, frame, now);
+            lane.push(partition, Arc::clone(&cell));
+            self.behind.keep(&cell);
+        } else {
+            let cell = Cell::passing(lane, frame, now);
+            self.behind.pass(&cell)?;
+            lane.push(partition, cell);
+        }
+        Ok(())
+    }
+
+    /// Waits until the frames for which there is no memory are in files.
+    ///
+    /// # Errors
+    /// When no folder takes them, or not in time.
+    pub(crate) fn wait_passed(&self) -> Result<(), StoreError> {
+        self.behind.wait_passed(0)
     }
 
     /// A buffer for a frame, once the coldest frames have made room for it; none when nothing more can be given up.
@@ -266,8 +288,8 @@ impl BlockStore {
         loop {
             match self.buffer(lane.stage(), bytes, is_kept, grant) {
                 Ok(buffer) => return Ok(Some(buffer)),
-                Err(refusal) if self.scratch.is_empty() => return Err(StoreError::Budget(refusal)),
-                Err(_) if self.spill_coldest()? == 0 => return Ok(None),
+                Err(refusal) if !self.behind.has_disks() => return Err(StoreError::Budget(refusal)),
+                Err(_) if self.behind.give_up(bytes)? == 0 => return Ok(None),
                 Err(_) => {}
             }
         }
@@ -316,6 +338,7 @@ impl BlockStore {
     pub(crate) fn abandon(&self, lane: &Lane) {
         let (attempt, number) = lane.name();
         lane.discard();
+        self.behind.let_go();
         let mut attempts = self.attempts.lock();
         let Some(entry) = attempts.get_mut(&attempt) else { return };
         if !entry.lanes.get(&number).is_some_and(|known| std::ptr::eq(known.as_ref(), lane)) {
@@ -333,51 +356,23 @@ impl BlockStore {
         self.clock.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    /// Spills until `bytes` more fit under `memory_max`; false when they never will.
+    /// Gives memory up until `bytes` more fit under `memory_max`; false when they never will.
     fn make_memory_fit(&self, bytes: u64) -> Result<bool, StoreError> {
-        if self.scratch.is_empty() {
+        if !self.behind.has_disks() {
             return Ok(true);
         }
         while self.counts.memory_bytes.load(Ordering::Relaxed) + bytes > self.memory_max {
-            if bytes > self.memory_max || self.spill_coldest()? == 0 {
+            if bytes > self.memory_max || self.behind.give_up(bytes)? == 0 {
                 return Ok(false);
             }
         }
         Ok(true)
     }
+}
 
-    /// Writes the coldest frame to a file; returns its bytes, 0 when there is none or no folder.
-    fn spill_coldest(&self) -> Result<u64, StoreError> {
-        if self.scratch.is_empty() {
-            return Ok(0);
-        }
-        while let Some((queued, cell)) = self.pop_coldest() {
-            match cell.spill(&self.scratch) {
-                Ok(0) => {}
-                Ok(bytes) => return Ok(bytes),
-                Err(error) => {
-                    self.cold.lock().push_front((queued, Arc::downgrade(&cell)));
-                    return Err(error);
-                }
-            }
-        }
-        Ok(0)
-    }
-
-    fn pop_coldest(&self) -> Option<(u64, Arc<Cell>)> {
-        let mut cold = self.cold.lock();
-        // Every frame may go round once; after that the front one is taken even if it was used meanwhile.
-        for _ in 0..=cold.len() {
-            let (queued, cell) = cold.pop_front()?;
-            let Some(cell) = cell.upgrade() else { continue };
-            let touched = cell.touched();
-            if touched == queued {
-                return Some((queued, cell));
-            }
-            cold.push_back((touched, Arc::downgrade(&cell)));
-        }
-        let (queued, cell) = cold.pop_front()?;
-        cell.upgrade().map(|cell| (queued, cell))
+impl Drop for BlockStore {
+    fn drop(&mut self) {
+        self.behind.stop();
     }
 }
 

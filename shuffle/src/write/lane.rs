@@ -173,6 +173,7 @@ impl LaneWriter {
     pub fn finish(mut self) -> Result<LaneOutput, WriteError> {
         self.check_alive()?;
         self.flush()?;
+        self.store.wait_passed()?;
         self.check_alive()?;
         self.lane.finish();
         Ok(LaneOutput { partitions: std::mem::take(&mut self.output) })

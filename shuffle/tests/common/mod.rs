@@ -12,7 +12,7 @@ use arrow_schema::{
     DataType, Field, Fields, IntervalUnit, Schema, SchemaRef, TimeUnit, UnionFields, UnionMode,
 };
 use firesteel_base::{AttemptKey, ByteSize, JobId, MemoryBudget, StageId};
-use firesteel_shuffle::store::{BlockStore, StoreConfig};
+use firesteel_shuffle::store::{BlockStore, FileConfig, StoreConfig};
 
 /// A small generator of numbers (xorshift64*): tests replay from a seed.
 #[derive(Clone)]
@@ -341,11 +341,20 @@ pub fn attempt(job: u64, task: u32) -> AttemptKey {
 
 /// A store with that much memory for blocks, a budget of `budget` bytes, and a scratch folder.
 pub fn store(budget: u64, memory_max: u64) -> (Arc<BlockStore>, MemoryBudget, tempfile::TempDir) {
+    store_with(budget, memory_max, FileConfig::default())
+}
+
+/// The same, that writes files as told.
+pub fn store_with(
+    budget: u64,
+    memory_max: u64,
+    files: FileConfig,
+) -> (Arc<BlockStore>, MemoryBudget, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let budget = MemoryBudget::new(ByteSize(budget));
     let config =
         StoreConfig { budget: budget.clone(), memory_max, scratch: vec![folder.path().to_path_buf()] };
-    (BlockStore::new(config).unwrap(), budget, folder)
+    (BlockStore::with_files(config, files).unwrap(), budget, folder)
 }
 
 /// The rows of batches as text, sorted: for comparing without order.

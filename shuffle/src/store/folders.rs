@@ -4,7 +4,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::StoreError;
 
@@ -13,12 +13,10 @@ const PREFIX: &str = "firesteel-blocks-";
 /// A file in it that its process holds a lock on: tells the living across PID namespaces too.
 const LOCK: &str = "lock";
 
-/// A store's folders.
+/// A store's folders; removed when dropped.
 #[derive(Debug)]
-pub(crate) struct Scratch {
+pub(super) struct Folders {
     folders: Vec<Folder>,
-    turn: AtomicUsize,
-    files: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -27,39 +25,17 @@ struct Folder {
     _lock: File,
 }
 
-impl Scratch {
+impl Folders {
     pub fn new(parents: &[PathBuf]) -> Result<Self, StoreError> {
         let folders = parents.iter().map(|parent| {
             Folder::new(parent)
                 .map_err(|error| StoreError::Scratch { path: parent.clone(), reason: error.to_string() })
         });
-        Ok(Self {
-            folders: folders.collect::<Result<_, _>>()?,
-            turn: AtomicUsize::new(0),
-            files: AtomicU64::new(0),
-        })
+        Ok(Self { folders: folders.collect::<Result<_, _>>()? })
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.folders.is_empty()
-    }
-
-    pub fn len(&self) -> usize {
-        self.folders.len()
-    }
-
-    pub fn path(&self, folder: usize) -> &Path {
-        &self.folders[folder].path
-    }
-
-    /// The folder whose turn it is.
-    pub fn next(&self) -> usize {
-        self.turn.fetch_add(1, Ordering::Relaxed) % self.folders.len().max(1)
-    }
-
-    /// A number that no other file of this store has.
-    pub fn unique(&self) -> u64 {
-        self.files.fetch_add(1, Ordering::Relaxed)
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.folders.iter().map(|folder| folder.path.as_path())
     }
 }
 

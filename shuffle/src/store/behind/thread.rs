@@ -1,0 +1,297 @@
+//! The thread that writes behind: it gathers frames into pieces, copies them into buffers of the disks, and notes what has
+//! been written.
+
+use std::io;
+use std::mem;
+use std::pin::pin;
+use std::sync::{Arc, Weak};
+use std::time::Instant;
+
+use bytes::Bytes;
+use firesteel_base::StageKey;
+use firesteel_hw::pages::Pages;
+use firesteel_hw::scratch::ScratchError;
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
+
+use super::Behind;
+use crate::format::ALIGNMENT;
+use crate::store::StoreError;
+use crate::store::cell::Cell;
+use crate::store::file::{FileRange, FrameFile, Piece};
+use crate::store::share::{Choice, Shares};
+
+/// Small frames are gathered until a piece has so many bytes.
+const PIECE_BYTES: usize = 1 << 20;
+/// And never more than a buffer of a disk takes, unless it is one frame.
+const PIECE_BYTES_MAX: usize = 2 << 20;
+/// Frames of other stages that are looked past for another one of the same.
+const PASSED_MAX: usize = 64;
+
+/// What lies between frames that do not end at a multiple of their alignment.
+static GAP: [u8; ALIGNMENT] = [0; ALIGNMENT];
+
+pub(super) fn start(behind: &Arc<Behind>) -> io::Result<()> {
+    let ends = Ends(Arc::clone(behind));
+    let body = move || {
+        let ends = ends;
+        futures::executor::block_on(run(&ends.0));
+    };
+    std::thread::Builder::new().name("write-behind".to_owned()).spawn(body).map(drop)
+}
+
+/// Says that the thread has ended, however it does.
+struct Ends(Arc<Behind>);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        self.0.state.lock().is_over = true;
+        self.0.progress.notify_all();
+    }
+}
+
+async fn run(behind: &Behind) {
+    let mut shares = Shares::new(behind.disks.len(), behind.in_flight_max());
+    let mut running = FuturesUnordered::new();
+    while !behind.state.lock().is_stopping {
+        while let Some(write) = behind.begin(&mut shares) {
+            running.push(write.run());
+        }
+        let mut signal = pin!(behind.signal.notified().fuse());
+        futures::select_biased! {
+            done = running.select_next_some() => behind.end(&mut shares, done),
+            () = signal => {}
+        }
+    }
+}
+
+/// Frames of one stage that are written at once.
+struct Gathered {
+    stage: StageKey,
+    frames: Vec<(Arc<Cell>, Bytes)>,
+    bytes: usize,
+}
+
+impl Gathered {
+    fn new(cell: Arc<Cell>, frame: Bytes) -> Self {
+        let (stage, bytes) = (cell.stage(), aligned(&frame));
+        Self { stage, frames: vec![(cell, frame)], bytes }
+    }
+
+    fn takes(&self, cell: &Cell, frame: &Bytes) -> bool {
+        cell.stage() == self.stage && self.bytes + aligned(frame) <= PIECE_BYTES_MAX
+    }
+
+    fn frame_bytes(&self) -> u64 {
+        self.frames.iter().map(|(_, frame)| frame.len() as u64).sum()
+    }
+
+    /// What is written: the frames, each starting at a multiple of their alignment.
+    fn parts(&self) -> Vec<&[u8]> {
+        let parts = self.frames.iter().flat_map(|(_, frame)| {
+            let gap = aligned(frame) - frame.len();
+            [frame.as_ref(), &GAP[..gap]]
+        });
+        parts.collect()
+    }
+
+    fn cells(&self) -> Vec<(Weak<Cell>, usize)> {
+        self.frames.iter().map(|(cell, frame)| (Arc::downgrade(cell), frame.len())).collect()
+    }
+}
+
+fn aligned(frame: &Bytes) -> usize {
+    frame.len().next_multiple_of(ALIGNMENT)
+}
+
+/// A piece on its way.
+struct Write {
+    disk: usize,
+    file: Arc<FrameFile>,
+    pages: Pages,
+    sent: Sent,
+}
+
+/// What becomes of it.
+struct Sent {
+    bytes: u64,
+    frame_bytes: u64,
+    cells: Vec<(Weak<Cell>, usize)>,
+}
+
+struct Done {
+    disk: usize,
+    sent: Sent,
+    result: Result<Arc<Piece>, ScratchError>,
+}
+
+impl Write {
+    async fn run(self) -> Done {
+        let Self { disk, file, pages, sent } = self;
+        let result = file.append(pages, sent.bytes).await;
+        Done { disk, sent, result }
+    }
+}
+
+impl Behind {
+    /// The next piece to be written; none when nothing needs to be or no disk can take more.
+    fn begin(&self, shares: &mut Shares) -> Option<Write> {
+        loop {
+            if mem::take(&mut self.state.lock().is_retried) {
+                shares.forgive();
+            }
+            if !self.is_due() {
+                return None;
+            }
+            match shares.choose(Instant::now()) {
+                Choice::Busy => return None,
+                Choice::Failed if self.fail(shares) => return None,
+                // Somebody new waits.
+                Choice::Failed => {}
+                Choice::Disk(disk) => {
+                    if let Some(write) = self.begin_on(disk, shares)? {
+                        return Some(write);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Begins on a disk: none when there is nothing to write or no buffer, nothing in it when the disk has failed.
+    fn begin_on(&self, disk: usize, shares: &mut Shares) -> Option<Option<Write>> {
+        let _hands = self.hands.lock();
+        let gathered = self.gather()?;
+        let (bytes, now) = (gathered.bytes as u64, Instant::now());
+        let mut pages = match self.disks[disk].buffer(gathered.bytes) {
+            Ok(Some(pages)) => pages,
+            Ok(None) => {
+                self.put_back(gathered);
+                return None;
+            }
+            Err(fault) => {
+                shares.begin(disk, bytes, now);
+                self.note_failed(disk, bytes, &fault, shares);
+                self.put_back(gathered);
+                return Some(None);
+            }
+        };
+        pages.fill(&gathered.parts());
+        shares.begin(disk, bytes, now);
+        let file = self.files.of(gathered.stage, (disk, &self.disks[disk]));
+        let (frame_bytes, cells) = (gathered.frame_bytes(), gathered.cells());
+        let sent = Sent { bytes, frame_bytes, cells };
+        Some(Some(Write { disk, file, pages, sent }))
+    }
+
+    fn is_due(&self) -> bool {
+        let mut state = self.state.lock();
+        self.note_level(&mut state);
+        state.wanted > 0 || state.is_draining
+    }
+
+    /// Takes the coldest frames of one stage.
+    fn gather(&self) -> Option<Gathered> {
+        let mut state = self.state.lock();
+        let (mut gathered, mut passed) = (None::<Gathered>, Vec::new());
+        while gathered.as_ref().is_none_or(|gathered| gathered.bytes < PIECE_BYTES)
+            && passed.len() < PASSED_MAX
+        {
+            let Some(cell) = state.dirty.pop() else { break };
+            let Some(frame) = cell.unwritten() else { continue };
+            match &mut gathered {
+                None => gathered = Some(Gathered::new(cell, frame)),
+                Some(gathered) if gathered.takes(&cell, &frame) => {
+                    gathered.bytes += aligned(&frame);
+                    gathered.frames.push((cell, frame));
+                }
+                Some(gathered) => {
+                    let is_full = cell.stage() == gathered.stage;
+                    passed.push(cell);
+                    if is_full {
+                        break;
+                    }
+                }
+            }
+        }
+        state.dirty.put_back(&passed);
+        let bytes = gathered.as_ref().map(Gathered::frame_bytes);
+        state.in_flight += bytes.unwrap_or(0);
+        state.wanted = bytes.map_or(0, |bytes| state.wanted.saturating_sub(bytes));
+        if gathered.is_none() {
+            self.progress.notify_all();
+        }
+        gathered
+    }
+
+    /// Frames that are not written after all are the coldest still.
+    fn put_back(&self, gathered: Gathered) {
+        let bytes = gathered.frame_bytes();
+        let cells: Vec<_> = gathered.frames.into_iter().map(|(cell, _)| cell).collect();
+        self.put_back_cells(&cells, bytes);
+    }
+
+    fn put_back_cells(&self, cells: &[Arc<Cell>], bytes: u64) {
+        let mut state = self.state.lock();
+        state.dirty.put_back(cells);
+        state.in_flight -= bytes;
+        state.wanted = state.wanted.saturating_add(bytes);
+    }
+
+    /// Notes what has become of a piece.
+    fn end(&self, shares: &mut Shares, Done { disk, sent, result }: Done) {
+        let _hands = self.hands.lock();
+        let Sent { bytes, frame_bytes, cells } = sent;
+        match result {
+            Ok(piece) => {
+                shares.written(disk, bytes, Instant::now());
+                self.note_written(&piece, &cells, frame_bytes);
+            }
+            Err(fault) => {
+                self.note_failed(disk, bytes, &fault, shares);
+                let cells: Vec<_> = cells.iter().filter_map(|(cell, _)| cell.upgrade()).collect();
+                self.put_back_cells(&cells, frame_bytes);
+            }
+        }
+        self.progress.notify_all();
+    }
+
+    fn note_written(&self, piece: &Arc<Piece>, cells: &[(Weak<Cell>, usize)], bytes: u64) {
+        let mut offset = 0;
+        let mut clean = Vec::with_capacity(cells.len());
+        for (cell, len) in cells {
+            if let Some(cell) = cell.upgrade() {
+                cell.written(FileRange::new(piece, offset, *len));
+                if cell.is_passing() {
+                    cell.let_go();
+                } else {
+                    clean.push(cell);
+                }
+            }
+            offset += len.next_multiple_of(ALIGNMENT);
+        }
+        let mut state = self.state.lock();
+        clean.iter().for_each(|cell| state.clean.push(cell));
+        state.in_flight -= bytes;
+    }
+
+    fn note_failed(&self, disk: usize, bytes: u64, fault: &ScratchError, shares: &mut Shares) {
+        let folder = self.disks[disk].folder();
+        tracing::warn!(folder = %folder.display(), %fault, "a scratch folder takes no shuffle output");
+        shares.failed(disk, bytes, Instant::now(), format!("{}: {fault}", folder.display()));
+    }
+
+    /// Tells all who wait that every disk has failed; false when somebody has come since they were tried.
+    fn fail(&self, shares: &Shares) -> bool {
+        let mut state = self.state.lock();
+        if state.is_retried {
+            return false;
+        }
+        if state.wanted > 0 {
+            let bytes = mem::take(&mut state.wanted);
+            state.fault = Some(StoreError::DiskFull { bytes, reasons: shares.reasons() });
+            state.faults += 1;
+        }
+        self.progress.notify_all();
+        true
+    }
+}

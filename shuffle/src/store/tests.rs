@@ -1,0 +1,252 @@
+//! A store whose disks are held up, or refuse, when the test says so.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use arrow_array::{Int64Array, RecordBatch};
+use firesteel_base::{AttemptKey, ByteSize, JobId, MemoryBudget, StageId};
+use firesteel_hw::scratch::ScratchError;
+use parking_lot::Mutex;
+use tempfile::TempDir;
+use tokio::sync::watch;
+
+use super::*;
+use crate::format::{Decoder, Trust};
+use crate::write::{Assignment, WriteError};
+
+const MIB: u64 = 1 << 20;
+const LONG: Duration = Duration::from_secs(30);
+/// Longer than a disk that works ever takes.
+const SHORT: Duration = Duration::from_secs(2);
+
+/// What every transfer of a disk passes through.
+#[derive(Debug, Default)]
+pub(super) struct Gate {
+    is_shut: watch::Sender<bool>,
+    refusal: Mutex<Option<io::ErrorKind>>,
+    waiting: AtomicUsize,
+}
+
+impl Gate {
+    pub(super) async fn pass(&self, path: &Path) -> Result<(), ScratchError> {
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        let mut is_shut = self.is_shut.subscribe();
+        // It fails when the sender is gone, which is part of this.
+        let _ = is_shut.wait_for(|is_shut| !is_shut).await;
+        self.waiting.fetch_sub(1, Ordering::SeqCst);
+        let refusal = *self.refusal.lock();
+        refusal.map_or(Ok(()), |kind| {
+            Err(ScratchError::Io { operation: "write", path: path.to_owned(), source: kind.into() })
+        })
+    }
+
+    fn shut(&self, is_shut: bool) {
+        self.is_shut.send_replace(is_shut);
+    }
+
+    fn refuse(&self, kind: impl Into<Option<io::ErrorKind>>) {
+        *self.refusal.lock() = kind.into();
+    }
+}
+
+struct Lab {
+    store: Arc<BlockStore>,
+    budget: MemoryBudget,
+    folders: Vec<TempDir>,
+}
+
+impl Lab {
+    fn new(memory_max: u64, folders: usize, wait_max: Duration) -> Self {
+        let folders: Vec<_> = (0..folders).map(|_| tempfile::tempdir().unwrap()).collect();
+        let scratch = folders.iter().map(|folder| folder.path().to_owned()).collect();
+        let budget = MemoryBudget::new(ByteSize(1 << 30));
+        let config = StoreConfig { budget: budget.clone(), memory_max, scratch };
+        let store = BlockStore::with_files(config, FileConfig { wait_max, ..FileConfig::default() }).unwrap();
+        Self { store, budget, folders }
+    }
+
+    fn gate(&self, disk: usize) -> &Gate {
+        &self.store.behind.disk(disk).gate
+    }
+
+    /// Writes and commits so many frames of about a megabyte; returns their bytes.
+    fn write(&self, task: u32, frames: i64) -> Result<u64, WriteError> {
+        let mut writer = self.store.writer(attempt(task), 0, batch(0).schema(), 1);
+        for frame in 0..frames {
+            writer.write(&batch(frame), &Assignment::Single)?;
+        }
+        let output = writer.finish()?;
+        self.store.commit(&attempt(task)).unwrap();
+        Ok(output.total().bytes)
+    }
+
+    /// Reads the block of a task; how many frames had to come from files.
+    async fn check(&self, task: u32, frames: i64) -> Result<usize, StoreError> {
+        let key = BlockKey { producer: attempt(task), lane: 0, partition: 0 };
+        let (mut found, mut from_files) = (Vec::new(), 0);
+        for cell in self.store.frames(&key)? {
+            let (bytes, trust) = match self.store.load(&cell) {
+                Loaded::Memory(frame) => (frame.bytes, Trust::Resident),
+                Loaded::File(range) => {
+                    from_files += 1;
+                    (range.read().await?.0, Trust::Cluster)
+                }
+            };
+            let batch = Decoder::new(batch(0).schema()).decode(&bytes, trust).unwrap();
+            let column = batch.column(0).as_any().downcast_ref::<Int64Array>().unwrap().clone();
+            found.extend_from_slice(column.values());
+        }
+        assert!(found.into_iter().eq(0..frames * ROWS));
+        Ok(from_files)
+    }
+
+    fn files(&self) -> usize {
+        let stores = self.folders.iter().flat_map(|folder| fs::read_dir(folder.path()).unwrap());
+        let entries = stores.flat_map(|store| fs::read_dir(store.unwrap().path()).unwrap());
+        entries.filter(|entry| entry.as_ref().unwrap().file_name() != "lock").count()
+    }
+
+    fn assert_empty(&self) {
+        self.store.free_job(JobId(1));
+        assert_eq!((self.store.usage(), self.budget.used(), self.files()), (StoreUsage::default(), 0, 0));
+    }
+}
+
+fn attempt(task: u32) -> AttemptKey {
+    AttemptKey::new(JobId(1), StageId(0), task, 0)
+}
+
+const ROWS: i64 = 1 << 17;
+
+fn batch(number: i64) -> RecordBatch {
+    let numbers = Int64Array::from_iter_values(number * ROWS..(number + 1) * ROWS);
+    RecordBatch::try_from_iter([("n", Arc::new(numbers) as _)]).unwrap()
+}
+
+fn until(what: &str, holds: impl Fn() -> bool) {
+    let deadline = Instant::now() + LONG;
+    while !holds() {
+        assert!(Instant::now() < deadline, "not within {LONG:?}: {what}");
+        std::thread::yield_now();
+    }
+}
+
+#[tokio::test]
+async fn frames_are_written_before_memory_is_short_and_stay_in_it() {
+    let lab = Lab::new(16 * MIB, 1, LONG);
+    let small = lab.write(0, 4).unwrap();
+    assert!(lab.store.settle(LONG));
+    assert_eq!((lab.store.spilled_bytes(), lab.files()), (0, 0), "small jobs touch no disk");
+    let bytes = small + lab.write(1, 10).unwrap();
+    assert!(lab.store.settle(LONG));
+    let usage = lab.store.usage();
+    assert_eq!((usage.memory_bytes, usage.disk_bytes), (bytes, 0), "nothing was given up");
+    assert!(bytes < 16 * MIB && usage.clean_bytes >= bytes - 8 * MIB, "{usage:?}");
+    assert_eq!((usage.clean_bytes, lab.files()), (lab.store.spilled_bytes(), 1));
+    assert_eq!(lab.check(0, 4).await.unwrap() + lab.check(1, 10).await.unwrap(), 0);
+    lab.assert_empty();
+}
+
+#[tokio::test]
+async fn giving_up_clean_memory_waits_for_no_disk() {
+    let lab = Lab::new(16 * MIB, 1, LONG);
+    lab.write(0, 14).unwrap();
+    assert!(lab.store.settle(LONG));
+    let usage = lab.store.usage();
+    lab.gate(0).shut(true);
+    // A writer that finds memory full, and somebody else who wants some.
+    lab.write(1, 4).unwrap();
+    let full = lab.store.usage();
+    assert!(full.disk_bytes > MIB && full.memory_bytes <= 16 * MIB, "{usage:?}, then {full:?}");
+    let freed = lab.store.make_room(MIB).unwrap();
+    assert!(freed >= MIB && lab.budget.used() == full.memory_bytes - freed);
+    lab.gate(0).shut(false);
+    assert!(lab.check(0, 14).await.unwrap() > 0);
+    lab.check(1, 4).await.unwrap();
+    lab.assert_empty();
+}
+
+#[test]
+fn freeing_a_stage_whose_frames_are_being_written_leaves_nothing() {
+    let lab = Lab::new(8 * MIB, 1, LONG);
+    lab.gate(0).shut(true);
+    lab.write(0, 6).unwrap();
+    until("a piece is on its way", || lab.gate(0).waiting.load(Ordering::SeqCst) > 0);
+    assert_eq!(lab.files(), 1);
+    lab.store.free_stage(attempt(0).task.stage);
+    assert_eq!((lab.store.usage(), lab.budget.used(), lab.files()), (StoreUsage::default(), 0, 0));
+    lab.gate(0).shut(false);
+    assert!(lab.store.settle(LONG));
+    assert_eq!((lab.store.usage(), lab.budget.used(), lab.files()), (StoreUsage::default(), 0, 0));
+    // The stage is run again, into another file.
+    lab.write(0, 7).unwrap();
+    assert!(lab.store.settle(LONG));
+    assert_eq!(lab.files(), 1);
+    lab.assert_empty();
+}
+
+#[tokio::test]
+async fn a_disk_that_hangs_is_an_error_in_time_and_all_goes_on_when_it_comes_back() {
+    for memory_max in [0, 4 * MIB] {
+        let lab = Lab::new(memory_max, 1, SHORT);
+        lab.gate(0).shut(true);
+        let begun = Instant::now();
+        let fault = lab.write(0, 20).unwrap_err();
+        assert!(matches!(fault, WriteError::Store(StoreError::Slow { .. })), "{fault}");
+        assert!(begun.elapsed() >= SHORT && begun.elapsed() < LONG);
+        lab.gate(0).shut(false);
+        lab.write(0, 20).unwrap();
+        assert!(lab.check(0, 20).await.unwrap() > 10);
+        lab.gate(0).shut(true);
+        let fault = lab.check(0, 20).await.unwrap_err();
+        assert!(fault.to_string().contains("took more than 2s"), "{fault}");
+        lab.gate(0).shut(false);
+        lab.assert_empty();
+    }
+}
+
+#[tokio::test]
+async fn a_disk_that_hangs_does_not_hold_up_the_others() {
+    let lab = Lab::new(4 * MIB, 2, LONG);
+    lab.gate(0).shut(true);
+    lab.write(0, 60).unwrap();
+    assert_eq!(lab.files(), 2);
+    lab.gate(0).shut(false);
+    lab.check(0, 60).await.unwrap();
+    lab.assert_empty();
+}
+
+#[tokio::test]
+async fn a_full_disk_is_passed_over_and_all_full_is_a_clear_error() {
+    let lab = Lab::new(4 * MIB, 2, LONG);
+    lab.gate(0).refuse(io::ErrorKind::StorageFull);
+    lab.write(0, 20).unwrap();
+    assert!(lab.check(0, 20).await.unwrap() > 10);
+    lab.gate(1).refuse(io::ErrorKind::StorageFull);
+    let WriteError::Store(StoreError::DiskFull { reasons, .. }) = lab.write(1, 20).unwrap_err() else {
+        panic!("another error");
+    };
+    for (folder, reason) in lab.folders.iter().zip(&reasons) {
+        assert!(reason.contains(folder.path().to_str().unwrap()) && reason.contains("no storage space"));
+    }
+    // Room is made, and used at once.
+    lab.gate(0).refuse(None);
+    lab.write(1, 20).unwrap();
+    lab.check(1, 20).await.unwrap();
+    lab.assert_empty();
+}
+
+#[test]
+fn a_store_ends_while_its_disk_hangs() {
+    let lab = Lab::new(8 * MIB, 1, LONG);
+    lab.gate(0).shut(true);
+    lab.write(0, 6).unwrap();
+    until("a piece is on its way", || lab.gate(0).waiting.load(Ordering::SeqCst) > 0);
+    let Lab { store, budget, folders } = lab;
+    drop(store);
+    assert_eq!((budget.used(), fs::read_dir(folders[0].path()).unwrap().count()), (0, 0));
+}
