@@ -111,7 +111,10 @@ async fn attend(
                 }
                 Some(Some(FromManager::ExecutorEpoch(epoch))) => set_epoch(&executors, epoch, &ready),
                 Some(Some(FromManager::LaunchDriver(launch))) => refuse_driver(&outgoing, launch.job),
-                Some(Some(FromManager::StopDriver(_) | FromManager::FreeResult(_)) | None) => {}
+                Some(
+                    Some(FromManager::StopDriver(_) | FromManager::FreeResult(_) | FromManager::FreeKept(_))
+                    | None,
+                ) => {}
                 None => return,
             },
             _ = beats.tick() => {
@@ -164,6 +167,8 @@ fn registration(
         topology_json: topology_json.unwrap_or_default(),
         executors: executors.iter().map(spec).collect(),
         rack: String::new(),
+        // Who would serve them ends with the executors.
+        keeper_address: String::new(),
     }
 }
 
@@ -343,6 +348,7 @@ fn executor_config(
         block_listener: None,
         advertise_host: String::new(),
         control_address: String::new(),
+        keeper: None,
         block_memory_fraction: BLOCK_MEMORY_FRACTION,
         limits: Limits::default(),
     }

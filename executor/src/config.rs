@@ -28,6 +28,8 @@ pub struct ExecutorConfig {
     pub advertise_host: String,
     /// `host:port` of its gRPC service, empty when it has none.
     pub control_address: String,
+    /// The name of the socket of the keeper that serves its blocks when it is gone; `None` when nobody does.
+    pub keeper: Option<String>,
     /// The part of `memory` that shuffle blocks may fill before the coldest go to files, above 0 and at most 1.
     pub block_memory_fraction: f64,
     /// Bounds of queues and waits.

@@ -13,6 +13,7 @@ pub(crate) fn holder(wire: &v1::ExecutorRef) -> Result<Holder, MalformedMessage>
         executor: ExecutorId::try_from(id)?,
         epoch: Epoch(wire.epoch),
         address: wire.shuffle_address.clone(),
+        keeper: wire.keeper_address.clone(),
     })
 }
 
@@ -22,6 +23,7 @@ fn wire_holder(holder: &Holder) -> v1::ExecutorRef {
         epoch: holder.epoch.0,
         control_address: String::new(),
         shuffle_address: holder.address.clone(),
+        keeper_address: holder.keeper.clone(),
     }
 }
 

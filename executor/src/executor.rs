@@ -8,6 +8,7 @@ use firesteel_base::{Class, Epoch, ExecutorId, JobId, MemoryBudget, StageKey, Us
 use firesteel_engine::run::{StageSource, TaskEnv};
 use firesteel_engine::{Settings, Stage};
 use firesteel_hw::core_loop::{CoreHandle, CoreThread, CoreThreadConfig, stop_all};
+use firesteel_shuffle::keep::Reporter;
 use firesteel_shuffle::store::{BlockStore, StoreConfig, StoreUsage};
 use firesteel_shuffle::{BlockServer, FetchConfig, Fetcher, Holder, ServeConfig};
 use parking_lot::Mutex;
@@ -85,6 +86,9 @@ impl Executor {
         let store =
             BlockStore::new(StoreConfig { budget: memory.clone(), memory_max, scratch: folders.clone() })
                 .map_err(|fault| cannot_start(&config.id, &fault))?;
+        if let Some(keeper) = &config.keeper {
+            report_blocks(&config.id, keeper, &store);
+        }
         let fetcher = Fetcher::new(FetchConfig { budget: Some(memory.clone()), ..FetchConfig::default() });
         let env = TaskEnv::new(Arc::clone(&store), Arc::clone(&fetcher), memory.clone(), folders)?;
         let threads = start_cores(&config)?;
@@ -134,6 +138,7 @@ impl Executor {
         }
         if changed {
             self.free_all();
+            self.store.begin_life(&self.id, epoch);
             self.fetcher.set_local(self.id.clone(), epoch, Arc::clone(&self.store));
             if let Some(server) = self.life.lock().as_ref().and_then(|life| life.server.as_ref()) {
                 server.set_identity(self.id.clone(), epoch);
@@ -165,7 +170,8 @@ impl Executor {
     #[must_use]
     pub fn holder(&self) -> Option<Holder> {
         let epoch = self.epoch()?;
-        Some(Holder { executor: self.id.clone(), epoch, address: self.shuffle_address.clone() })
+        let (executor, address) = (self.id.clone(), self.shuffle_address.clone());
+        Some(Holder { executor, epoch, address, keeper: String::new() })
     }
 
     /// `host:port` of its gRPC service, empty when it has none.
@@ -267,6 +273,16 @@ impl Executor {
 impl fmt::Debug for Executor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Executor({}, {} cores)", self.id, self.handles.len())
+    }
+}
+
+/// Has the blocks of a store kept when this process is gone. Without that it works all the same.
+fn report_blocks(id: &ExecutorId, keeper: &str, store: &BlockStore) {
+    match Reporter::connect(keeper) {
+        Ok(reporter) => store.report_to(reporter),
+        Err(fault) => {
+            tracing::warn!(executor = %id, %fault, "the worker's keeper cannot be reached: blocks end with this process");
+        }
     }
 }
 

@@ -50,6 +50,8 @@ pub struct ExecutorProcessConfig {
     pub memory: ByteSize,
     /// Folders for spilled state and shuffle blocks.
     pub scratch: Vec<PathBuf>,
+    /// The name of the socket of its worker's keeper of blocks.
+    pub keeper: Option<String>,
     /// The part of the memory that shuffle blocks may fill before the coldest go to files.
     pub block_memory_fraction: f64,
     /// How long each step of its end may take, in milliseconds.
@@ -158,6 +160,7 @@ fn executor_config(
         block_listener: Some(blocks),
         advertise_host: config.advertise_host,
         control_address,
+        keeper: config.keeper,
         block_memory_fraction: config.block_memory_fraction,
         limits: Limits::default(),
     }

@@ -90,7 +90,7 @@ impl Producer {
 
     fn holder(&self) -> Holder {
         let address = self.server.local_addr().to_string();
-        Holder { executor: self.id.clone(), epoch: EPOCH, address }
+        Holder { executor: self.id.clone(), epoch: EPOCH, address, keeper: String::new() }
     }
 }
 

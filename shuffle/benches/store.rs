@@ -63,7 +63,7 @@ impl Spilling {
         let local = Some((executor.clone(), EPOCH, Arc::clone(&store)));
         let fetcher = Fetcher::new(FetchConfig { local, ..FetchConfig::default() });
         let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
-        let holder = Holder { executor, epoch: EPOCH, address: String::new() };
+        let holder = Holder { executor, epoch: EPOCH, address: String::new(), keeper: String::new() };
         Self { store, fetcher, holder, runtime, batches: batches(bench), _folder: folder }
     }
 

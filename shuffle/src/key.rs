@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use firesteel_base::{AttemptKey, Epoch, ExecutorId};
 
+use xxhash_rust::xxh3::xxh3_64;
+
 use crate::sizes::LaneSizes;
 
 /// What one lane of an attempt wrote for one partition: `job7/s2/p14/a1/l0/b3`.
@@ -16,6 +18,19 @@ pub struct BlockKey {
     pub lane: u32,
     /// The partition of the exchange, from 0.
     pub partition: u32,
+}
+
+impl BlockKey {
+    /// The seal of a frame of this block (`FORMAT.md`): whoever reads another frame in its place finds that out.
+    #[must_use]
+    pub fn seal(&self, frame: u32) -> u64 {
+        let task = self.producer.task;
+        let numbers =
+            [task.stage.stage.0, task.task, self.producer.attempt, self.lane, self.partition, frame];
+        let mut bytes = task.stage.job.0.to_le_bytes().to_vec();
+        bytes.extend(numbers.iter().flat_map(|number| number.to_le_bytes()));
+        xxh3_64(&bytes)
+    }
 }
 
 impl fmt::Display for BlockKey {
@@ -57,6 +72,8 @@ pub struct Holder {
     pub epoch: Epoch,
     /// `host:port` of its block server.
     pub address: String,
+    /// `host:port` where its worker serves its blocks once it is gone; empty when nobody does.
+    pub keeper: String,
 }
 
 impl fmt::Display for Holder {

@@ -18,6 +18,7 @@
 
 pub mod fetch;
 pub mod format;
+pub mod keep;
 pub mod key;
 pub mod partition;
 mod segment;

@@ -281,7 +281,7 @@ fn a_large_dictionary_is_cut_down_to_the_values_in_use() {
 }
 
 #[test]
-fn the_bytes_of_version_1_stay_as_they_are() {
+fn the_bytes_of_version_2_stay_as_they_are() {
     let batch = RecordBatch::try_from_iter(vec![
         ("n", Arc::new(Int32Array::from(vec![Some(1), None, Some(3)])) as ArrayRef),
         ("t", Arc::new(StringArray::from(vec!["ab", "", "c"]))),
@@ -290,7 +290,7 @@ fn the_bytes_of_version_1_stay_as_they_are() {
     let frame = encode(&batch).unwrap();
     let u32_at = |at: usize| u32::from_le_bytes(frame[at..at + 4].try_into().unwrap());
     let u64_at = |at: usize| u64::from_le_bytes(frame[at..at + 8].try_into().unwrap());
-    assert_eq!((&frame[..4], u32_at(4)), (&b"FSF1"[..], 1));
+    assert_eq!((&frame[..4], u32_at(4)), (&b"FSF1"[..], 2));
     let header_end = PREFIX_BYTES + u32_at(16) as usize;
     assert_eq!(u64_at(24) as usize, frame.len() - header_end.next_multiple_of(64));
     // The root lies at the header's end: fingerprint, rows, codec, then two relative pointers with lengths.

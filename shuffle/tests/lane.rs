@@ -19,7 +19,12 @@ use proptest::prelude::*;
 
 /// Reads a block by pointer.
 fn read(store: &Arc<BlockStore>, schema: &SchemaRef, partition: u32) -> Vec<RecordBatch> {
-    let holder = Holder { executor: "host/e0".parse().unwrap(), epoch: Epoch(1), address: String::new() };
+    let holder = Holder {
+        executor: "host/e0".parse().unwrap(),
+        epoch: Epoch(1),
+        address: String::new(),
+        keeper: String::new(),
+    };
     let local = Some((holder.executor.clone(), holder.epoch, Arc::clone(store)));
     let fetcher = Fetcher::new(FetchConfig { local, ..FetchConfig::default() });
     let key = BlockKey { producer: attempt(1, 0), lane: 0, partition };

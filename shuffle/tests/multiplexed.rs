@@ -45,7 +45,7 @@ fn key(task: u32) -> BlockKey {
 }
 
 fn holder(address: SocketAddr) -> Holder {
-    Holder { executor: executor(), epoch: Epoch(3), address: address.to_string() }
+    Holder { executor: executor(), epoch: Epoch(3), address: address.to_string(), keeper: String::new() }
 }
 
 impl Peer {

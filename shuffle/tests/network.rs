@@ -69,7 +69,7 @@ fn listener() -> std::net::TcpListener {
 }
 
 fn holder(address: SocketAddr) -> Holder {
-    Holder { executor: executor(), epoch: Epoch(3), address: address.to_string() }
+    Holder { executor: executor(), epoch: Epoch(3), address: address.to_string(), keeper: String::new() }
 }
 
 /// Runs each test over every way from one executor to another.

@@ -103,7 +103,8 @@ fn serve(store: &Arc<BlockStore>) -> BlockServer {
 }
 
 async fn fetch(fetcher: &Arc<Fetcher>, address: &str) -> Result<Vec<RecordBatch>, FetchError> {
-    let holder = Holder { executor: executor(), epoch: Epoch(3), address: address.to_owned() };
+    let holder =
+        Holder { executor: executor(), epoch: Epoch(3), address: address.to_owned(), keeper: String::new() };
     let work = fetcher.fetch(holder, key(), line_item_schema()).try_collect();
     timeout(LONG, work).await.expect("a fetch ends within its deadlines")
 }

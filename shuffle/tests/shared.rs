@@ -93,7 +93,7 @@ fn listener() -> std::net::TcpListener {
 }
 
 fn holder(address: std::net::SocketAddr) -> Holder {
-    Holder { executor: executor(), epoch: Epoch(3), address: address.to_string() }
+    Holder { executor: executor(), epoch: Epoch(3), address: address.to_string(), keeper: String::new() }
 }
 
 fn fetcher(transport: Transport) -> Arc<Fetcher> {

@@ -33,7 +33,12 @@ const ROLE: &str = "FIRESTEEL_TEST_ROLE";
 
 /// Reads a block by pointer.
 async fn read(store: &Arc<BlockStore>, key: BlockKey) -> Result<Vec<RecordBatch>, FetchError> {
-    let holder = Holder { executor: "host/e0".parse().unwrap(), epoch: Epoch(1), address: String::new() };
+    let holder = Holder {
+        executor: "host/e0".parse().unwrap(),
+        epoch: Epoch(1),
+        address: String::new(),
+        keeper: String::new(),
+    };
     let local = Some((holder.executor.clone(), holder.epoch, Arc::clone(store)));
     let fetcher = Fetcher::new(FetchConfig { local, ..FetchConfig::default() });
     fetcher.fetch(holder, key, line_item_schema()).try_collect().await
@@ -368,7 +373,12 @@ fn numbers(range: std::ops::Range<i64>) -> RecordBatch {
 }
 
 async fn read_numbers(store: &Arc<BlockStore>, key: BlockKey) -> (Vec<i64>, Vec<usize>) {
-    let holder = Holder { executor: "host/e0".parse().unwrap(), epoch: Epoch(1), address: String::new() };
+    let holder = Holder {
+        executor: "host/e0".parse().unwrap(),
+        epoch: Epoch(1),
+        address: String::new(),
+        keeper: String::new(),
+    };
     let local = Some((holder.executor.clone(), holder.epoch, Arc::clone(store)));
     let fetcher = Fetcher::new(FetchConfig { local, ..FetchConfig::default() });
     let found: Vec<_> = fetcher.fetch(holder, key, numbers(0..0).schema()).try_collect().await.unwrap();

@@ -1,8 +1,10 @@
 //! What dies is noticed, and the answer is still right.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use firesteel_bench::queries::{tpch, tpch_tables_sql};
+use firesteel_driver::Phase;
 use firesteel_testing::cluster::{ClusterOptions, Running, Signal, proc, send};
 use firesteel_testing::data;
 use firesteel_testing::oracle::Answer;
@@ -50,6 +52,47 @@ fn an_executor_that_is_killed_in_the_middle_of_a_job() {
         .unwrap();
     assert!(cluster.executors().unwrap().iter().any(|executor| executor["epoch"].as_u64() > Some(1)));
     assert_eq!(cluster.sql("SELECT 1 AS one").unwrap(), "one\n1\n");
+    cluster.wait_for("all slots and blocks to be free", |cluster| cluster.is_idle()).unwrap();
+    cluster.stop().unwrap();
+}
+
+/// Its worker serves them from then on.
+#[test]
+fn what_a_killed_executor_has_written_is_not_computed_again() {
+    let mut cluster = cluster(ClusterOptions::default().alert());
+    let killed = cluster.executor_pids(0).unwrap();
+    runtime().block_on(async {
+        let engine = Engine::connect(cluster.address()).await.unwrap();
+        register(&engine, Scale::One).await;
+        for query in ["q09", "q18"] {
+            let mut progress = engine.0.progress();
+            let mut most_done = BTreeMap::new();
+            let watched = async {
+                while progress.changed().await.is_ok() {
+                    let now = progress.borrow_and_update().clone();
+                    for stage in &now.stages {
+                        let before = most_done.insert(stage.stage, stage.done).unwrap_or(0);
+                        assert!(stage.done >= before, "{query}: {} was run again: {now:?}", stage.stage);
+                    }
+                    if now.phase == Phase::Succeeded {
+                        return;
+                    }
+                }
+            };
+            let killed = cluster.executor_pids(0).unwrap();
+            tokio::join!(survives(&engine, query, || send(killed[0], Signal::Kill).unwrap()), watched);
+            cluster
+                .wait_for("the worker to start it again", |cluster| {
+                    let now = cluster.executor_pids(0)?;
+                    Ok(now.len() == 1
+                        && now != killed
+                        && cluster.executors()?.iter().all(|e| e["up"] == true))
+                })
+                .unwrap();
+        }
+        engine.0.close().await;
+    });
+    assert_ne!(cluster.executor_pids(0).unwrap(), killed);
     cluster.wait_for("all slots and blocks to be free", |cluster| cluster.is_idle()).unwrap();
     cluster.stop().unwrap();
 }

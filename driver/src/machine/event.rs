@@ -77,19 +77,23 @@ pub enum Event {
         /// What went wrong.
         failure: AttemptFailure,
     },
-    /// An executor is gone for good, with its attempts and its blocks.
+    /// An executor is gone for good, with its attempts.
     ExecutorGone {
         /// The executor.
         life: Life,
         /// Why.
         reason: String,
+        /// Whether its blocks are served elsewhere; else they are gone too.
+        blocks_kept: bool,
     },
-    /// The connection to an executor broke: attempts and blocks there are gone, but it may be used again.
+    /// The connection to an executor broke: attempts there are gone, but it may be used again.
     LinkLost {
         /// The executor.
         life: Life,
         /// Why.
         reason: String,
+        /// Whether its blocks are served elsewhere when it is gone; else they count as gone.
+        blocks_kept: bool,
     },
     /// The first rows of this task's result were handed out.
     ResultBegun {

@@ -62,6 +62,8 @@ pub struct JobMachine {
     empty_since: Option<Timestamp>,
     /// Lives that are over.
     pub(super) gone: BTreeSet<Life>,
+    /// Lives whose blocks may be served elsewhere by now. One that cannot be read condemns all of them.
+    pub(super) in_doubt: BTreeSet<Life>,
     /// Lives that may hold something of this job.
     pub(super) used: BTreeSet<Life>,
     pub(super) reading: Reading,
@@ -85,6 +87,7 @@ impl JobMachine {
             executors: BTreeSet::new(),
             empty_since: None,
             gone: BTreeSet::new(),
+            in_doubt: BTreeSet::new(),
             used: BTreeSet::new(),
             reading: Reading::default(),
         };
@@ -125,8 +128,12 @@ impl JobMachine {
             Event::AttemptFailed { attempt, life, failure } => {
                 self.failed(now, attempt, &life, failure, effects)
             }
-            Event::ExecutorGone { life, reason } => self.executor_gone(now, life, &reason, effects),
-            Event::LinkLost { life, reason } => self.link_lost(now, &life, &reason, effects),
+            Event::ExecutorGone { life, reason, blocks_kept } => {
+                self.executor_gone(now, life, &reason, blocks_kept, effects)
+            }
+            Event::LinkLost { life, reason, blocks_kept } => {
+                self.link_lost(now, &life, &reason, blocks_kept, effects)
+            }
             Event::ResultBegun { task } => self.result_begun(task),
             Event::ResultTaskRead { task } => self.result_task_read(task, effects),
             Event::ResultRead => self.end(now, Outcome::Succeeded, effects),

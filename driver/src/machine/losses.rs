@@ -21,21 +21,29 @@ impl JobMachine {
         now: Timestamp,
         life: Life,
         reason: &str,
+        blocks_kept: bool,
         effects: &mut Vec<Effect>,
     ) {
         self.gone.insert(life.clone());
         self.used.remove(&life);
         // The manager, who says it, has ended these leases itself.
         self.leases.drop_life(&life);
-        self.lose_life(now, &life, reason, effects);
+        self.lose_life(now, &life, reason, blocks_kept, effects);
     }
 
-    pub(super) fn link_lost(&mut self, now: Timestamp, life: &Life, reason: &str, effects: &mut Vec<Effect>) {
+    pub(super) fn link_lost(
+        &mut self,
+        now: Timestamp,
+        life: &Life,
+        reason: &str,
+        blocks_kept: bool,
+        effects: &mut Vec<Effect>,
+    ) {
         for (lease, tasks) in self.leases.drop_life(life) {
             effects.push(Effect::ReleaseSlots { lease, tasks });
         }
         self.shun_life(life);
-        self.lose_life(now, life, reason, effects);
+        self.lose_life(now, life, reason, blocks_kept, effects);
     }
 
     /// What ran there goes elsewhere, if it can: the executor may be up and still out of reach from here.
@@ -52,9 +60,21 @@ impl JobMachine {
         }
     }
 
-    fn lose_life(&mut self, now: Timestamp, life: &Life, reason: &str, effects: &mut Vec<Effect>) {
-        for task in self.outputs.held_by(life) {
-            self.lose_output(task);
+    /// Whatever ran there is lost; so is what it holds, unless that is kept by somebody else.
+    fn lose_life(
+        &mut self,
+        now: Timestamp,
+        life: &Life,
+        reason: &str,
+        blocks_kept: bool,
+        effects: &mut Vec<Effect>,
+    ) {
+        if blocks_kept {
+            self.in_doubt.insert(life.clone());
+        } else {
+            for task in self.outputs.held_by(life) {
+                self.lose_output(task);
+            }
         }
         for position in 0..self.stages.len() {
             for number in 0..self.stages[position].plan.tasks() {
@@ -144,11 +164,9 @@ impl JobMachine {
             return self.end(now, Outcome::Failed(beside(error.clone(), &told)), effects);
         }
         let unreadable = self.outputs.count_unreadable(&life);
-        let doomed = if unreadable >= self.policy.fetch_failures_per_executor_max {
-            self.outputs.held_by(&life)
-        } else {
-            vec![producer.task]
-        };
+        let is_doomed =
+            self.in_doubt.contains(&life) || unreadable >= self.policy.fetch_failures_per_executor_max;
+        let doomed = if is_doomed { self.outputs.held_by(&life) } else { vec![producer.task] };
         for task in doomed {
             self.drop_output(task, effects);
         }

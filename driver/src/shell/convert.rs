@@ -48,13 +48,17 @@ pub(super) fn wire_output(output: &MapOutput, read: &Range<u32>, holder: v1::Exe
     }
 }
 
-pub(super) fn shuffle_output(output: &MapOutput, address: &str) -> firesteel_shuffle::MapOutput {
+pub(super) fn shuffle_output(
+    output: &MapOutput,
+    holder: Option<&v1::ExecutorRef>,
+) -> firesteel_shuffle::MapOutput {
     firesteel_shuffle::MapOutput {
         producer: output.producer,
         holder: Holder {
             executor: output.life.executor.clone(),
             epoch: output.life.epoch,
-            address: address.to_owned(),
+            address: holder.map(|holder| holder.shuffle_address.clone()).unwrap_or_default(),
+            keeper: holder.map(|holder| holder.keeper_address.clone()).unwrap_or_default(),
         },
         lanes: output.lanes.clone(),
     }

@@ -61,7 +61,7 @@ impl DriverLoop {
         let life = launch.life.clone();
         let Some(executor) = self.refs.get(&life).cloned() else {
             let reason = "its address is not known".to_owned();
-            return self.tell(run, Event::LinkLost { life, reason });
+            return self.tell(run, Event::LinkLost { life, reason, blocks_kept: false });
         };
         self.put_stage(run, launch.attempt.task.stage, &life, executor);
         let message = self.wire_launch(run, &launch);
@@ -138,13 +138,13 @@ impl DriverLoop {
             epoch: output.life.epoch.0,
             control_address: String::new(),
             shuffle_address: String::new(),
+            keeper_address: String::new(),
         });
         convert::wire_output(output, read, holder)
     }
 
     fn shuffle_output(&self, output: &MapOutput) -> firesteel_shuffle::MapOutput {
-        let address = self.refs.get(&output.life).map_or("", |executor| executor.shuffle_address.as_str());
-        convert::shuffle_output(output, address)
+        convert::shuffle_output(output, self.refs.get(&output.life))
     }
 
     fn free_stage(&mut self, run: RunId, stage: StageId, lives: &[Life]) {

@@ -150,6 +150,7 @@ impl DriverLoop {
         self.links.remove(life);
         tracing::info!(executor = %life, reason, "the executor cannot be reached");
         let reason = format!("it cannot be reached: {reason}");
-        self.tell_all(&Event::LinkLost { life: life.clone(), reason });
+        let blocks_kept = self.refs.get(life).is_some_and(|executor| !executor.keeper_address.is_empty());
+        self.tell_all(&Event::LinkLost { life: life.clone(), reason, blocks_kept });
     }
 }

@@ -250,7 +250,10 @@ impl DriverLoop {
         if let Some(link) = self.links.remove(&life) {
             link.task.abort();
         }
-        self.tell_all(&Event::ExecutorGone { life, reason: gone.reason });
+        if gone.blocks_kept && !self.jobs.is_empty() {
+            self.kept.insert(life.clone());
+        }
+        self.tell_all(&Event::ExecutorGone { life, reason: gone.reason, blocks_kept: gone.blocks_kept });
         Ok(())
     }
 
@@ -275,7 +278,11 @@ impl DriverLoop {
             members.push(Member { life, slots: shape.slots, address });
         }
         let is_known = |life: &crate::machine::Life| members.iter().any(|member| member.life == *life);
-        self.refs.retain(|life, _| is_known(life) || self.links.contains_key(life));
+        if self.jobs.is_empty() {
+            self.kept.clear();
+        }
+        let (links, kept) = (&self.links, &self.kept);
+        self.refs.retain(|life, _| is_known(life) || links.contains_key(life) || kept.contains(life));
         let executors = members.iter().map(|member| member.life.executor.clone()).collect();
         self.members.send_replace(members);
         self.tell_all(&Event::ClusterChanged { executors });

@@ -1,6 +1,6 @@
 //! The driver loop.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use firesteel_base::{Clock, SystemClock, Timestamp};
@@ -41,6 +41,8 @@ pub(super) struct DriverLoop {
     pub link_generation: u64,
     /// Where executors are reached.
     pub refs: BTreeMap<Life, v1::ExecutorRef>,
+    /// Executors that are gone and whose blocks their workers keep for jobs that run.
+    pub kept: BTreeSet<Life>,
     pub jobs: BTreeMap<RunId, Running>,
     /// Events to be stepped, in their order.
     queue: VecDeque<(RunId, Event)>,
@@ -79,6 +81,7 @@ impl DriverLoop {
             links: BTreeMap::new(),
             link_generation: 0,
             refs: BTreeMap::new(),
+            kept: BTreeSet::new(),
             jobs: BTreeMap::new(),
             queue: VecDeque::new(),
             members,

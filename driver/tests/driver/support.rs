@@ -157,6 +157,7 @@ impl Cluster {
             block_listener: Some(TcpListener::bind("127.0.0.1:0").unwrap()),
             advertise_host: "127.0.0.1".to_owned(),
             control_address,
+            keeper: None,
             block_memory_fraction: 0.5,
             limits: Limits::default(),
         })

@@ -125,7 +125,8 @@ impl Executor {
         let config = StoreConfig { budget: budget.clone(), memory_max: 1 << 40, scratch: Vec::new() };
         let store = BlockStore::new(config).expect("a store");
         let executor = "bench/e0".parse().expect("an executor's name");
-        let holder = Holder { executor, epoch: Epoch(1), address: "nowhere:1".to_owned() };
+        let holder =
+            Holder { executor, epoch: Epoch(1), address: "nowhere:1".to_owned(), keeper: String::new() };
         let local = (holder.executor.clone(), holder.epoch, Arc::clone(&store));
         let fetcher = Fetcher::new(FetchConfig { local: Some(local), ..FetchConfig::default() });
         let env = TaskEnv::new(Arc::clone(&store), Arc::clone(&fetcher), budget, vec![std::env::temp_dir()]);

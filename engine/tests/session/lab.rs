@@ -147,8 +147,12 @@ impl Executors {
         let budget = MemoryBudget::new(ByteSize(1 << 30));
         let config = StoreConfig { budget: budget.clone(), memory_max: 1 << 29, scratch: Vec::new() };
         let store = BlockStore::new(config).unwrap();
-        let holder =
-            Holder { executor: "test/e0".parse().unwrap(), epoch: Epoch(1), address: "nowhere:1".to_owned() };
+        let holder = Holder {
+            executor: "test/e0".parse().unwrap(),
+            epoch: Epoch(1),
+            address: "nowhere:1".to_owned(),
+            keeper: String::new(),
+        };
         let fetcher = Fetcher::new(FetchConfig {
             local: Some((holder.executor.clone(), holder.epoch, Arc::clone(&store))),
             ..FetchConfig::default()

@@ -64,6 +64,7 @@ impl Executor {
             epoch: epoch.0,
             control_address: self.control_address().to_owned(),
             shuffle_address: self.shuffle_address().to_owned(),
+            keeper_address: String::new(),
         };
         let release = firesteel_base::version::RELEASE.to_owned();
         ToDriver::Attached(v1::Attached { release, executor: Some(executor) })

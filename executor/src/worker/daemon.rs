@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use firesteel_base::{Epoch, JobId, UserError};
 use firesteel_protocol::v1;
+use firesteel_shuffle::keep::{Keeper, KeeperConfig};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -68,9 +69,14 @@ pub async fn run(config: WorkerConfig, shutdown: impl Future<Output = ()>) -> Re
     let served =
         tokio::spawn(worker_service::serve(Arc::clone(&results), listener, end.clone().cancelled_owned()));
     let (events, inbox) = mpsc::channel(EVENTS_MAX);
-    let registration = registration(&config, &plan, address);
+    let keeper = start_keeper(&config);
+    let registration = v1::RegisterWorker {
+        keeper_address: keeper.as_ref().map(|(_, address)| address.clone()).unwrap_or_default(),
+        ..registration(&config, &plan, address)
+    };
     let link = tokio::spawn(manager_link::keep(config.manager.clone(), registration, events.clone()));
-    let mut daemon = Daemon::new(config, plan, results, events);
+    let keeper = keeper.map(|(keeper, _)| keeper);
+    let mut daemon = Daemon::new(config, plan, results, keeper, events);
     let ended = daemon.run(inbox, shutdown).await;
     daemon.end(link).await;
     end.cancel();
@@ -110,13 +116,31 @@ fn registration(config: &WorkerConfig, plan: &Plan, address: String) -> v1::Regi
         topology_json: plan.topology.to_json(),
         executors: plan.specs(),
         rack: config.rack.clone(),
+        keeper_address: String::new(),
     }
+}
+
+/// What serves the blocks of executors that are gone, and where. A host that cannot have it does without.
+fn start_keeper(config: &WorkerConfig) -> Option<(Arc<Keeper>, String)> {
+    let start = || {
+        let listener = std::net::TcpListener::bind((config.listen.ip(), 0))?;
+        let keeper = Keeper::start(listener, KeeperConfig::default())?;
+        let address = host_port(&config.advertise_host, keeper.local_addr().port());
+        Ok::<_, std::io::Error>((Arc::new(keeper), address))
+    };
+    start()
+        .inspect_err(|fault| {
+            tracing::warn!(worker = %config.id, %fault, "blocks of an executor will end with it: they cannot be kept");
+        })
+        .ok()
 }
 
 struct Daemon {
     config: WorkerConfig,
     plan: Plan,
     results: Arc<ResultStore>,
+    /// Keeps the blocks of executors that are gone.
+    keeper: Option<Arc<Keeper>>,
     state: State,
     events: mpsc::Sender<Event>,
     outgoing: Option<mpsc::Sender<v1::WorkerToManager>>,
@@ -131,11 +155,18 @@ struct Daemon {
 const HEARTBEAT_DEFAULT: Duration = Duration::from_secs(1);
 
 impl Daemon {
-    fn new(config: WorkerConfig, plan: Plan, results: Arc<ResultStore>, events: mpsc::Sender<Event>) -> Self {
+    fn new(
+        config: WorkerConfig,
+        plan: Plan,
+        results: Arc<ResultStore>,
+        keeper: Option<Arc<Keeper>>,
+        events: mpsc::Sender<Event>,
+    ) -> Self {
         Self {
             config,
             plan,
             results,
+            keeper,
             state: State::default(),
             events,
             outgoing: None,
@@ -228,6 +259,11 @@ impl Daemon {
                     }
                 }
             }
+            FromManager::FreeKept(free) => {
+                if let Some(keeper) = &self.keeper {
+                    keeper.free_job(JobId(free.job));
+                }
+            }
             FromManager::LaunchDriver(launch) => self.launch_driver(launch),
             FromManager::StopDriver(stop) => {
                 if let Some(driver) = self.drivers.get(&JobId(stop.job)) {
@@ -252,7 +288,12 @@ impl Daemon {
             self.epochs.insert(layout.index, sender);
             let child = ExecutorChild {
                 index: layout.index,
-                config: process_config(&self.config, layout),
+                config: process_config(
+                    &self.config,
+                    layout,
+                    self.keeper.as_ref().map(|keeper| keeper.name().to_owned()),
+                ),
+                keeper: self.keeper.clone(),
                 command: self.config.executor_command.clone(),
                 log_folder: self.config.log_folder.clone(),
                 restart: self.config.restart,

@@ -2,10 +2,12 @@
 
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use firesteel_base::{Clock, Epoch, SystemClock, UserError};
+use firesteel_base::{ByteSize, Clock, Epoch, SystemClock, UserError};
 use firesteel_protocol::v1;
+use firesteel_shuffle::keep::Keeper;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, ChildStdin, ChildStdout};
 use tokio::sync::{mpsc, watch};
@@ -32,6 +34,9 @@ pub(crate) enum ExecutorEvent {
     GivenUp { reason: String },
 }
 
+/// How long the keeper may take to look at what an executor left behind.
+const KEEP_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// The epoch that the manager gave to a life of an executor.
 pub(crate) type EpochOfLife = Option<(u64, Epoch)>;
 
@@ -39,6 +44,8 @@ pub(crate) type EpochOfLife = Option<(u64, Epoch)>;
 pub(crate) struct ExecutorChild {
     pub(crate) index: u32,
     pub(crate) config: ExecutorProcessConfig,
+    /// Keeps its blocks when it is gone.
+    pub(crate) keeper: Option<Arc<Keeper>>,
     pub(crate) command: ChildCommand,
     pub(crate) log_folder: Option<PathBuf>,
     pub(crate) restart: RestartPolicy,
@@ -55,6 +62,7 @@ impl ExecutorChild {
         let mut history = RestartHistory::new(self.restart);
         for life in 1.. {
             let reason = self.live(life).await;
+            self.have_blocks_kept().await;
             // One that was killed could not clear its scratch folders itself.
             self.config.scratch.iter().for_each(|root| sweep(root));
             if self.stop.is_cancelled() {
@@ -74,6 +82,21 @@ impl ExecutorChild {
                 }
             }
         }
+    }
+
+    /// Waits until the keeper has what the executor left behind: it must have opened the files before these are removed.
+    async fn have_blocks_kept(&self) {
+        let Some(keeper) = &self.keeper else { return };
+        if tokio::time::timeout(KEEP_TIMEOUT, keeper.taken_over(&self.config.id)).await.is_err() {
+            tracing::warn!(executor = %self.config.id, "the keeper of its blocks takes its time");
+        }
+    }
+
+    /// The memory of its next life: what is kept of the lives before it takes its part, but never more than half.
+    fn memory(&self) -> ByteSize {
+        let kept = self.keeper.as_ref().map_or(0, |keeper| keeper.memory_of(&self.config.id));
+        let memory = self.config.memory.0;
+        ByteSize(memory.saturating_sub(kept).max(memory / 2))
     }
 
     async fn pause(&self, delay: Duration) {
@@ -117,7 +140,8 @@ impl ExecutorChild {
         let mut command = self.command.to_command();
         command.stdout(Stdio::piped());
         command.stderr(child::log_to(self.log_folder.as_deref(), &format!("executor-{}", self.index))?);
-        let config = serde_json::to_string(&self.config).expect("plain data becomes JSON");
+        let config = ExecutorProcessConfig { memory: self.memory(), ..self.config.clone() };
+        let config = serde_json::to_string(&config).expect("plain data becomes JSON");
         child::start(command, &format!("executor {}", self.config.id), &config).await
     }
 

@@ -45,7 +45,11 @@ fn spec(layout: &ExecutorLayout) -> v1::ExecutorSpec {
 }
 
 /// What the executor process of `layout` is told.
-pub(crate) fn process_config(config: &WorkerConfig, layout: &ExecutorLayout) -> ExecutorProcessConfig {
+pub(crate) fn process_config(
+    config: &WorkerConfig,
+    layout: &ExecutorLayout,
+    keeper: Option<String>,
+) -> ExecutorProcessConfig {
     ExecutorProcessConfig {
         id: ExecutorId { worker: config.id.clone(), index: layout.index },
         listen_host: config.listen.ip().to_string(),
@@ -55,6 +59,7 @@ pub(crate) fn process_config(config: &WorkerConfig, layout: &ExecutorLayout) -> 
         numa_node: layout.numa_node.filter(|_| config.pin),
         memory: ByteSize(layout.memory_bytes),
         scratch: config.scratch.iter().map(|root| executor_scratch(root, layout.index)).collect(),
+        keeper,
         block_memory_fraction: config.block_memory_fraction,
         shutdown_ms: u64::try_from(config.limits.stop_timeout.as_millis() / 2).unwrap_or(u64::MAX),
     }

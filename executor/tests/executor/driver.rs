@@ -37,6 +37,7 @@ pub fn config(cores: usize, memory: ByteSize, limits: Limits, scratch: PathBuf) 
         block_listener: None,
         advertise_host: String::new(),
         control_address: String::new(),
+        keeper: None,
         block_memory_fraction: 0.5,
         limits,
     }

@@ -66,7 +66,7 @@ impl Machine {
         let epoch = match &known.life {
             Some(life) if life.up == up => life.epoch,
             Some(_) => {
-                self.executor_gone(&executor, "another process took its place", fx);
+                self.executor_gone(&executor, "another process took its place", true, fx);
                 self.begin_life(id, up, fx)
             }
             None => self.begin_life(id, up, fx),
@@ -88,10 +88,19 @@ impl Machine {
         epoch
     }
 
-    /// Ends an executor's life: leases end, and every driver hears it, as any may have blocks there.
-    pub(super) fn executor_gone(&mut self, executor: &ExecutorId, reason: &str, fx: &mut Vec<Effect>) {
+    /// Ends an executor's life: leases end, and every driver hears it, as any may have blocks there. A worker that lives
+    /// serves these from then on, if it ever does.
+    pub(super) fn executor_gone(
+        &mut self,
+        executor: &ExecutorId,
+        reason: &str,
+        worker_lives: bool,
+        fx: &mut Vec<Effect>,
+    ) {
         let Some(gone) = self.nodes.reference(executor) else { return };
         let node = self.nodes.get_mut(&executor.worker).expect("an executor that is up has a node");
+        let blocks_kept = worker_lives && !node.keeper_address.is_empty();
+        node.keeps_blocks |= blocks_kept;
         if let Some(executor) = node.executors.get_mut(&executor.index) {
             executor.life = None;
         }
@@ -100,7 +109,8 @@ impl Machine {
         fx.push(Effect::Note(note));
         self.leases.end_executor(executor);
         for session in self.drivers.sessions() {
-            let told = ToDriver::ExecutorGone { executor: gone.clone(), reason: reason.to_owned() };
+            let told =
+                ToDriver::ExecutorGone { executor: gone.clone(), reason: reason.to_owned(), blocks_kept };
             fx.push(Effect::ToDriver(session, told));
         }
         self.cluster_changed = true;

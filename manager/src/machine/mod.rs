@@ -111,6 +111,8 @@ impl Machine {
         let limits = &self.config.limits;
         let forgotten = self.jobs.end(id, ending, now, limits.ended_jobs, limits.ended_sql_bytes);
         effects.push(Effect::JobEnded(id));
+        let keepers = self.nodes.present().filter(|node| node.keeps_blocks).filter_map(|node| node.session);
+        effects.extend(keepers.map(|session| Effect::ToWorker(session, ToWorker::FreeKept(id))));
         if let Some(job) = forgotten {
             self.free_result(&job, effects);
         }

@@ -52,6 +52,10 @@ pub struct Node {
     pub release: String,
     /// host:port of its own gRPC service.
     pub address: String,
+    /// host:port where it serves the blocks of executors that are gone; empty when it does not.
+    pub keeper_address: String,
+    /// Whether an executor of it is gone and may have left blocks.
+    pub keeps_blocks: bool,
     /// Its host.
     pub host: String,
     /// Its host's rack.
@@ -82,6 +86,8 @@ impl Node {
             incarnation: registration.incarnation,
             release: registration.release,
             address: registration.address,
+            keeper_address: registration.keeper_address,
+            keeps_blocks: false,
             host: registration.host,
             rack: registration.rack,
             topology_json: registration.topology_json,
@@ -120,6 +126,7 @@ impl Node {
             epoch: life.epoch,
             control_address: life.up.control_address.clone(),
             shuffle_address: life.up.shuffle_address.clone(),
+            keeper_address: self.keeper_address.clone(),
         }
     }
 }
@@ -241,7 +248,7 @@ impl Machine {
                 self.heard_worker(now, &id);
                 let executor = ExecutorId { worker: id, index };
                 if self.nodes.life(&executor).is_some_and(|life| life.epoch == epoch) {
-                    self.executor_gone(&executor, &reason, fx);
+                    self.executor_gone(&executor, &reason, true, fx);
                 }
             }
             (Some(id), WorkerEvent::DriverEnded { job, succeeded, reason }) => {
@@ -335,6 +342,7 @@ impl Machine {
         let node = self.nodes.all.get_mut(&id).expect("a node that resumes is known");
         node.session = Some(session);
         node.address = registration.address;
+        node.keeper_address = registration.keeper_address;
         let reason = "came back".to_owned();
         fx.push(Effect::Note(Note::WorkerChanged { worker: id.clone(), state: "alive", reason }));
         fx.push(Effect::ToWorker(session, ToWorker::Registered));
@@ -380,7 +388,7 @@ impl Machine {
         };
         let indexes: Vec<u32> = self.nodes.all[id].executors.keys().copied().collect();
         for index in indexes {
-            self.executor_gone(&ExecutorId { worker: id.clone(), index }, &reason, fx);
+            self.executor_gone(&ExecutorId { worker: id.clone(), index }, &reason, false, fx);
         }
         let node = self.nodes.all.get_mut(id).expect("a node that retires is known");
         let state = if matches!(to, NodeState::Left { .. }) { "left" } else { "lost" };

@@ -54,6 +54,7 @@ pub(super) fn registration(message: v1::RegisterWorker) -> Converted<Registratio
         incarnation: filled(message.incarnation, "RegisterWorker.incarnation")?,
         release: message.release,
         address: message.address,
+        keeper_address: message.keeper_address,
         host: filled(message.host, "RegisterWorker.host")?,
         rack: message.rack,
         nics: nics(&message.topology_json)?,

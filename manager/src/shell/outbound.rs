@@ -35,6 +35,7 @@ pub(super) fn to_worker(message: ToWorker, heartbeat: Duration) -> v1::ManagerTo
         }),
         ToWorker::StopDriver(job) => Message::StopDriver(v1::StopDriver { job: job.0 }),
         ToWorker::FreeResult(job) => Message::FreeResult(v1::FreeResult { job: job.0 }),
+        ToWorker::FreeKept(job) => Message::FreeKept(v1::FreeKept { job: job.0 }),
     };
     v1::ManagerToWorker { message: Some(message) }
 }
@@ -51,8 +52,9 @@ pub(super) fn to_driver(message: ToDriver, heartbeat: Duration) -> v1::ManagerTo
         ToDriver::JobOpened { request, job } => Message::JobOpened(v1::JobOpened { request, job: job.0 }),
         ToDriver::Grant(lent) => Message::Grant(grant(lent)),
         ToDriver::Revoke { lease, tasks } => Message::Revoke(v1::Revoke { lease: lease.0, tasks }),
-        ToDriver::ExecutorGone { executor, reason } => {
-            Message::ExecutorGone(v1::ExecutorGone { executor: Some(reference(executor)), reason })
+        ToDriver::ExecutorGone { executor, reason, blocks_kept } => {
+            let executor = Some(reference(executor));
+            Message::ExecutorGone(v1::ExecutorGone { executor, reason, blocks_kept })
         }
         ToDriver::CancelJob { job, reason } => Message::CancelJob(v1::CancelJob { job: job.0, reason }),
         ToDriver::ClusterChanged(executors) => Message::ClusterChanged(cluster(executors)),
@@ -84,6 +86,7 @@ fn reference(executor: ExecutorRef) -> v1::ExecutorRef {
         epoch: executor.epoch.0,
         control_address: executor.control_address,
         shuffle_address: executor.shuffle_address,
+        keeper_address: executor.keeper_address,
     }
 }
 

@@ -60,6 +60,8 @@ pub struct FetchConfig {
     /// What a peer may send over one connection before readers take it, in bytes, and a frame more for each block that is
     /// under way.
     pub connection_window: u64,
+    /// How long the worker of an executor that cannot be reached is asked for its blocks until it has them.
+    pub keeper_wait: Duration,
     /// The ways to other executors that may be taken.
     pub transport: Transport,
 }
@@ -76,6 +78,7 @@ impl Default for FetchConfig {
             receivers: 1,
             request_window: 4 << 20,
             connection_window: 64 << 20,
+            keeper_wait: Duration::from_secs(5),
             transport: Transport::Auto,
         }
     }

@@ -7,17 +7,21 @@ use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
 use firesteel_base::Grant;
 use futures::{Stream, stream};
+use tokio::time::Instant;
 
 use super::routes::Routed;
 use super::{FetchCause, FetchCounters, FetchError, Fetcher};
 use crate::format::{Decoder, FormatError, Trust};
 use crate::key::{BlockKey, Holder};
-use crate::store::{BlockStore, Cell, Loaded, StoreError};
+use crate::store::{Cell, Loaded, StoreError};
 use crate::transport::{Asked, Received, StepError, Transfer, Way};
 use crate::wire::{Request, Status};
 
 /// The pause before a block is asked for a second time; it doubles from try to try.
 const PAUSE: Duration = Duration::from_millis(20);
+
+/// The pause before a keeper is asked again that does not know yet that the executor is gone.
+const KEEPER_PAUSE: Duration = Duration::from_millis(50);
 
 /// The batches of a block.
 pub(super) fn stream(
@@ -27,7 +31,8 @@ pub(super) fn stream(
     schema: SchemaRef,
     counters: Arc<FetchCounters>,
 ) -> impl Stream<Item = Result<RecordBatch, FetchError>> + Send {
-    let fetch = Fetch { decoder: Decoder::new(schema), fetcher, holder, key, counters, grant: None };
+    let (decoder, at) = (Decoder::new(schema), At::Holder);
+    let fetch = Fetch { decoder, fetcher, holder, at, key, taken: 0, counters, grant: None };
     stream::try_unfold((fetch, Source::Unknown), |(mut fetch, mut source)| async move {
         match fetch.next(&mut source).await {
             Ok(Some(batch)) => Ok(Some((batch, (fetch, source)))),
@@ -41,11 +46,23 @@ pub(super) fn stream(
 struct Fetch {
     fetcher: Arc<Fetcher>,
     holder: Holder,
+    at: At,
     key: BlockKey,
+    /// Frames yielded.
+    taken: u32,
     decoder: Decoder,
     counters: Arc<FetchCounters>,
     /// Counts the frame that was yielded last, until the next one is asked for.
     grant: Option<Grant>,
+}
+
+/// Who is asked for the block.
+#[derive(Clone, Copy)]
+enum At {
+    /// The executor that wrote it.
+    Holder,
+    /// Its worker, for it is gone. The worker may hear of that later than we do.
+    Keeper { until: Instant },
 }
 
 /// Where the next frame comes from.
@@ -53,7 +70,7 @@ enum Source {
     /// Not known before the first poll.
     Unknown,
     /// The own store.
-    Local { store: Arc<BlockStore>, frames: std::vec::IntoIter<Arc<Cell>> },
+    Local { frames: std::vec::IntoIter<Arc<Cell>> },
     /// A peer.
     Remote(Remote),
     /// Nowhere: all have come.
@@ -83,6 +100,8 @@ struct Open {
 
 /// Why a try failed, and whether another makes sense.
 enum Failed {
+    /// After a while; it was not a try that failed.
+    Later(FetchCause),
     Again(FetchCause),
     /// Over TCP; it was not a try that failed.
     OverTcp(FetchCause),
@@ -95,8 +114,8 @@ impl Fetch {
         loop {
             match source {
                 Source::Unknown => *source = self.locate()?,
-                Source::Local { store, frames } => match frames.next() {
-                    Some(cell) => return self.read_local(store, &cell).await.map(Some),
+                Source::Local { frames } => match frames.next() {
+                    Some(cell) => return self.read_local(&cell).await.map(Some),
                     None => *source = Source::End,
                 },
                 Source::Remote(remote) => match self.receive_with_retries(remote).await? {
@@ -109,24 +128,27 @@ impl Fetch {
     }
 
     /// Finds out whether this executor holds the block itself.
-    fn locate(&self) -> Result<Source, FetchCause> {
-        let local = self.fetcher.local.read();
+    fn locate(&mut self) -> Result<Source, FetchCause> {
+        let fetcher = Arc::clone(&self.fetcher);
+        let local = fetcher.local.read();
         let Some((_, epoch, store)) = local.as_ref().filter(|(own, _, _)| *own == self.holder.executor)
         else {
             return Ok(Source::Remote(Remote::default()));
         };
         if *epoch != self.holder.epoch {
-            return Err(FetchCause::StaleEpoch);
+            // An earlier life of ours wrote it.
+            let is_kept = self.ask_keeper();
+            return if is_kept { Ok(Source::Remote(Remote::default())) } else { Err(FetchCause::StaleEpoch) };
         }
         let frames = store.frames(&self.key).map_err(|error| match error {
             StoreError::NotCommitted(_) => FetchCause::NotCommitted,
             _ => FetchCause::Missing,
         })?;
-        Ok(Source::Local { store: Arc::clone(store), frames: frames.into_iter() })
+        Ok(Source::Local { frames: frames.into_iter() })
     }
 
-    async fn read_local(&mut self, store: &BlockStore, cell: &Cell) -> Result<RecordBatch, FetchCause> {
-        let (received, trust) = match store.load(cell) {
+    async fn read_local(&mut self, cell: &Cell) -> Result<RecordBatch, FetchCause> {
+        let (received, trust) = match cell.load() {
             Loaded::Memory(frame) => {
                 (Received { frame: frame.bytes, way: Way::Own, copied: 0, grant: None }, Trust::Resident)
             }
@@ -137,7 +159,8 @@ impl Fetch {
                 (Received { frame, way: Way::Own, copied, grant }, Trust::Cluster)
             }
         };
-        let batch = self.decoder.decode(&received.frame, trust).map_err(FetchCause::Corrupt)?;
+        let seal = self.key.seal(self.taken);
+        let batch = self.decoder.decode_sealed(&received.frame, trust, seal).map_err(FetchCause::Corrupt)?;
         self.take(&batch, received);
         Ok(batch)
     }
@@ -149,6 +172,11 @@ impl Fetch {
                     remote.failed = 0;
                     return Ok(batch);
                 }
+                Err(Failed::Later(cause)) => {
+                    tracing::debug!(key = %self.key, %cause, "its keeper does not have the block yet");
+                    tokio::time::sleep(KEEPER_PAUSE).await;
+                    continue;
+                }
                 Err(Failed::ForGood(cause)) => return Err(cause),
                 Err(Failed::OverTcp(cause)) => {
                     remote.tcp_only = true;
@@ -159,6 +187,11 @@ impl Fetch {
             };
             remote.failed += 1;
             if remote.failed >= self.fetcher.config.tries_max {
+                if matches!(cause, FetchCause::Unreachable { .. }) && self.ask_keeper() {
+                    remote.failed = 0;
+                    self.count_retry(&cause);
+                    continue;
+                }
                 return Err(match cause {
                     FetchCause::Unreachable { reason, .. } => {
                         FetchCause::Unreachable { tries: remote.failed, reason }
@@ -168,6 +201,32 @@ impl Fetch {
             }
             self.count_retry(&cause);
             tokio::time::sleep(PAUSE * (1 << (remote.failed - 1).min(6))).await;
+        }
+    }
+
+    /// Asks its worker from now on, when there is one that keeps blocks and it was not asked before.
+    fn ask_keeper(&mut self) -> bool {
+        if self.holder.keeper.is_empty() || matches!(self.at, At::Keeper { .. }) {
+            return false;
+        }
+        self.at = At::Keeper { until: Instant::now() + self.fetcher.config.keeper_wait };
+        true
+    }
+
+    /// Whom to ask.
+    fn address(&self) -> &str {
+        match self.at {
+            At::Holder => &self.holder.address,
+            At::Keeper { .. } => &self.holder.keeper,
+        }
+    }
+
+    fn refused(&self, status: Status) -> Failed {
+        match (self.at, status) {
+            (At::Keeper { until }, Status::Stale) if Instant::now() < until => {
+                Failed::Later(FetchCause::StaleEpoch)
+            }
+            _ => refused(status),
         }
     }
 
@@ -191,7 +250,8 @@ impl Fetch {
         }
         let next = open.transfer.next().await;
         let received = next.map_err(|error| self.failed(error, open.is_shared))?;
-        let batch = match self.decoder.decode(&received.frame, Trust::Cluster) {
+        let seal = self.key.seal(self.taken);
+        let batch = match self.decoder.decode_sealed(&received.frame, Trust::Cluster, seal) {
             Ok(batch) => batch,
             Err(error) => {
                 open.transfer.distrust();
@@ -217,7 +277,7 @@ impl Fetch {
             holder: self.holder.executor.clone(),
             epoch: self.holder.epoch,
         };
-        let (routes, address) = (&self.fetcher.routes, self.holder.address.as_str());
+        let (routes, address) = (&self.fetcher.routes, self.address());
         let Routed { asked, is_shared } = if tcp_only {
             routes.ask_over_tcp(address, &request).await
         } else {
@@ -225,7 +285,7 @@ impl Fetch {
         };
         match asked.map_err(|error| self.failed(error, is_shared))? {
             Asked::Coming(transfer) => Ok(Open { missing: transfer.frames(), transfer, is_shared }),
-            Asked::Refused(status) => Err(refused(status)),
+            Asked::Refused(status) => Err(self.refused(status)),
         }
     }
 
@@ -239,7 +299,7 @@ impl Fetch {
             return Failed::OverTcp(FetchCause::NotShared(error.to_string()));
         }
         tracing::warn!(key = %self.key, holder = %self.holder, %error, "a block is asked for over TCP");
-        self.fetcher.routes.avoid_shared(&self.holder.address);
+        self.fetcher.routes.avoid_shared(self.address());
         Failed::Again(FetchCause::NotShared(error.to_string()))
     }
 
@@ -250,6 +310,7 @@ impl Fetch {
             counters.count(batch.num_rows(), frame.len(), way, copied);
         }
         self.grant = grant;
+        self.taken += 1;
     }
 }
 

@@ -46,6 +46,14 @@ impl Decoder {
     /// # Errors
     /// When the bytes are not a whole frame of this schema and version, as far as `trust` demands it.
     pub fn decode(&self, frame: &Bytes, trust: Trust) -> Result<RecordBatch, FormatError> {
+        self.decode_sealed(frame, trust, 0)
+    }
+
+    /// The same, of a frame that was written under a seal.
+    ///
+    /// # Errors
+    /// As [`decode`](Self::decode); a frame under another seal has the wrong checksum.
+    pub fn decode_sealed(&self, frame: &Bytes, trust: Trust, seal: u64) -> Result<RecordBatch, FormatError> {
         let prefix = Prefix::read(frame)?;
         if prefix.frame_bytes() != frame.len() as u64 {
             return Err(FormatError::Length { expected: prefix.frame_bytes(), found: frame.len() as u64 });
@@ -54,7 +62,7 @@ impl Decoder {
             return Err(FormatError::malformed("the frame does not lie at a multiple of 64 bytes"));
         }
         if trust != Trust::Resident {
-            verify(frame, &prefix)?;
+            verify(frame, &prefix, seal)?;
         }
         let header = &frame[PREFIX_BYTES..PREFIX_BYTES + prefix.header_bytes as usize];
         let header = rkyv::access::<ArchivedHeader, rkyv::rancor::Error>(header)

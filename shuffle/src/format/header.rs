@@ -2,7 +2,7 @@
 
 use rkyv::util::AlignedVec;
 use rkyv::{Archive, Serialize};
-use xxhash_rust::xxh3::xxh3_64;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::{ALIGNMENT, FRAME_BYTES_MAX, FormatError, HEADER_BYTES_MAX, VERSION};
 
@@ -123,15 +123,15 @@ pub(super) fn payload_start(header_bytes: usize) -> usize {
     (PREFIX_BYTES + header_bytes).next_multiple_of(ALIGNMENT)
 }
 
-/// Writes the checksum into a finished frame.
-pub(super) fn sign(frame: &mut [u8]) {
-    let checksum = xxh3_64(&frame[CHECKED_FROM..]);
+/// Writes the checksum into a finished frame. The `seal` is part of it: that of the frame's place in its block.
+pub(super) fn sign(frame: &mut [u8], seal: u64) {
+    let checksum = xxh3_64_with_seed(&frame[CHECKED_FROM..], seal);
     frame[8..16].copy_from_slice(&checksum.to_le_bytes());
 }
 
-/// Checks that a frame's bytes are those that were written.
-pub(super) fn verify(frame: &[u8], prefix: &Prefix) -> Result<(), FormatError> {
-    let found = xxh3_64(&frame[CHECKED_FROM..]);
+/// Checks that a frame's bytes are those that were written for that seal.
+pub(super) fn verify(frame: &[u8], prefix: &Prefix, seal: u64) -> Result<(), FormatError> {
+    let found = xxh3_64_with_seed(&frame[CHECKED_FROM..], seal);
     if found == prefix.checksum {
         Ok(())
     } else {

@@ -29,7 +29,7 @@ pub use plan::{FramePlan, encode};
 pub(crate) use scratch::Scratch;
 
 /// The version of the format that this build writes and reads.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 /// Every buffer of a frame starts at a multiple of this many bytes, and so does the frame in memory.
 pub const ALIGNMENT: usize = 64;
 /// The most bytes of a frame's buffers.

@@ -89,17 +89,17 @@ impl<'a> FramePlan<'a> {
     #[must_use]
     pub fn encode(self, grant: Option<Grant>) -> Bytes {
         let out = FrameBuffer::new(self.frame_bytes());
-        self.write_into(out).freeze(grant).bytes
+        self.write_into(out, 0).freeze(grant).bytes
     }
 
-    /// Writes the frame into a buffer of its size.
-    pub(crate) fn write_into(self, mut out: FrameBuffer) -> FrameBuffer {
+    /// Writes the frame, under a seal, into a buffer of its size.
+    pub(crate) fn write_into(self, mut out: FrameBuffer, seal: u64) -> FrameBuffer {
         let header_bytes = u32::try_from(self.header.len()).expect("the header's length was checked");
         out.put(&Prefix::unsigned(header_bytes, self.payload_bytes));
         out.put(&self.header);
         out.pad();
         self.buffers.into_iter().for_each(|buffer| buffer.write(&mut out));
-        sign(out.written_mut());
+        sign(out.written_mut(), seal);
         out
     }
 }

@@ -14,7 +14,7 @@ const HALF: u64 = STEP_BYTES / 2;
 
 fn pool() -> (Arc<Segments>, MemoryBudget) {
     let budget = MemoryBudget::new(ByteSize(MEMORY));
-    (Segments::new(&budget, MEMORY), budget)
+    (Segments::new(&budget, MEMORY, None), budget)
 }
 
 fn stage(number: u32) -> StageKey {
@@ -124,7 +124,7 @@ fn in_every_order_spare_memory_beyond_the_bound_is_counted() {
 fn in_every_order_a_refusal_changes_nothing() {
     check(100, || {
         let budget = MemoryBudget::new(ByteSize(STEP_BYTES));
-        let segments = Segments::new(&budget, STEP_BYTES);
+        let segments = Segments::new(&budget, STEP_BYTES, None);
         let threads = [1, 2, 3].map(|of| {
             let (segments, budget) = (Arc::clone(&segments), budget.clone());
             spawn(move || {

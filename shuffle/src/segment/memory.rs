@@ -83,7 +83,7 @@ impl Drop for Mapping {
     }
 }
 
-/// Shared memory that this process owns, and alone may write.
+/// Shared memory that this process owns and alone may write, or that one which is gone has left behind.
 #[derive(Debug)]
 pub(crate) struct Memory {
     file: OwnedFd,
@@ -102,6 +102,15 @@ impl Memory {
             tracing::trace!(%error, "no huge pages for shared memory");
         }
         seal(&file)?;
+        Ok(Self { file, mapping })
+    }
+
+    /// Memory that another process has made, mapped to be read.
+    ///
+    /// # Errors
+    /// When the file is no such memory.
+    pub fn of_other(file: OwnedFd) -> Result<Self, String> {
+        let mapping = map_foreign(&file)?;
         Ok(Self { file, mapping })
     }
 

@@ -12,11 +12,13 @@ mod space;
 
 use std::collections::BTreeMap;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use firesteel_base::{Grant, MemoryBudget, OutOfBudget, StageKey};
 
+use crate::keep::{News, Reporter};
 use crate::sync::{AtomicBool, Mutex};
 
 pub(crate) use memory::{Mapping, map_foreign};
@@ -49,9 +51,20 @@ pub(crate) struct Segment {
     memory: Memory,
     /// Somebody may look at parts of it that nothing here knows of: no part of it is used again.
     is_tainted: AtomicBool,
+    /// Is told when it goes.
+    reporter: Option<Arc<Reporter>>,
 }
 
 impl Segment {
+    /// One that another process has left behind; nothing is written to it.
+    ///
+    /// # Errors
+    /// When the file is no memory of a segment.
+    pub fn left_behind(id: u64, file: OwnedFd) -> Result<Arc<Self>, String> {
+        let memory = Memory::of_other(file)?;
+        Ok(Arc::new(Self { id, memory, is_tainted: AtomicBool::new(false), reporter: None }))
+    }
+
     /// Its number, which no other segment of this process has.
     pub fn id(&self) -> u64 {
         self.id
@@ -74,6 +87,14 @@ impl Segment {
 
     fn bytes(&self) -> u64 {
         self.memory.mapping().len() as u64
+    }
+}
+
+impl Drop for Segment {
+    fn drop(&mut self) {
+        if let Some(reporter) = &self.reporter {
+            reporter.tell(News::SegmentGone { number: self.id });
+        }
     }
 }
 
@@ -108,6 +129,8 @@ pub(crate) enum NoRoom {
 /// The segments of one store.
 #[derive(Debug)]
 pub(crate) struct Segments {
+    /// Is told of segments that are made.
+    reporter: Option<Arc<Reporter>>,
     usual_bytes: u64,
     spare_max: u64,
     state: Mutex<State>,
@@ -132,11 +155,12 @@ struct Part {
 }
 
 impl Segments {
-    /// No segments yet. They will hold at most `memory_max` bytes of frames, about.
-    pub fn new(budget: &MemoryBudget, memory_max: u64) -> Arc<Self> {
+    /// No segments yet. They will hold at most `memory_max` bytes of frames, about. A reporter is told of them.
+    pub fn new(budget: &MemoryBudget, memory_max: u64, reporter: Option<Arc<Reporter>>) -> Arc<Self> {
         let memory = memory_max.min(budget.limit());
         let usual = (memory / SEGMENTS_PER_MEMORY).clamp(STEP_BYTES, SEGMENT_BYTES_USUAL_MAX);
         Arc::new(Self {
+            reporter,
             usual_bytes: usual.next_multiple_of(STEP_BYTES),
             spare_max: (memory / SPARE_PER_MEMORY).min(SPARE_BYTES_MAX),
             state: Mutex::new(State {
@@ -157,7 +181,7 @@ impl Segments {
         let mut state = self.state.lock();
         let (segment, taken) = match state.take_used(stage, bytes) {
             Some(found) => found,
-            None => state.take_new(stage, bytes, self.usual_bytes).map_err(NoRoom::Kernel)?,
+            None => state.take_new(stage, bytes, self).map_err(NoRoom::Kernel)?,
         };
         state.spare -= bytes - taken.cold;
         let released = state.settle(self.spare_max);
@@ -241,10 +265,18 @@ impl State {
     }
 
     /// Room in an idle segment or in a new one.
-    fn take_new(&mut self, stage: StageKey, bytes: u64, usual: u64) -> io::Result<(Arc<Segment>, Taken)> {
+    fn take_new(
+        &mut self,
+        stage: StageKey,
+        bytes: u64,
+        segments: &Segments,
+    ) -> io::Result<(Arc<Segment>, Taken)> {
         let mut part = match self.idle.pop_if(|part| part.segment.bytes() >= bytes) {
             Some(idle) => idle,
-            None => self.make(bytes.max(usual).next_multiple_of(STEP_BYTES))?,
+            None => {
+                let size = bytes.max(segments.usual_bytes).next_multiple_of(STEP_BYTES);
+                self.make(size, segments.reporter.clone())?
+            }
         };
         let segment = Arc::clone(&part.segment);
         let taken = part.space.take(bytes).expect("the segment is empty and large enough");
@@ -252,9 +284,15 @@ impl State {
         Ok((segment, taken))
     }
 
-    fn make(&mut self, bytes: u64) -> io::Result<Part> {
+    fn make(&mut self, bytes: u64, reporter: Option<Arc<Reporter>>) -> io::Result<Part> {
         let memory = Memory::create(bytes)?;
-        let segment = Segment { id: self.made, memory, is_tainted: AtomicBool::new(false) };
+        if let Some(reporter) = &reporter {
+            match memory.file().try_clone_to_owned() {
+                Ok(memory) => reporter.tell(News::Segment { number: self.made, memory }),
+                Err(error) => tracing::warn!(%error, "the keeper is not told of a segment"),
+            }
+        }
+        let segment = Segment { id: self.made, memory, is_tainted: AtomicBool::new(false), reporter };
         self.made += 1;
         Ok(Part { segment: Arc::new(segment), space: Space::new(bytes) })
     }

@@ -28,6 +28,15 @@ pub(crate) struct Home {
     pub offset: u64,
 }
 
+impl Home {
+    /// The `bytes` from here on of a segment that another process has left behind. Panics when it is not so long.
+    pub fn left_behind(&self, bytes: usize) -> &[u8] {
+        let start = self.offset as usize;
+        // SAFETY: its owner is gone, and nobody else has ever had a mapping that can be written through.
+        unsafe { self.segment.memory().mapping().slice(start..start + bytes) }
+    }
+}
+
 impl Room {
     pub(super) fn new(
         pool: Arc<Segments>,

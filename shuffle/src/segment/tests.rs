@@ -18,7 +18,7 @@ impl Pool {
     /// Segments of 2 MiB, and 16 MiB of spare memory that is not counted.
     fn new() -> Self {
         let budget = MemoryBudget::new(ByteSize(MEMORY));
-        Self { segments: Segments::new(&budget, MEMORY), budget }
+        Self { segments: Segments::new(&budget, MEMORY, None), budget }
     }
 
     fn room(&self, of: u32, bytes: u64) -> (Room, Grant) {

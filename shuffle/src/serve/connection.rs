@@ -4,7 +4,6 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use firesteel_base::Epoch;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
@@ -77,18 +76,11 @@ pub(super) fn find(shared: &Shared, request: &RequestHead, name: &[u8]) -> (Repl
 }
 
 fn look_up(shared: &Shared, request: &RequestHead, name: &[u8]) -> Result<Vec<Arc<Cell>>, Status> {
-    if !serves_for(shared, name, request.epoch) {
-        return Err(Status::Stale);
-    }
-    let mut frames = shared.store.frames(&request.key).map_err(|error| match error {
+    let store = shared.served.find(name, request.epoch).ok_or(Status::Stale)?;
+    let mut frames = store.frames(&request.key).map_err(|error| match error {
         StoreError::NotCommitted(_) => Status::NotCommitted,
         _ => Status::Unknown,
     })?;
     let first = request.first_frame as usize;
     if first > frames.len() { Err(Status::Unknown) } else { Ok(frames.split_off(first)) }
-}
-
-fn serves_for(shared: &Shared, name: &[u8], epoch: Epoch) -> bool {
-    let identity = shared.identity.read();
-    identity.as_ref().is_some_and(|(executor, own)| *own == epoch && executor.to_string().as_bytes() == name)
 }

@@ -9,6 +9,7 @@
 mod connection;
 mod leases;
 mod places;
+mod served;
 mod sharing;
 mod tcp;
 
@@ -18,7 +19,6 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use firesteel_base::{Epoch, ExecutorId};
-use parking_lot::RwLock;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, JoinSet};
@@ -26,6 +26,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use crate::store::BlockStore;
 use crate::transport::Transport;
 use crate::wire::Offer;
+pub(crate) use served::Served;
 use sharing::Sharing;
 
 /// Limits of a block server.
@@ -74,6 +75,8 @@ impl Default for ServeConfig {
 #[derive(Debug)]
 pub struct BlockServer {
     address: SocketAddr,
+    /// What it serves in the name of one executor; none, when it serves what others left behind.
+    store: Option<Arc<BlockStore>>,
     shared: Arc<Shared>,
     stop: oneshot::Sender<()>,
     task: JoinHandle<()>,
@@ -82,9 +85,8 @@ pub struct BlockServer {
 /// What all connections see.
 #[derive(Debug)]
 struct Shared {
-    store: Arc<BlockStore>,
+    served: Served,
     config: ServeConfig,
-    identity: RwLock<Option<(ExecutorId, Epoch)>>,
     /// Where it is reached by executors of this host.
     offer: Option<Offer>,
     connections: AtomicUsize,
@@ -104,16 +106,36 @@ impl BlockServer {
         store: Arc<BlockStore>,
         config: ServeConfig,
     ) -> std::io::Result<Self> {
+        let served = Served::default();
+        if let Some((executor, epoch)) = config.identity.clone() {
+            served.add(executor, epoch, Arc::clone(&store));
+        }
+        Self::serve(listener, Some(store), served, config)
+    }
+
+    /// Serves on `listener` what executors left behind, which is nothing at first.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub(crate) fn for_others(listener: TcpListener, config: ServeConfig) -> std::io::Result<Self> {
+        Self::serve(listener, None, Served::default(), config)
+    }
+
+    fn serve(
+        listener: TcpListener,
+        store: Option<Arc<BlockStore>>,
+        served: Served,
+        config: ServeConfig,
+    ) -> std::io::Result<Self> {
         listener.set_nonblocking(true)?;
         let listener = tokio::net::TcpListener::from_std(listener)?;
         let address = listener.local_addr()?;
         let sharing = Sharing::open(config.transport)?;
-        if sharing.is_some() {
+        if let Some(store) = store.as_ref().filter(|_| sharing.is_some()) {
             store.share();
         }
         let shared = Arc::new(Shared {
-            store,
-            identity: RwLock::new(config.identity.clone()),
+            served,
             config,
             offer: sharing.as_ref().map(|sharing| sharing.offer),
             connections: AtomicUsize::new(0),
@@ -125,12 +147,19 @@ impl BlockServer {
         let (stop, stopped) = oneshot::channel();
         let listeners = Listeners { tcp: listener, sharing };
         let task = tokio::spawn(accept(listeners, Arc::clone(&shared), stopped));
-        Ok(Self { address, shared, stop, task })
+        Ok(Self { address, store, shared, stop, task })
     }
 
     /// Says who it serves for.
     pub fn set_identity(&self, executor: ExecutorId, epoch: Epoch) {
-        *self.shared.identity.write() = Some((executor, epoch));
+        if let Some(store) = &self.store {
+            self.shared.served.replace(executor, epoch, Arc::clone(store));
+        }
+    }
+
+    /// Whose blocks it serves.
+    pub(crate) fn served(&self) -> Served {
+        self.shared.served.clone()
     }
 
     /// Where it listens.

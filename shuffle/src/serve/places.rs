@@ -103,7 +103,7 @@ async fn answer(
     let (reply, frames) = find(shared, request, name);
     let mut places = Places::new(stream, shared, reply);
     for cell in frames {
-        let told = match shared.store.load(&cell) {
+        let told = match cell.load() {
             Loaded::Memory(frame) => places.tell_memory(frame, leases),
             Loaded::File(range) => places.tell_file(range, cell.bytes()).await,
         };

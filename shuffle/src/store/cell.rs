@@ -18,10 +18,12 @@ use super::Counts;
 use super::file::FileRange;
 use super::lane::Lane;
 use crate::format::Frame;
+use crate::keep::{KeptFrame, KeptPlace, News};
 
 /// One frame of a block, wherever it lies now.
 #[derive(Debug)]
 pub(crate) struct Cell {
+    number: u64,
     stage: StageKey,
     bytes: u64,
     place: Mutex<Place>,
@@ -51,20 +53,45 @@ pub(crate) enum Loaded {
 impl Cell {
     /// A frame in memory, last used at `now`.
     pub fn resident(lane: &Lane, frame: Frame, now: u64) -> Arc<Self> {
-        Self::new(lane, frame, now, false)
+        Self::in_memory(lane, frame, now, false)
     }
 
     /// A frame for which there is no memory, on its way to a file.
     pub fn passing(lane: &Lane, frame: Frame, now: u64) -> Arc<Self> {
         lane.counts().passing_bytes.fetch_add(frame.bytes.len() as u64, Ordering::Relaxed);
-        Self::new(lane, frame, now, true)
+        Self::in_memory(lane, frame, now, true)
     }
 
-    fn new(lane: &Lane, frame: Frame, now: u64, is_passing: bool) -> Arc<Self> {
-        let (bytes, counts) = (frame.bytes.len() as u64, Arc::clone(lane.counts()));
-        counts.memory_bytes.fetch_add(bytes, Ordering::Relaxed);
-        let (place, touched) = (Mutex::new(Place::Memory(frame)), AtomicU64::new(now));
-        Arc::new(Self { stage: lane.stage(), bytes, place, touched, is_passing, counts })
+    fn in_memory(lane: &Lane, frame: Frame, now: u64, is_passing: bool) -> Arc<Self> {
+        let bytes = frame.bytes.len() as u64;
+        lane.counts().memory_bytes.fetch_add(bytes, Ordering::Relaxed);
+        Self::new(lane, bytes, Place::Memory(frame), now, is_passing)
+    }
+
+    /// A frame in a file.
+    pub fn in_file(lane: &Lane, range: FileRange, bytes: u64) -> Arc<Self> {
+        lane.counts().disk_bytes.fetch_add(bytes, Ordering::Relaxed);
+        Self::new(lane, bytes, Place::File(range), 0, false)
+    }
+
+    fn new(lane: &Lane, bytes: u64, place: Place, now: u64, is_passing: bool) -> Arc<Self> {
+        let counts = Arc::clone(lane.counts());
+        let number = counts.frames.fetch_add(1, Ordering::Relaxed);
+        let (place, touched) = (Mutex::new(place), AtomicU64::new(now));
+        Arc::new(Self { number, stage: lane.stage(), bytes, place, touched, is_passing, counts })
+    }
+
+    /// Where somebody else would find it.
+    pub fn kept(&self) -> KeptFrame {
+        let place = match &*self.place.lock() {
+            Place::Memory(Frame { home: Some(home), .. })
+            | Place::Both(Frame { home: Some(home), .. }, _) => {
+                KeptPlace::Segment { number: home.segment.id(), offset: home.offset }
+            }
+            Place::Both(_, range) | Place::File(range) => range.kept(),
+            Place::Memory(_) => KeptPlace::Private,
+        };
+        KeptFrame { frame: self.number, bytes: self.bytes, place }
     }
 
     /// Bytes of the frame.
@@ -80,15 +107,13 @@ impl Cell {
         self.is_passing
     }
 
-    pub fn touch(&self, now: u64) {
-        self.touched.store(now, Ordering::Relaxed);
-    }
-
     pub fn touched(&self) -> u64 {
         self.touched.load(Ordering::Relaxed)
     }
 
+    /// Where it lies now; it counts as used now.
     pub fn load(&self) -> Loaded {
+        self.touched.store(self.counts.tick(), Ordering::Relaxed);
         match &*self.place.lock() {
             Place::Memory(frame) | Place::Both(frame, _) => Loaded::Memory(frame.clone()),
             Place::File(range) => Loaded::File(range.clone()),
@@ -120,6 +145,7 @@ impl Cell {
         let mut place = self.place.lock();
         let Place::Both(_, range) = &*place else { return 0 };
         let range = range.clone();
+        self.counts.tell(|| News::Moved { frame: self.number, place: range.kept() });
         let resident = mem::replace(&mut *place, Place::File(range));
         drop(place);
         self.counts.disk_bytes.fetch_add(self.bytes, Ordering::Relaxed);

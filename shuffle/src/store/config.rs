@@ -1,11 +1,14 @@
 //! What a store may use, how it writes files, and what it holds.
 
 use std::path::PathBuf;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use firesteel_base::MemoryBudget;
 use firesteel_hw::scratch::EngineKind;
+
+use crate::keep::{News, Reporter};
 
 /// What a store may use.
 #[derive(Debug, Clone)]
@@ -61,4 +64,22 @@ pub(crate) struct Counts {
     pub blocks: AtomicU64,
     pub spilled_bytes: AtomicU64,
     pub encoded_bytes: AtomicU64,
+    /// Goes on with each use of a frame.
+    pub clock: AtomicU64,
+    /// Frames made.
+    pub frames: AtomicU64,
+    /// Is told what becomes of frames.
+    pub reporter: OnceLock<Arc<Reporter>>,
+}
+
+impl Counts {
+    pub fn tick(&self) -> u64 {
+        self.clock.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    pub fn tell(&self, news: impl FnOnce() -> News) {
+        if let Some(reporter) = self.reporter.get() {
+            reporter.tell(news());
+        }
+    }
 }

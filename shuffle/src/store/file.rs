@@ -12,10 +12,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::Bytes;
 use firesteel_hw::pages::Pages;
 use firesteel_hw::scratch::{ScratchError, ScratchFile, Segment};
+use std::time::Duration;
+
 use tokio::sync::OnceCell;
 
 use super::StoreError;
 use super::disk::Disk;
+use crate::format::FrameBuffer;
+use crate::keep::KeptPlace;
+
+/// How long the disk of a process that is gone may take for a piece of a frame.
+const LEFT_WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// A file of frames; removed when dropped.
 #[derive(Debug)]
@@ -84,21 +91,63 @@ impl Drop for Piece {
 /// A frame in a file.
 #[derive(Debug, Clone)]
 pub(crate) struct FileRange {
-    piece: Arc<Piece>,
+    file: InFile,
     start: u64,
     bytes: usize,
+}
+
+/// Whose file it is.
+#[derive(Debug, Clone)]
+enum InFile {
+    /// Ours.
+    Own(Arc<Piece>),
+    /// That of a process that is gone.
+    Left(Arc<LeftFile>),
+}
+
+/// A file that a process has left behind, open: it may have no name any more.
+#[derive(Debug)]
+pub(super) struct LeftFile {
+    pub path: PathBuf,
+    pub file: File,
+}
+
+impl LeftFile {
+    async fn read(self: Arc<Self>, start: u64, len: usize) -> io::Result<Bytes> {
+        let read = tokio::task::spawn_blocking(move || {
+            let mut buffer = FrameBuffer::new(len);
+            buffer.read_from(&self.file, start)?;
+            Ok(buffer.freeze(None).bytes)
+        });
+        read.await.map_err(io::Error::other).flatten()
+    }
 }
 
 impl FileRange {
     /// The frame of `bytes` at byte `offset` of a piece.
     pub(super) fn new(piece: &Arc<Piece>, offset: usize, bytes: usize) -> Self {
-        Self { piece: Arc::clone(piece), start: piece.segment.offset + offset as u64, bytes }
+        Self { file: InFile::Own(Arc::clone(piece)), start: piece.segment.offset + offset as u64, bytes }
+    }
+
+    /// The frame of `bytes` at byte `start` of a file that was left behind.
+    pub(super) fn left(file: &Arc<LeftFile>, start: u64, bytes: usize) -> Self {
+        Self { file: InFile::Left(Arc::clone(file)), start, bytes }
+    }
+
+    /// Where somebody else would find it.
+    pub(super) fn kept(&self) -> KeptPlace {
+        KeptPlace::File { path: self.path().to_owned(), offset: self.start }
     }
 
     /// The file, opened through the page cache, to be passed to another process. It stays readable until it is closed, even
     /// if it is removed meanwhile.
     pub async fn descriptor(&self) -> Result<File, StoreError> {
-        let path = self.path().to_owned();
+        let path = match &self.file {
+            InFile::Own(piece) => piece.file.path.clone(),
+            InFile::Left(left) => {
+                return left.file.try_clone().map_err(|error| self.fault(error.to_string()));
+            }
+        };
         let opened = tokio::task::spawn_blocking(move || File::open(path)).await;
         opened.map_err(io::Error::other).flatten().map_err(|error| self.fault(error.to_string()))
     }
@@ -110,7 +159,11 @@ impl FileRange {
 
     /// Whether both lie in one file.
     pub fn shares_file_with(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.piece.file, &other.piece.file)
+        match (&self.file, &other.file) {
+            (InFile::Own(one), InFile::Own(other)) => Arc::ptr_eq(&one.file, &other.file),
+            (InFile::Left(one), InFile::Left(other)) => Arc::ptr_eq(one, other),
+            (InFile::Own(_), InFile::Left(_)) | (InFile::Left(_), InFile::Own(_)) => false,
+        }
     }
 
     /// The whole frame, in an aligned buffer, and the bytes copied to get it.
@@ -120,23 +173,36 @@ impl FileRange {
 
     /// The `len` bytes from byte `offset` of the frame on. The disk writes them into the buffer that they stay in.
     async fn part(&self, offset: usize, len: usize) -> Result<Bytes, StoreError> {
-        let file = self.piece.file.file.get().expect("a piece was written to it");
         let start = self.start + offset as u64;
-        let limit = self.piece.file.disk.wait_max();
+        let limit = match &self.file {
+            InFile::Own(piece) => piece.file.disk.wait_max(),
+            InFile::Left(_) => LEFT_WAIT_MAX,
+        };
         let read = async {
+            let piece = match &self.file {
+                InFile::Own(piece) => piece,
+                InFile::Left(left) => {
+                    return Arc::clone(left).read(start, len).await.map_err(|error| error.to_string());
+                }
+            };
             #[cfg(test)]
-            self.piece.file.disk.gate.pass(self.path()).await?;
-            file.read(start..start + len as u64).await
+            piece.file.disk.gate.pass(self.path()).await.map_err(|error| error.to_string())?;
+            let file = piece.file.file.get().expect("a piece was written to it");
+            let read = file.read(start..start + len as u64).await.map_err(|error| error.to_string())?;
+            Ok(Bytes::from_owner(read))
         };
         match tokio::time::timeout(limit, read).await {
-            Ok(Ok(piece)) => Ok(Bytes::from_owner(piece)),
-            Ok(Err(error)) => Err(self.fault(error.to_string())),
+            Ok(Ok(bytes)) => Ok(bytes),
+            Ok(Err(reason)) => Err(self.fault(reason)),
             Err(_) => Err(self.fault(format!("the disk took more than {limit:?}"))),
         }
     }
 
     fn path(&self) -> &Path {
-        &self.piece.file.path
+        match &self.file {
+            InFile::Own(piece) => &piece.file.path,
+            InFile::Left(left) => &left.path,
+        }
     }
 
     fn fault(&self, reason: String) -> StoreError {

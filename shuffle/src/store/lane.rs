@@ -1,5 +1,6 @@
 //! The frames of a lane, by partition.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -8,6 +9,7 @@ use parking_lot::Mutex;
 
 use super::Counts;
 use super::cell::Cell;
+use crate::keep::KeptLane;
 
 /// All that one lane of an attempt writes.
 #[derive(Debug)]
@@ -17,6 +19,8 @@ pub(crate) struct Lane {
     partitions: u32,
     /// Frames by partition; `None` once discarded.
     blocks: Mutex<Option<Vec<Vec<Arc<Cell>>>>>,
+    /// Blocks of another process of which not all could be taken over.
+    lost: Mutex<BTreeSet<u32>>,
     finished: AtomicBool,
     counts: Arc<Counts>,
 }
@@ -28,6 +32,7 @@ impl Lane {
             number,
             partitions,
             blocks: Mutex::new(Some(vec![Vec::new(); partitions as usize])),
+            lost: Mutex::default(),
             finished: AtomicBool::new(false),
             counts,
         }
@@ -71,8 +76,32 @@ impl Lane {
         block.push(cell);
     }
 
+    /// Says that a block is not here, rather than empty.
+    pub fn lose(&self, partition: u32) {
+        self.lost.lock().insert(partition);
+    }
+
+    /// How many frames a block has.
+    pub fn frames(&self, partition: u32) -> u32 {
+        let blocks = self.blocks.lock();
+        let block = blocks.as_ref().and_then(|blocks| blocks.get(partition as usize));
+        u32::try_from(block.map_or(0, Vec::len)).expect("a block has fewer than 2^32 frames")
+    }
+
+    /// Where somebody else would find its frames.
+    pub fn kept(&self) -> KeptLane {
+        let blocks = self.blocks.lock();
+        let filled = (0..).zip(blocks.iter().flatten()).filter(|(_, block)| !block.is_empty());
+        let kept =
+            filled.map(|(partition, block)| (partition, block.iter().map(|cell| cell.kept()).collect()));
+        KeptLane { lane: self.number, partitions: self.partitions, blocks: kept.collect() }
+    }
+
     /// The frames of a block.
     pub fn block(&self, partition: u32) -> Option<Vec<Arc<Cell>>> {
+        if self.lost.lock().contains(&partition) {
+            return None;
+        }
         self.blocks.lock().as_ref()?.get(partition as usize).cloned()
     }
 

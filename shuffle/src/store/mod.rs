@@ -10,6 +10,7 @@
 //!
 //! Locks are held for map operations only, never while a file is read or written.
 
+mod adopt;
 mod behind;
 mod cell;
 mod config;
@@ -26,12 +27,12 @@ mod share;
 mod tests;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arrow_schema::SchemaRef;
-use firesteel_base::{AttemptKey, Grant, JobId, MemoryBudget, OutOfBudget, StageKey};
+use firesteel_base::{AttemptKey, Epoch, ExecutorId, Grant, JobId, MemoryBudget, OutOfBudget, StageKey};
 use parking_lot::Mutex;
 
 pub(crate) use cell::{Cell, Loaded};
@@ -42,6 +43,7 @@ pub(crate) use file::{FileRange, FrameReader};
 pub(crate) use lane::Lane;
 
 use crate::format::{Frame, FrameBuffer, FramePlan};
+use crate::keep::{News, Reporter};
 use crate::key::BlockKey;
 use crate::segment::{NoRoom, SegmentUsage, Segments};
 use crate::write::LaneWriter;
@@ -58,7 +60,6 @@ pub struct BlockStore {
     budget: MemoryBudget,
     memory_max: u64,
     attempts: Mutex<BTreeMap<AttemptKey, Attempt>>,
-    clock: AtomicU64,
     counts: Arc<Counts>,
     /// Where frames go that other processes may map; none before somebody offers them.
     segments: OnceLock<Arc<Segments>>,
@@ -97,7 +98,6 @@ impl BlockStore {
             budget,
             memory_max,
             attempts: Mutex::default(),
-            clock: AtomicU64::default(),
             counts,
             segments: OnceLock::new(),
             behind,
@@ -136,12 +136,16 @@ impl BlockStore {
             return Err(StoreError::Unfinished { attempt: *attempt, lane: *lane });
         }
         entry.committed = true;
+        let lanes = entry.lanes.values();
+        self.counts
+            .tell(|| News::Committed { attempt: *attempt, lanes: lanes.map(|lane| lane.kept()).collect() });
         Ok(())
     }
 
     /// Removes all that the attempt wrote, committed or not.
     pub fn discard(&self, attempt: &AttemptKey) {
         let removed = self.attempts.lock().remove(attempt);
+        self.tell_freed(removed.iter().map(|entry| (attempt, entry)));
         removed.into_iter().for_each(Attempt::discard);
         self.behind.let_go();
     }
@@ -161,8 +165,30 @@ impl BlockStore {
         self.behind.doom(&matches);
         let is_freed = |attempt: &AttemptKey| matches(attempt.task.stage);
         let removed: Vec<_> = self.attempts.lock().extract_if(.., |attempt, _| is_freed(attempt)).collect();
+        self.tell_freed(removed.iter().map(|(attempt, entry)| (attempt, entry)));
         removed.into_iter().for_each(|(_, entry)| entry.discard());
         self.behind.let_go();
+    }
+
+    /// Before the memory of what is freed is used again.
+    fn tell_freed<'a>(&self, removed: impl Iterator<Item = (&'a AttemptKey, &'a Attempt)>) {
+        let committed = removed.filter(|(_, entry)| entry.committed).map(|(attempt, _)| *attempt);
+        let attempts: Vec<_> = committed.collect();
+        if !attempts.is_empty() {
+            self.counts.tell(|| News::Freed { attempts });
+        }
+    }
+
+    /// Has a keeper told of what becomes of the blocks, so that they outlive this process. Comes before any is written and
+    /// before the store is shared.
+    pub fn report_to(&self, reporter: Reporter) {
+        let is_first = self.counts.reporter.set(Arc::new(reporter)).is_ok() && self.segments.get().is_none();
+        debug_assert!(is_first, "a store reports from its beginning, to one keeper");
+    }
+
+    /// Says whose blocks these are, and in which life of it: those of an earlier one are gone.
+    pub fn begin_life(&self, executor: &ExecutorId, epoch: Epoch) {
+        self.counts.tell(|| News::Begun { executor: executor.clone(), epoch });
     }
 
     /// What it holds now.
@@ -191,7 +217,8 @@ impl BlockStore {
     /// Puts the frames that are written from now on into memory that other processes of this host can map. A block
     /// server that offers that does it; a store that nobody else reads has no need.
     pub fn share(&self) {
-        self.segments.get_or_init(|| Segments::new(&self.budget, self.memory_max));
+        let reporter = self.counts.reporter.get().cloned();
+        self.segments.get_or_init(|| Segments::new(&self.budget, self.memory_max, reporter));
     }
 
     /// What the memory takes that other processes can map; nothing, while none is shared.
@@ -249,14 +276,17 @@ impl BlockStore {
             FrameBuffer::new(bytes as usize)
         });
         self.counts.encoded_bytes.fetch_add(bytes, Ordering::Relaxed);
-        let frame = plan.write_into(buffer).freeze(Some(grant));
+        let (producer, number) = lane.name();
+        let key = BlockKey { producer, lane: number, partition };
+        let seal = key.seal(lane.frames(partition));
+        let frame = plan.write_into(buffer, seal).freeze(Some(grant));
         self.put(lane, partition, frame, fits)?;
         Ok(bytes)
     }
 
     /// Puts a frame into a block; one for which there is no memory is not kept there once it is in its file.
     fn put(&self, lane: &Lane, partition: u32, frame: Frame, is_kept: bool) -> Result<(), StoreError> {
-        let now = self.tick();
+        let now = self.counts.tick();
         if is_kept {
             let cell = Cell::resident(lane, frame, now);
             lane.push(partition, Arc::clone(&cell));
@@ -328,12 +358,6 @@ impl BlockStore {
         lane.and_then(|lane| lane.block(key.partition)).ok_or(StoreError::UnknownBlock(*key))
     }
 
-    /// Where a frame lies now; it counts as used now.
-    pub(crate) fn load(&self, cell: &Cell) -> Loaded {
-        cell.touch(self.tick());
-        cell.load()
-    }
-
     /// Takes back what an unfinished writer wrote.
     pub(crate) fn abandon(&self, lane: &Lane) {
         let (attempt, number) = lane.name();
@@ -350,10 +374,6 @@ impl BlockStore {
         }
         drop(attempts);
         drop(removed);
-    }
-
-    fn tick(&self) -> u64 {
-        self.clock.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     /// Gives memory up until `bytes` more fit under `memory_max`; false when they never will.

@@ -88,15 +88,16 @@ impl Lab {
     async fn check(&self, task: u32, frames: i64) -> Result<usize, StoreError> {
         let key = BlockKey { producer: attempt(task), lane: 0, partition: 0 };
         let (mut found, mut from_files) = (Vec::new(), 0);
-        for cell in self.store.frames(&key)? {
-            let (bytes, trust) = match self.store.load(&cell) {
+        for (number, cell) in (0..).zip(self.store.frames(&key)?) {
+            let (bytes, trust) = match cell.load() {
                 Loaded::Memory(frame) => (frame.bytes, Trust::Resident),
                 Loaded::File(range) => {
                     from_files += 1;
                     (range.read().await?.0, Trust::Cluster)
                 }
             };
-            let batch = Decoder::new(batch(0).schema()).decode(&bytes, trust).unwrap();
+            let decoder = Decoder::new(batch(0).schema());
+            let batch = decoder.decode_sealed(&bytes, trust, key.seal(number)).unwrap();
             let column = batch.column(0).as_any().downcast_ref::<Int64Array>().unwrap().clone();
             found.extend_from_slice(column.values());
         }

@@ -392,7 +392,7 @@ fn launched_scan(effect: &Effect) -> Option<AttemptKey> {
 fn what_an_executor_took_with_it_is_run_again_if_somebody_reads_it() {
     let mut script = second_stage_running();
     script.cluster(&["a"]);
-    script.tell(Event::ExecutorGone { life: life("b"), reason: "host is down".into() });
+    script.tell(Event::ExecutorGone { life: life("b"), reason: "host is down".into(), blocks_kept: false });
     // p1 of the scan for p1 of the result, which was running there; p0 of both is where it was.
     script.says("demand s0 1");
     script.grant(0, "a", 1);
@@ -411,14 +411,14 @@ fn what_nobody_reads_any_more_is_not_run_again() {
     let mut script = delivering();
     script.tell(Event::ResultTaskRead { task: 0 });
     script.said();
-    script.tell(Event::ExecutorGone { life: life("a"), reason: "host is down".into() });
+    script.tell(Event::ExecutorGone { life: life("a"), reason: "host is down".into(), blocks_kept: false });
     script.says("");
 }
 
 #[test]
 fn a_result_that_was_lost_before_it_was_read_is_made_again_with_all_it_needs() {
     let mut script = delivering();
-    script.tell(Event::ExecutorGone { life: life("b"), reason: "host is down".into() });
+    script.tell(Event::ExecutorGone { life: life("b"), reason: "host is down".into(), blocks_kept: false });
     // The scan was freed when its readers had finished.
     script.says("demand s0 2");
     script.grant(0, "a", 2);
@@ -450,7 +450,7 @@ fn a_result_that_is_partly_read_cannot_be_made_again() {
 #[test]
 fn a_broken_connection_loses_what_was_there_and_shuns_the_executor() {
     let mut script = second_stage_running();
-    script.tell(Event::LinkLost { life: life("b"), reason: "connection reset".into() });
+    script.tell(Event::LinkLost { life: life("b"), reason: "connection reset".into(), blocks_kept: false });
     script.says(
         "release 1 of lease4
          demand s0 1",
@@ -470,8 +470,8 @@ fn a_task_that_takes_its_executors_down_fails_the_job() {
     for _ in 0..Policy::default().losses_per_task_max {
         script.grant(0, "a", 1);
         script.grant(0, "b", 1);
-        script.tell(Event::LinkLost { life: life("a"), reason: "killed".into() });
-        script.tell(Event::LinkLost { life: life("b"), reason: "killed".into() });
+        script.tell(Event::LinkLost { life: life("a"), reason: "killed".into(), blocks_kept: false });
+        script.tell(Event::LinkLost { life: life("b"), reason: "killed".into(), blocks_kept: false });
     }
     let said = script.said();
     assert!(said.contains("settled failed: job7/s0/p0/a7 was lost with"), "{said}");
@@ -627,4 +627,36 @@ fn an_empty_result_is_a_result() {
         "settled succeeded
          close succeeded with 0 rows, forget it on",
     );
+}
+
+#[test]
+fn what_a_dead_executor_wrote_is_read_from_where_it_is_kept_and_not_run_again() {
+    let mut script = second_stage_running();
+    // The connection breaks before the manager tells why.
+    script.tell(Event::LinkLost { life: life("b"), reason: "connection reset".into(), blocks_kept: true });
+    script.says(
+        "release 1 of lease4
+         demand s1 1 but b",
+    );
+    script.tell(Event::ExecutorGone { life: life("b"), reason: "killed".into(), blocks_kept: true });
+    script.says("");
+    script.grant(1, "a", 1);
+    script.says("launch job7/s1/p1/a1 on a under lease5 reads job7/s0/p0/a0 job7/s0/p1/a0");
+}
+
+#[test]
+fn when_one_block_is_not_kept_none_of_that_executor_is() {
+    let three = vec![stage(0, 3, &[], OutputKind::Hash), stage(1, 1, &[0], OutputKind::Result)];
+    let mut script = Script::new(three, &["a", "b"]);
+    script.grant(0, "a", 1);
+    script.grant(0, "b", 2);
+    for (task, on) in [(0, "a"), (1, "b"), (2, "b")] {
+        script.finish(&format!("job7/s0/p{task}/a0"), on);
+    }
+    script.grant(1, "a", 1);
+    script.said();
+    script.tell(Event::ExecutorGone { life: life("b"), reason: "killed".into(), blocks_kept: true });
+    script.cannot_fetch("job7/s1/p0/a0", "a", "job7/s0/p1/a0", "b");
+    let said = script.said();
+    assert!(said.contains("demand s0 2"), "{said}");
 }

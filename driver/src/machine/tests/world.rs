@@ -77,6 +77,8 @@ struct World {
     leases_made: u64,
     up: BTreeMap<ExecutorId, Epoch>,
     slots: BTreeMap<ExecutorId, u32>,
+    /// Lives that are over and whose blocks are served elsewhere, until the job ends.
+    kept: BTreeSet<Life>,
     /// Down or restarted, and the manager has not said so yet.
     untold: Vec<Life>,
     demands: BTreeMap<StageId, Demand>,
@@ -190,6 +192,7 @@ impl World {
             leases_made: 0,
             up: BTreeMap::new(),
             slots: BTreeMap::new(),
+            kept: BTreeSet::new(),
             untold: Vec::new(),
             demands: BTreeMap::new(),
             leases: BTreeMap::new(),
@@ -261,7 +264,10 @@ impl World {
             Effect::FreeStage { stage, lives } => {
                 let held: Vec<_> = self.blocks.keys().filter(|(a, _)| a.stage() == stage).cloned().collect();
                 for (attempt, life) in held {
-                    assert!(lives.contains(&life), "{attempt} at {life} is left behind");
+                    assert!(
+                        lives.contains(&life) || self.kept.contains(&life),
+                        "{attempt} at {life} is left behind"
+                    );
                     self.free(attempt, &life);
                 }
             }
@@ -285,7 +291,7 @@ impl World {
             Effect::Close { outcome, lives, .. } => {
                 assert_eq!(Some(&outcome), self.outcome.as_ref());
                 self.closed = true;
-                self.blocks.retain(|(_, life), _| !lives.contains(life));
+                self.blocks.retain(|(_, life), _| !lives.contains(life) && !self.kept.contains(life));
                 self.running.retain(|_, running| !lives.contains(&running.launch.life));
             }
         }
@@ -498,7 +504,8 @@ impl World {
                 if let Some(id) = self.rng.pick(&ids) {
                     let life = self.life(&id).unwrap();
                     self.forget(&life);
-                    self.tell(Event::LinkLost { life, reason: "cut".into() });
+                    let blocks_kept = self.rng.chance(50);
+                    self.tell(Event::LinkLost { life, reason: "cut".into(), blocks_kept });
                 }
             }
             3..=10 => {
@@ -539,7 +546,13 @@ impl World {
     fn kill(&mut self, id: &ExecutorId) {
         let life = self.life(id).unwrap();
         self.up.remove(id);
-        self.forget(&life);
+        if self.rng.chance(50) {
+            // Its worker serves its blocks from now on, if it does not fail to.
+            self.running.retain(|_, running| running.launch.life != life);
+            self.kept.insert(life.clone());
+        } else {
+            self.forget(&life);
+        }
         self.untold.push(life);
         if self.rng.chance(50) {
             self.start(id.clone());
@@ -554,7 +567,8 @@ impl World {
     fn tell_losses(&mut self) {
         for life in std::mem::take(&mut self.untold) {
             self.leases.retain(|_, lease| lease.life != life);
-            self.tell(Event::ExecutorGone { life, reason: "killed".into() });
+            let blocks_kept = self.kept.contains(&life);
+            self.tell(Event::ExecutorGone { life, reason: "killed".into(), blocks_kept });
         }
         let down: Vec<_> = self.slots.keys().filter(|id| !self.up.contains_key(*id)).cloned().collect();
         down.into_iter().for_each(|id| self.start(id));

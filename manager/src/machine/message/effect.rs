@@ -91,6 +91,8 @@ pub enum ToWorker {
     StopDriver(JobId),
     /// Nobody will ask for this job's result any more.
     FreeResult(JobId),
+    /// Nobody will ask for this job's blocks any more that executors left behind.
+    FreeKept(JobId),
 }
 
 /// What a driver is told.
@@ -114,12 +116,14 @@ pub enum ToDriver {
         /// How many tasks' slots.
         tasks: u32,
     },
-    /// An executor's life has ended: its leases are void and its blocks are lost.
+    /// An executor's life has ended: its leases are void.
     ExecutorGone {
         /// The life that ended.
         executor: ExecutorRef,
         /// Why.
         reason: String,
+        /// Whether its worker still serves its blocks; else they are lost.
+        blocks_kept: bool,
     },
     /// Cancel a job.
     CancelJob {
@@ -169,6 +173,8 @@ pub struct ExecutorRef {
     pub control_address: String,
     /// host:port of its block server.
     pub shuffle_address: String,
+    /// host:port where its worker serves its blocks once it is gone; empty when it does not.
+    pub keeper_address: String,
 }
 
 /// An executor and its size.

@@ -67,6 +67,8 @@ pub struct Registration {
     pub release: String,
     /// host:port of its own gRPC service.
     pub address: String,
+    /// host:port where it serves the blocks of executors that are gone; empty when it does not.
+    pub keeper_address: String,
     /// Its host's name; workers of one host share memory.
     pub host: String,
     /// The rack its host is in; empty when unknown.

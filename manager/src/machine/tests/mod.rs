@@ -63,11 +63,16 @@ impl World {
     /// Registers a worker whose executors, given by their slots, are up. Each has 1 GiB a slot.
     fn worker(&mut self, name: &str, slots: &[u32]) -> SessionId {
         let session = self.next_session();
-        self.worker_says(session, WorkerEvent::Register(registration(name, "first", slots)));
-        for index in 0..slots.len() {
-            self.worker_says(session, WorkerEvent::ExecutorUp(up(name, u32::try_from(index).unwrap(), 1)));
-        }
+        self.worker_as(session, registration(name, "first", slots));
         session
+    }
+
+    fn worker_as(&mut self, session: SessionId, registration: Registration) {
+        let (name, executors) = (registration.worker.to_string(), registration.executors.len());
+        self.worker_says(session, WorkerEvent::Register(registration));
+        for index in 0..executors {
+            self.worker_says(session, WorkerEvent::ExecutorUp(up(&name, u32::try_from(index).unwrap(), 1)));
+        }
     }
 
     fn driver(&mut self) -> SessionId {
@@ -137,6 +142,7 @@ fn registration(name: &str, incarnation: &str, slots: &[u32]) -> Registration {
         incarnation: incarnation.to_owned(),
         release: "0.1.0".to_owned(),
         address: format!("{name}:7410"),
+        keeper_address: String::new(),
         host: name.to_owned(),
         rack: String::new(),
         topology_json: "".into(),
@@ -216,6 +222,7 @@ fn tell_worker(message: &ToWorker) -> String {
         ToWorker::LaunchDriver { job, .. } => format!("launch {job}"),
         ToWorker::StopDriver(job) => format!("stop {job}"),
         ToWorker::FreeResult(job) => format!("free result of {job}"),
+        ToWorker::FreeKept(job) => format!("free what is kept of {job}"),
     }
 }
 
@@ -232,8 +239,10 @@ fn tell_driver(message: &ToDriver) -> String {
             format!("grant {} {}/{} {} x{}", g.lease, g.job, g.stage, g.executor.id, g.tasks)
         }
         ToDriver::Revoke { lease, tasks } => format!("revoke {lease} x{tasks}"),
-        ToDriver::ExecutorGone { executor, reason } => {
-            format!("gone {} {}: {reason}", executor.id, executor.epoch)
+        ToDriver::ExecutorGone { executor, reason, blocks_kept } => {
+            let kept =
+                if *blocks_kept { format!(", blocks at {}", executor.keeper_address) } else { String::new() };
+            format!("gone {} {}: {reason}{kept}", executor.id, executor.epoch)
         }
         ToDriver::CancelJob { job, reason } => format!("cancel {job}: {reason}"),
         ToDriver::ClusterChanged(shapes) => format!("cluster [{}]", list(shapes)),

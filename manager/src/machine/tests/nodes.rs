@@ -169,6 +169,31 @@ fn an_executor_that_ends_is_gone_for_every_driver_and_its_leases_end() {
 }
 
 #[test]
+fn blocks_of_a_dead_executor_are_kept_by_a_worker_that_lives_until_their_job_ends() {
+    let mut world = World::new();
+    let a = world.next_session();
+    let keeper = Registration { keeper_address: "a:7411".to_owned(), ..registration("a", "first", &[4]) };
+    world.worker_as(a, keeper);
+    let (d, job) = world.job();
+    let other = world.open(d, 2);
+    let close = |job| DriverEvent::CloseJob { job, ending: Ending::Succeeded { rows: 0 } };
+    assert_eq!(world.driver_says(d, close(job)), [format!("{job} ended")], "nothing is kept yet");
+    let reason = "it was killed".to_owned();
+    let told = world.worker_says(a, WorkerEvent::ExecutorDown { index: 0, epoch: Epoch(101), reason });
+    assert!(told.contains(&"d2 gone a/e0 e101: it was killed, blocks at a:7411".to_owned()), "{told:?}");
+    let told = world.worker_says(a, WorkerEvent::ExecutorUp(up("a", 0, 2)));
+    assert!(told.contains(&"w1 executor 0 is in e102".to_owned()), "{told:?}");
+    let told = world.driver_says(d, close(other));
+    assert!(told.contains(&format!("w1 free what is kept of {other}")), "{told:?}");
+    // With its worker an executor is gone for good.
+    let told = world.worker_says(a, WorkerEvent::Leaving { reason: "maintenance".to_owned() });
+    assert!(
+        told.iter().any(|told| told.contains("gone a/e0 e102") && !told.contains("blocks at")),
+        "{told:?}"
+    );
+}
+
+#[test]
 fn another_process_of_an_executor_is_another_life() {
     let mut world = World::new();
     let a = world.worker("a", &[4]);

@@ -104,7 +104,7 @@ impl<'a> Sender<'a> {
     async fn take_turn(&mut self, batch: &mut Batch, turn: Turn) {
         let Turn { id, mut outgoing, begins } = turn;
         if let Some(cell) = begins {
-            let source = match self.shared.store.load(&cell) {
+            let source = match cell.load() {
                 Loaded::Memory(frame) => Source::Memory(frame.bytes),
                 Loaded::File(range) => Source::File(FrameReader::new(range)),
             };
