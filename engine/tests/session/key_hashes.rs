@@ -37,7 +37,7 @@ fn to(array: &ArrayRef, data_type: &DataType) -> ArrayRef {
 /// A dictionary with values in another order, one that no row uses, and a null among them for the last row.
 fn dictionary<K: ArrowDictionaryKeyType>(values: &ArrayRef) -> ArrayRef {
     let backwards = arrow::compute::take(values, &UInt32Array::from(vec![3, 2, 1, 0, 1]), None).unwrap();
-    let keys = [3, 2, 1, 0].into_iter().map(|key| K::Native::from_usize(key)).collect::<PrimitiveArray<K>>();
+    let keys = [3, 2, 1, 0].into_iter().map(K::Native::from_usize).collect::<PrimitiveArray<K>>();
     Arc::new(DictionaryArray::new(keys, backwards))
 }
 
