@@ -9,6 +9,7 @@ use std::ffi::CString;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use firesteel_hw::scratch::{EngineKind, Scratch, ScratchConfig, ScratchError, ScratchFile};
 use futures::executor::block_on;
@@ -59,23 +60,29 @@ async fn fill(file: &ScratchFile) -> (Vec<u64>, ScratchError) {
     panic!("more was written than there is room for");
 }
 
+/// How long the kernel may take to give the room of a file back that was removed: a ring lets go of its files by and by.
+const ROOM_LIMIT: Duration = Duration::from_secs(10);
+
 /// Fills the folder with each engine; what was written before stays readable, and a file that is removed makes room.
 fn fill_with_every_engine(folder: &Path, direct: bool, expected: io::ErrorKind) {
     for engine in EngineKind::ALL {
         let config = ScratchConfig { name: format!("test-{engine}"), engine, direct, cpu: None };
         let scratch = Scratch::start(&config).unwrap();
         block_on(async {
-            for round in 0..2 {
+            let (mut filled, started) = (0, Instant::now());
+            while filled < 2 {
                 let file = match scratch.create(&folder.join("a")).await {
                     Ok(file) => file,
-                    Err(fault) => panic!("{engine}, direct {direct}, round {round}: {fault}"),
+                    Err(fault) => panic!("{engine}, direct {direct}, {filled} times filled: {fault}"),
                 };
                 let (places, fault) = fill(&file).await;
                 let ScratchError::Io { operation: "write", source, .. } = &fault else {
                     panic!("{engine}, direct {direct}: {fault:?}");
                 };
                 assert_eq!(source.kind(), expected, "{engine}, direct {direct}: {fault}");
-                assert!(places.len() as u64 >= DISK_BYTES / SEGMENT_BYTES as u64 - 2, "{engine}: {places:?}");
+                let is_full = places.len() as u64 >= DISK_BYTES / SEGMENT_BYTES as u64 - 2;
+                assert!(is_full || (filled > 0 && started.elapsed() < ROOM_LIMIT), "{engine}: {places:?}");
+                filled += usize::from(is_full);
                 for (number, &at) in places.iter().enumerate() {
                     let read = file.read(at..at + SEGMENT_BYTES as u64).await.unwrap();
                     assert!(read.iter().all(|&byte| byte == number as u8), "{engine}: segment {number}");
