@@ -1,19 +1,16 @@
 //! Blocks of a process that is killed, served by another.
-//!
-//! A test starts its own program once more, for that test alone and with a role in its environment, and is then that
-//! role there.
 #![allow(clippy::unwrap_used)] // helpers of tests are tests too
 
 mod common;
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write;
 use std::net::TcpListener;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
 use arrow_array::RecordBatch;
+use common::process::{Other, role, say, wait_to_be_killed};
 use common::{attempt, line_item_schema, line_items, sorted_rows};
 use firesteel_base::{ByteSize, Epoch, ExecutorId, JobId, MemoryBudget};
 use firesteel_shuffle::keep::{Keeper, KeeperConfig, KeeperUsage, Reporter};
@@ -26,54 +23,26 @@ use futures::TryStreamExt;
 use tokio::time::timeout;
 
 const LONG: Duration = Duration::from_secs(60);
-/// What a process that was started as an executor finds in its environment: the keeper's name, its memory for frames and
-/// its scratch folder.
-const ROLE: &str = "FIRESTEEL_TEST_ROLE";
 const EPOCH: Epoch = Epoch(3);
 
-/// An executor that has written its blocks; killed when dropped.
+/// An executor that has written its blocks.
 struct Executor {
-    child: Child,
-    said: std::io::Lines<BufReader<std::process::ChildStdout>>,
+    process: Other,
     address: String,
 }
 
 impl Executor {
+    /// The argument of its role: the keeper's name, its memory for frames and its scratch folder.
     fn start(test: &str, keeper: &Keeper, memory_max: u64, scratch: &Path) -> Self {
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", test, "--nocapture", "--test-threads=1"])
-            .env(ROLE, format!("{} {memory_max} {}", keeper.name(), scratch.display()))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let said = BufReader::new(child.stdout.take().unwrap()).lines();
-        let mut executor = Self { child, said, address: String::new() };
-        executor.address = executor.hear("serves at");
-        executor
-    }
-
-    /// What follows `word` in the next line that has it.
-    fn hear(&mut self, word: &str) -> String {
-        let line = self.said.by_ref().map(Result::unwrap).find(|line| line.contains(word));
-        line.expect("it says that before it ends").split_once(word).unwrap().1.trim().to_owned()
-    }
-
-    /// As `kill -9` does.
-    fn kill(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
+        let role = format!("{} {memory_max} {}", keeper.name(), scratch.display());
+        let mut process = Other::start(test, &role);
+        let address = process.hear("serves at");
+        Self { process, address }
     }
 
     fn holder(&self, keeper: &Keeper) -> Holder {
         let keeper = keeper.local_addr().to_string();
         Holder { executor: executor(), epoch: EPOCH, address: self.address.clone(), keeper }
-    }
-}
-
-impl Drop for Executor {
-    fn drop(&mut self) {
-        self.kill();
     }
 }
 
@@ -104,7 +73,7 @@ fn write(store: &Arc<BlockStore>) {
 
 /// Plays the executor, when this process was started as one; true then.
 async fn is_executor(transport: Transport) -> bool {
-    let Ok(role) = std::env::var(ROLE) else { return false };
+    let Some(role) = role() else { return false };
     let [keeper, memory_max, scratch] = role.split(' ').collect::<Vec<_>>()[..] else { panic!("{role}") };
     let config = StoreConfig {
         budget: MemoryBudget::new(ByteSize(1 << 30)),
@@ -119,9 +88,8 @@ async fn is_executor(transport: Transport) -> bool {
     let server = BlockServer::start(listener, Arc::clone(&store), config).unwrap();
     store.begin_life(&executor(), EPOCH);
     write(&store);
-    println!("\nserves at {}", server.local_addr());
-    std::io::stdout().flush().unwrap();
-    tokio::task::spawn_blocking(|| std::io::stdin().lines().for_each(drop)).await.unwrap();
+    say(&format!("serves at {}", server.local_addr()));
+    tokio::task::spawn_blocking(wait_to_be_killed).await.unwrap();
     true
 }
 
@@ -154,7 +122,7 @@ async fn check(test: &str, memory_max: u64, transports: &[Transport]) {
         assert_eq!(sorted_rows(&found), sorted_rows(&batches(1)), "while it lives");
     }
     assert_eq!(keeper.usage(), KeeperUsage::default(), "who lives serves its blocks itself");
-    executor.kill();
+    executor.process.kill();
     timeout(LONG, keeper.taken_over(&self::executor())).await.unwrap();
     // What its worker does next: the names of its files go.
     std::fs::remove_dir_all(scratch.path()).unwrap();
@@ -222,7 +190,7 @@ async fn blocks_in_private_memory_are_missing_and_not_empty() {
     let start = move || Executor::start(test, &starts, 1 << 30, &folder);
     let mut executor = tokio::task::spawn_blocking(start).await.unwrap();
     let holder = executor.holder(&keeper);
-    executor.kill();
+    executor.process.kill();
     timeout(LONG, keeper.taken_over(&self::executor())).await.unwrap();
     let fault = fetch(&fetcher(Transport::Tcp), holder, key(1, 1)).await.unwrap_err();
     assert!(matches!(fault.cause, FetchCause::Missing | FetchCause::StaleEpoch), "{fault}");

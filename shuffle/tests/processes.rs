@@ -1,18 +1,14 @@
 //! Two processes that share blocks, one of which is killed.
-//!
-//! A test starts its own program once more, for that test alone and with a role in its environment, and is then that
-//! role there.
 #![allow(clippy::unwrap_used)] // helpers of tests are tests too
 
 mod common;
 
-use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
 use arrow_array::RecordBatch;
+use common::process::{Other, role, say, wait_to_be_killed};
 use common::{attempt, line_item_schema, line_items, sorted_rows, store};
 use firesteel_base::{Class, Epoch, ExecutorId, JobId};
 use firesteel_shuffle::{
@@ -23,57 +19,6 @@ use futures::TryStreamExt;
 use tokio::time::timeout;
 
 const LONG: Duration = Duration::from_secs(30);
-/// What a process that was started as a role finds in its environment: the role's argument.
-const ROLE: &str = "FIRESTEEL_TEST_ROLE";
-
-/// Another process, killed when dropped.
-struct Other {
-    child: Child,
-    said: std::io::Lines<BufReader<std::process::ChildStdout>>,
-}
-
-impl Other {
-    fn start(test: &str, argument: &str) -> Self {
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", test, "--nocapture", "--test-threads=1"])
-            .env(ROLE, argument)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let said = BufReader::new(child.stdout.take().unwrap()).lines();
-        Self { child, said }
-    }
-
-    /// What follows `word` in the next line that has it.
-    fn hear(&mut self, word: &str) -> String {
-        let line = self.said.by_ref().map(Result::unwrap).find(|line| line.contains(word));
-        line.expect("it says that before it ends").split_once(word).unwrap().1.trim().to_owned()
-    }
-
-    /// As `kill -9` does.
-    fn kill(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-}
-
-impl Drop for Other {
-    fn drop(&mut self) {
-        self.kill();
-    }
-}
-
-fn say(text: &str) {
-    println!("\n{text}");
-    std::io::stdout().flush().unwrap();
-}
-
-/// Waits until the process that started this one ends it, or ends itself.
-fn wait_to_be_killed() {
-    std::io::stdin().lines().for_each(drop);
-}
-
 fn executor() -> ExecutorId {
     "host3/e0".parse().unwrap()
 }
@@ -124,7 +69,7 @@ async fn until(what: &str, mut holds: impl FnMut() -> bool) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reader_keeps_what_it_looks_at_when_the_server_is_killed() {
-    if std::env::var(ROLE).is_ok() {
+    if role().is_some() {
         let (store, _, _folder) = store(1 << 30, 1 << 30);
         let server = serve(&store);
         write(&store);
@@ -147,7 +92,7 @@ async fn a_reader_keeps_what_it_looks_at_when_the_server_is_killed() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn memory_comes_back_when_a_reader_is_killed() {
-    if let Ok(address) = std::env::var(ROLE) {
+    if let Some(address) = role() {
         let fetcher = fetcher(Transport::Shared);
         let found = fetch(&fetcher, &address).await.unwrap();
         assert_eq!(sorted_rows(&found), sorted_rows(&batches()));

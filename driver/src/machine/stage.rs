@@ -71,6 +71,8 @@ pub(super) struct Stage {
     pub reruns: u32,
     /// What each of its partitions reads of the exchanges that it is divided as.
     pub reading: StageReading,
+    /// How many of `inputs` were there when it was last decided what their sizes change.
+    pub inputs_judged: usize,
     /// Those of `inputs` of which nothing comes into its rows, and that it does not wait for.
     pub spared: BTreeSet<usize>,
     /// Where its input lies; made when it begins to run.
@@ -95,6 +97,7 @@ impl Stage {
             failed_attempts: 0,
             reruns: 0,
             reading,
+            inputs_judged: 0,
             spared: BTreeSet::new(),
             places: Places::default(),
             demand: DemandState::default(),

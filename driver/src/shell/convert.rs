@@ -9,7 +9,8 @@ use firesteel_protocol::{MalformedMessage, required, v1};
 use firesteel_shuffle::{Holder, LaneSizes};
 
 use crate::machine::{
-    AttemptFailure, Demand, JobSnapshot, Life, LostBlock, MapOutput, Outcome, OutputKind, StageSnapshot,
+    AttemptFailure, Demand, JobSnapshot, Launch, Life, LostBlock, MapOutput, Outcome, OutputKind,
+    StageSnapshot,
 };
 
 pub(super) fn life(executor: &v1::ExecutorRef) -> Result<Life, MalformedMessage> {
@@ -36,6 +37,12 @@ fn lost_block(fetch: &v1::FetchFailure) -> Result<LostBlock, MalformedMessage> {
         producer: attempt(fetch.producer.as_ref())?,
         life: life(required(fetch.holder.as_ref(), "FetchFailure.holder")?)?,
     })
+}
+
+/// The blocks of each lane of an input that a task's lanes may read: those of its partitions when the stage is divided as the
+/// input is, else any.
+pub(super) fn blocks_read(launch: &Launch, is_divided: bool) -> Range<u32> {
+    if is_divided { launch.partitions_read() } else { 0..u32::MAX }
 }
 
 /// An output, with what is known of the blocks that its reader wants.
@@ -133,4 +140,32 @@ pub(super) fn close_job(job: u64, outcome: &Outcome, rows: u64) -> v1::CloseJob 
         }
     };
     v1::CloseJob { job, state: state.into(), failure, result_rows: rows }
+}
+
+#[cfg(test)]
+mod tests {
+    use firesteel_shuffle::{BlockStat, LaneOutput, Slice};
+
+    use super::*;
+
+    /// A side that every task reads whole has its rows in its first block, and perhaps keys in its second, whichever
+    /// partitions the task reads of other inputs.
+    #[test]
+    fn of_an_input_that_the_stage_is_not_divided_as_every_block_is_told() {
+        let launch = Launch {
+            attempt: "job7/s2/p3/a0".parse().unwrap(),
+            lease: firesteel_base::LeaseId(1),
+            life: Life { executor: "w/e0".parse().unwrap(), epoch: Epoch(1) },
+            first_partition: 3,
+            lanes: 1,
+            slices: vec![Slice::whole(5..9)],
+            inputs: Vec::new(),
+            memory_bytes: 0,
+        };
+        assert_eq!(blocks_read(&launch, true), 5..9);
+        let block = |rows| BlockStat { rows, bytes: 100 * rows };
+        let broadcast = LaneSizes::of(&LaneOutput { partitions: vec![block(7), block(1)] });
+        let told = broadcast.within(blocks_read(&launch, false));
+        assert!(told.holds(0) && told.holds(1));
+    }
 }

@@ -107,9 +107,7 @@ impl DriverLoop {
         let input = |input: &StageInputs| {
             // A plan names its inputs as its graph does.
             let id = job.offset.remove(input.stage);
-            // An input of whose partitions all are read by every lane may be told of whole.
-            let divided = !launch.slices.is_empty() || stage.adapts.divided.contains(&id);
-            let read = if divided { launch.partitions_read() } else { 0..u32::MAX };
+            let read = convert::blocks_read(launch, stage.adapts.divided.contains(&id));
             let outputs = input.outputs.iter().map(|output| self.wire_output(output, &read)).collect();
             v1::StageInput { stage: id.0, outputs }
         };

@@ -173,6 +173,7 @@ unsafe impl BufMut for FrameBuffer {
         self.missing()
     }
 
+    // SAFETY: whoever calls it has filled these bytes, as the trait demands.
     unsafe fn advance_mut(&mut self, count: usize) {
         assert!(count <= self.missing(), "a frame is received in its announced size");
         self.written += count;

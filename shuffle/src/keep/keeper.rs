@@ -71,7 +71,8 @@ struct Shared {
     served: Served,
     /// Connections of executors, by whom they are of; changed when one ends.
     living: watch::Sender<BTreeMap<ExecutorId, usize>>,
-    streams: Mutex<Option<Vec<UnixStream>>>,
+    /// The connections by number, to be ended with the keeper; none once it has.
+    streams: Mutex<Option<BTreeMap<u64, UnixStream>>>,
 }
 
 impl Keeper {
@@ -89,7 +90,7 @@ impl Keeper {
             config,
             served: server.served(),
             living: watch::Sender::default(),
-            streams: Mutex::new(Some(Vec::new())),
+            streams: Mutex::new(Some(BTreeMap::new())),
         });
         let heard = Arc::clone(&shared);
         std::thread::Builder::new().name("keeper".to_owned()).spawn(move || accept(&executors, &heard))?;
@@ -146,7 +147,7 @@ impl Keeper {
 impl Drop for Keeper {
     fn drop(&mut self) {
         let streams = self.shared.streams.lock().take();
-        for stream in streams.into_iter().flatten() {
+        for stream in streams.into_iter().flatten().map(|(_, stream)| stream) {
             // One that its executor has closed is closed.
             let _ = stream.shutdown(std::net::Shutdown::Both);
         }
@@ -159,8 +160,8 @@ impl Drop for Keeper {
 
 /// Takes executors in until the keeper stops.
 fn accept(executors: &UnixListener, shared: &Arc<Shared>) {
-    for stream in executors.incoming() {
-        let admitted = stream.and_then(|stream| admit(stream, shared));
+    for (number, stream) in (0..).zip(executors.incoming()) {
+        let admitted = stream.and_then(|stream| admit(number, stream, shared));
         match admitted {
             Ok(true) => {}
             Ok(false) => return,
@@ -170,7 +171,7 @@ fn accept(executors: &UnixListener, shared: &Arc<Shared>) {
 }
 
 /// False when the keeper has stopped.
-fn admit(stream: UnixStream, shared: &Arc<Shared>) -> io::Result<bool> {
+fn admit(number: u64, stream: UnixStream, shared: &Arc<Shared>) -> io::Result<bool> {
     let peer = rustix::net::sockopt::socket_peercred(&stream)?;
     let mut streams = shared.streams.lock();
     let Some(open) = streams.as_mut() else { return Ok(false) };
@@ -181,14 +182,16 @@ fn admit(stream: UnixStream, shared: &Arc<Shared>) -> io::Result<bool> {
             format!("it is of user {}", peer.uid.as_raw()),
         ));
     }
-    open.retain(|stream| stream.peer_addr().is_ok());
-    open.push(stream.try_clone()?);
+    open.insert(number, stream.try_clone()?);
     drop(streams);
     let process = peer.pid;
     let shared = Arc::clone(shared);
-    std::thread::Builder::new()
-        .name("keeper executor".to_owned())
-        .spawn(move || hear(stream, process, &shared))?;
+    std::thread::Builder::new().name("keeper executor".to_owned()).spawn(move || {
+        hear(stream, process, &shared);
+        if let Some(open) = shared.streams.lock().as_mut() {
+            open.remove(&number);
+        }
+    })?;
     Ok(true)
 }
 

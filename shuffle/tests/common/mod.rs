@@ -1,6 +1,8 @@
 //! Arrays of any type from a seed, and what tests of blocks start from.
 #![allow(dead_code)] // each test program uses its part
 
+pub mod process;
+
 use std::sync::Arc;
 
 use arrow_array::builder::StringViewBuilder;

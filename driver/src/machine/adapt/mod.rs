@@ -98,9 +98,15 @@ impl JobMachine {
     /// Decides what can be decided of a stage that waits for inputs. True when other stages were changed by it.
     pub(super) fn adapt(&mut self, position: usize, effects: &mut Vec<Effect>) -> bool {
         let stage = &self.stages[position];
-        if stage.state != StageState::Blocked || stage.plan.adapts.is_fixed() || !stage.is_untouched() {
+        if stage.state != StageState::Blocked || stage.plan.adapts.is_fixed() {
             return false;
         }
+        // Sizes are looked at when an input has come, and not with every event.
+        let there = stage.inputs.iter().filter(|&&input| self.stages[input].available()).count();
+        if there == stage.inputs_judged || !stage.is_untouched() {
+            return false;
+        }
+        self.stages[position].inputs_judged = there;
         let is_spared = self.spare_inputs(position, effects);
         self.absorb_probe(position, effects) || is_spared
     }
