@@ -105,7 +105,10 @@ impl World {
             // Of a result that was read, and of a stage that nobody reads any more.
             Effect::FreeAttempt { .. } | Effect::FreeStage { .. } => self.report.frees += 1,
             Effect::Settled(_) => {}
-            Effect::CancelAttempt { .. } | Effect::Absorb { .. } | Effect::Decided { .. } => {
+            Effect::MoreInputs { .. }
+            | Effect::CancelAttempt { .. }
+            | Effect::Absorb { .. }
+            | Effect::Decided { .. } => {
                 panic!("nothing is done in vain, or otherwise than planned: {effect:?}")
             }
         }

@@ -89,7 +89,7 @@ fn map_output(wire: &v1::MapOutput) -> Result<MapOutput, MalformedMessage> {
 
 pub(crate) fn stage_input(wire: &v1::StageInput) -> Result<StageInput, MalformedMessage> {
     let outputs = wire.outputs.iter().map(map_output).collect::<Result<_, _>>()?;
-    Ok(StageInput { stage: StageId(wire.stage), outputs })
+    Ok(StageInput { stage: StageId(wire.stage), outputs, coming: wire.coming })
 }
 
 pub(crate) fn wire_failure(fault: TaskError) -> v1::Failure {

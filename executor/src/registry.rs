@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use firesteel_base::{AttemptKey, Class, JobId, StageId, StageKey};
 use firesteel_engine::Settings;
-use firesteel_engine::run::StageSource;
+use firesteel_engine::run::{StageInput, StageSource, TaskInputs};
 use firesteel_protocol::v1::executor_to_driver::Message;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
@@ -59,7 +59,7 @@ struct Job {
 
 #[derive(Debug)]
 enum State {
-    Running(Cancel),
+    Running(Cancel, Arc<TaskInputs>),
     Ended(Message),
 }
 
@@ -90,7 +90,7 @@ impl Cancel {
 impl Job {
     fn cancel(&self, class: Class, reason: &str) {
         for state in self.attempts.values() {
-            if let State::Running(cancel) = state {
+            if let State::Running(cancel, _) = state {
                 cancel.request(class, reason);
             }
         }
@@ -118,14 +118,35 @@ impl Registry {
         let mut jobs = self.jobs.lock();
         let job = claim(&mut jobs, key.job(), Some(owner));
         match job.attempts.get(&key) {
-            Some(State::Running(_)) => Begun::Running,
+            Some(State::Running(..)) => Begun::Running,
             Some(State::Ended(report)) => Begun::Ended(report.clone()),
             None => {
                 let cancel = Cancel::default();
-                job.attempts.insert(key, State::Running(cancel.clone()));
+                job.attempts.insert(key, State::Running(cancel.clone(), Arc::default()));
                 Begun::New(cancel, job.stages.get(&key.stage()).cloned())
             }
         }
+    }
+
+    /// Notes where the inputs of a running attempt are told of.
+    pub(crate) fn read(&self, key: &AttemptKey, inputs: &Arc<TaskInputs>) {
+        if let Some(State::Running(_, known)) =
+            self.jobs.lock().get_mut(&key.job()).and_then(|job| job.attempts.get_mut(key))
+        {
+            *known = Arc::clone(inputs);
+        }
+    }
+
+    /// Tells a running attempt of inputs that have come since it was launched.
+    pub(crate) fn add_inputs(&self, key: &AttemptKey, inputs: Vec<StageInput>) {
+        let jobs = self.jobs.lock();
+        let Some(State::Running(_, known)) = jobs.get(&key.job()).and_then(|job| job.attempts.get(key))
+        else {
+            return;
+        };
+        let known = Arc::clone(known);
+        drop(jobs);
+        inputs.into_iter().for_each(|input| known.add(input));
     }
 
     /// Reports about an attempt to whoever owns its job now.
@@ -157,7 +178,7 @@ impl Registry {
             return;
         };
         let cancelled = match &job.attempts[key] {
-            State::Running(cancel) => cancel.why.get().cloned(),
+            State::Running(cancel, _) => cancel.why.get().cloned(),
             State::Ended(_) => return,
         };
         let report = settle(cancelled);
@@ -170,7 +191,7 @@ impl Registry {
     /// Asks an attempt to end early.
     pub(crate) fn cancel(&self, key: &AttemptKey, class: Class, reason: &str) {
         let jobs = self.jobs.lock();
-        if let Some(State::Running(cancel)) = jobs.get(&key.job()).and_then(|job| job.attempts.get(key)) {
+        if let Some(State::Running(cancel, _)) = jobs.get(&key.job()).and_then(|job| job.attempts.get(key)) {
             cancel.request(class, reason);
         }
     }
@@ -185,7 +206,7 @@ impl Registry {
     pub(crate) fn free_attempt(&self, key: &AttemptKey) -> bool {
         let mut jobs = self.jobs.lock();
         match jobs.get_mut(&key.job()).and_then(|job| job.attempts.remove(key)) {
-            Some(State::Running(cancel)) => {
+            Some(State::Running(cancel, _)) => {
                 cancel.request(Class::Cancelled, "it was freed");
                 false
             }
@@ -199,7 +220,7 @@ impl Registry {
         let Some(job) = jobs.get_mut(&key.job) else { return };
         job.attempts.retain(|attempt, state| {
             let freed = attempt.stage() == key.stage;
-            if let (true, State::Running(cancel)) = (freed, &*state) {
+            if let (true, State::Running(cancel, _)) = (freed, &*state) {
                 cancel.request(Class::Cancelled, "its stage was freed");
             }
             !freed
@@ -231,7 +252,7 @@ impl Registry {
         let jobs = self.jobs.lock();
         jobs.values()
             .flat_map(|job| job.attempts.values())
-            .filter(|state| matches!(state, State::Running(_)))
+            .filter(|state| matches!(state, State::Running(..)))
             .count()
     }
 }

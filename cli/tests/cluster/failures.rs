@@ -12,7 +12,7 @@ use firesteel_testing::oracle::tpch::{Scale, check};
 
 use crate::engines::{Engine, cluster, runtime};
 use crate::sharing::ENDLESS;
-use crate::tpch::register;
+use crate::tpch::{EARLY, register};
 
 /// Runs `query` and, once attempts of it run, does `harm`; the answer is right all the same.
 async fn survives(engine: &Engine, query: &str, harm: impl FnOnce()) {
@@ -93,6 +93,33 @@ fn what_a_killed_executor_has_written_is_not_computed_again() {
         engine.0.close().await;
     });
     assert_ne!(cluster.executor_pids(0).unwrap(), killed);
+    cluster.wait_for("all slots and blocks to be free", |cluster| cluster.is_idle()).unwrap();
+    cluster.stop().unwrap();
+}
+
+/// Some wait for what is still written, and what they wait for has to be run again.
+#[test]
+fn an_executor_that_is_killed_while_stages_have_begun_early() {
+    let mut cluster = cluster(ClusterOptions { workers: 3, ..ClusterOptions::default() }.alert());
+    runtime().block_on(async {
+        let engine = Engine::connect(cluster.address()).await.unwrap();
+        register(&engine, Scale::One).await;
+        for setting in EARLY {
+            engine.rows(setting).await.unwrap();
+        }
+        for (query, worker) in [("q18", 0), ("q09", 1), ("q21", 2), ("q05", 0)] {
+            let killed = cluster.executor_pids(worker).unwrap();
+            survives(&engine, query, || send(killed[0], Signal::Kill).unwrap()).await;
+            cluster
+                .wait_for("the worker to start it again", |cluster| {
+                    let now = cluster.executor_pids(worker)?;
+                    let all_up = cluster.executors()?.iter().all(|e| e["up"] == true);
+                    Ok(now.len() == 1 && now != killed && all_up)
+                })
+                .unwrap();
+        }
+        engine.0.close().await;
+    });
     cluster.wait_for("all slots and blocks to be free", |cluster| cluster.is_idle()).unwrap();
     cluster.stop().unwrap();
 }

@@ -1,6 +1,7 @@
 //! The 22 queries of TPC-H give the right answers, wherever they run.
 
 use firesteel_bench::queries::{TPCH, tpch, tpch_script, tpch_tables_sql};
+use firesteel_engine::datafusion::arrow::util::pretty::pretty_format_batches;
 use firesteel_testing::cluster::ClusterOptions;
 use firesteel_testing::data;
 use firesteel_testing::oracle::Answer;
@@ -93,6 +94,32 @@ fn tenth_cluster_of_two_one_core_executors() {
 #[test]
 fn one_cluster_of_two_one_core_executors() {
     on_cluster(ClusterOptions::default(), Scale::One);
+}
+
+/// Stages that begin while their inputs are still written, wherever that is possible.
+pub const EARLY: [&str; 2] =
+    ["SET firesteel.pipeline_above = '1B'", "SET firesteel.merge_partitions_below = '0B'"];
+
+#[test]
+fn tenth_cluster_of_three_one_core_executors_that_begin_early() {
+    let mut cluster = cluster(ClusterOptions { workers: 3, ..ClusterOptions::default() });
+    runtime().block_on(async {
+        let engine = Engine::connect(cluster.address()).await.unwrap();
+        for setting in EARLY {
+            engine.rows(setting).await.unwrap();
+        }
+        check_all(&engine, Scale::Tenth).await;
+        let mut early = 0;
+        for query in TPCH {
+            let (_, plan) = engine.rows(&format!("EXPLAIN ANALYZE {}", query.sql)).await.unwrap();
+            let text = pretty_format_batches(&plan).unwrap().to_string();
+            early += text.matches("pipelined: began when").count();
+        }
+        assert!(early > 5, "{early} stages began early");
+        engine.0.close().await;
+    });
+    cluster.wait_for("all slots and blocks to be free", |cluster| cluster.is_idle()).unwrap();
+    cluster.stop().unwrap();
 }
 
 /// Lanes and stages at once: tasks of two lanes that read the blocks of each other's lanes.

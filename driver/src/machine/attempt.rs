@@ -28,11 +28,13 @@ pub(super) struct Attempt {
     pub state: AttemptState,
     pub rows: u64,
     pub bytes: u64,
+    /// Some of its input is still to come.
+    pub early: bool,
 }
 
 impl Attempt {
-    pub fn launched(key: AttemptKey, life: Life, lease: LeaseId) -> Self {
-        Self { key, life, lease, state: AttemptState::Launched, rows: 0, bytes: 0 }
+    pub fn launched(key: AttemptKey, life: Life, lease: LeaseId, early: bool) -> Self {
+        Self { key, life, lease, state: AttemptState::Launched, rows: 0, bytes: 0, early }
     }
 
     /// The executor has said that it runs.

@@ -53,10 +53,13 @@ impl DemandState {
     /// The demand to be sent so that the manager believes `demand`, if it does not already.
     fn update(&mut self, now: Timestamp, demand: Demand) -> Option<Demand> {
         let surprised = std::mem::take(&mut self.surprised);
-        self.waiting_since = (demand.tasks > 0).then(|| self.waiting_since.unwrap_or(now));
+        let waits = demand.tasks > 0 && !demand.early;
+        self.waiting_since = waits.then(|| self.waiting_since.unwrap_or(now));
         let nothing = demand.tasks == 0 && self.believed == 0;
         let known = demand.tasks == self.believed
-            && self.last.as_ref().is_some_and(|l| l.excluded == demand.excluded && l.inputs == demand.inputs);
+            && self.last.as_ref().is_some_and(|l| {
+                l.excluded == demand.excluded && l.inputs == demand.inputs && l.early == demand.early
+            });
         if !surprised && (nothing || known) {
             return None;
         }
@@ -86,13 +89,14 @@ impl JobMachine {
     fn demand_of(&self, index: usize) -> Demand {
         let stage = &self.stages[index];
         let tasks = match stage.state {
-            StageState::Running => {
+            StageState::Running | StageState::Early => {
                 u32::try_from(stage.pending().len()).expect("tasks are numbered in 32 bits")
             }
             StageState::Blocked | StageState::Complete | StageState::Released => 0,
         };
         let mut demand = bare_demand(stage, tasks);
         if tasks > 0 {
+            demand.early = stage.state == StageState::Early;
             demand.inputs = stage.places.totals().to_vec();
             demand.excluded = self.useless_executors(stage).into_iter().collect();
         }
@@ -138,5 +142,6 @@ fn bare_demand(stage: &Stage, tasks: u32) -> Demand {
         output: plan.output,
         output_bytes: plan.estimated_bytes,
         excluded: Vec::new(),
+        early: false,
     }
 }

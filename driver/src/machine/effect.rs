@@ -16,6 +16,15 @@ pub enum Effect {
     Demand(Demand),
     /// Start an attempt.
     Launch(Launch),
+    /// Tell an attempt of inputs that were still to come when it was launched.
+    MoreInputs {
+        /// The attempt.
+        attempt: AttemptKey,
+        /// Where it runs.
+        life: Life,
+        /// What has come of one stage.
+        input: StageInputs,
+    },
     /// Stop an attempt.
     CancelAttempt {
         /// The attempt.
@@ -95,6 +104,8 @@ pub struct Demand {
     pub output_bytes: u64,
     /// Executors that it must not get.
     pub excluded: Vec<ExecutorId>,
+    /// Its tasks would wait for others that run: only what nobody else has a use for.
+    pub early: bool,
 }
 
 /// An attempt to be started.
@@ -131,13 +142,15 @@ impl Launch {
     }
 }
 
-/// All committed output of an input stage, ordered by task.
+/// Committed output of an input stage, ordered by task.
 #[derive(Debug, Clone)]
 pub struct StageInputs {
     /// The stage.
     pub stage: StageId,
-    /// One for each task.
+    /// One for each task, or for some when more is coming.
     pub outputs: Arc<[Arc<MapOutput>]>,
+    /// Whether these are not all: the attempt is told of the others when they come.
+    pub coming: bool,
 }
 
 /// How a job ends.

@@ -7,6 +7,7 @@
 //! ```text
 //!   job.rs        the job: begins, delivers its result, ends
 //!   schedule.rs   which stages are wanted, who gets a slot, what is demanded and freed
+//!   early.rs      stages that begin while their inputs are still written
 //!   reports.rs    what executors report of attempts
 //!   losses.rs     executors and blocks that are gone, and what must be run again because of it
 //!   stage.rs task.rs attempt.rs lease.rs map_outputs.rs   one thing with a life each
@@ -18,6 +19,7 @@
 mod adapt;
 mod attempt;
 mod demand;
+mod early;
 mod effect;
 mod event;
 mod failure;

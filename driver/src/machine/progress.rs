@@ -125,7 +125,7 @@ fn snapshot_of(stage: &Stage) -> StageSnapshot {
             StageState::Running => {
                 u32::try_from(stage.pending().len()).expect("tasks are numbered in 32 bits")
             }
-            StageState::Blocked | StageState::Complete | StageState::Released => 0,
+            StageState::Blocked | StageState::Early | StageState::Complete | StageState::Released => 0,
         },
     }
 }

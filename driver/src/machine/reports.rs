@@ -49,6 +49,7 @@ impl JobMachine {
         self.stages[position].task_mut(number).written = output.total();
         self.outputs.commit(output);
         self.stages[position].set(number, TaskState::Committed);
+        self.tell_early_readers(position, number, effects);
         self.cancel_task(position, number, &format!("{key} was first"), effects);
     }
 

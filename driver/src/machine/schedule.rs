@@ -40,19 +40,38 @@ impl JobMachine {
             return true;
         }
         let stage = &self.stages[position];
-        let is_there = |input: &usize| self.stages[*input].available() || stage.spared.contains(input);
-        let inputs_available = stage.inputs.iter().all(is_there);
         let before = stage.state;
-        let after = StageState::of(self.is_wanted(position), stage.available(), inputs_available);
+        let inputs = self.inputs_state(position);
+        let after = StageState::of(self.is_wanted(position), self.stages[position].available(), inputs);
         self.stages[position].state = after;
         match (before, after) {
-            (StageState::Blocked | StageState::Complete | StageState::Released, StageState::Running) => {
+            (
+                StageState::Blocked | StageState::Early | StageState::Complete | StageState::Released,
+                StageState::Running,
+            ) => {
+                self.end_early(position);
                 self.decide_reading(position, effects);
                 self.locate_inputs(position);
                 self.revive(now, position, effects)
             }
-            (_, StageState::Running | StageState::Blocked) => self.revive(now, position, effects),
-            (StageState::Blocked | StageState::Running | StageState::Complete, StageState::Released) => {
+            (
+                StageState::Blocked | StageState::Running | StageState::Complete | StageState::Released,
+                StageState::Early,
+            ) => {
+                self.locate_inputs(position);
+                self.revive(now, position, effects)
+            }
+            (_, StageState::Blocked) => {
+                self.stop_early(position, effects);
+                self.revive(now, position, effects)
+            }
+            (StageState::Running, StageState::Running) | (StageState::Early, StageState::Early) => {
+                self.revive(now, position, effects)
+            }
+            (
+                StageState::Blocked | StageState::Early | StageState::Running | StageState::Complete,
+                StageState::Released,
+            ) => {
                 self.let_go(position, effects);
                 false
             }
@@ -63,7 +82,9 @@ impl JobMachine {
     /// A stage is wanted while one that reads it still has something to run. The driver reads the last.
     fn is_wanted(&self, position: usize) -> bool {
         let still_reading = |&consumer: &usize| match self.stages[consumer].state {
-            StageState::Blocked | StageState::Running => !self.stages[consumer].spared.contains(&position),
+            StageState::Blocked | StageState::Early | StageState::Running => {
+                !self.stages[consumer].spared.contains(&position)
+            }
             StageState::Complete | StageState::Released => false,
         };
         position == self.result_position() || self.stages[position].consumers.iter().any(still_reading)
@@ -154,9 +175,8 @@ impl JobMachine {
     /// The pending task with the most input on `executor`; the first of equals.
     fn pick(&self, position: usize, executor: &ExecutorId) -> Option<u32> {
         let stage = &self.stages[position];
-        match stage.state {
-            StageState::Running => {}
-            StageState::Blocked | StageState::Complete | StageState::Released => return None,
+        if !stage.state.launches() {
+            return None;
         }
         if stage.pending().is_empty() || self.excluded(stage).contains(executor) {
             return None;
@@ -176,13 +196,17 @@ impl JobMachine {
         effects: &mut Vec<Effect>,
     ) {
         let inputs = self.inputs_of(position);
+        let early = inputs.iter().any(|input| input.coming);
+        if early {
+            self.begin_early(position, effects);
+        }
         let stage = &mut self.stages[position];
         stage.set(number, TaskState::Running);
         let task_key = stage.task_key(self.job, number);
         let task = stage.task_mut(number);
         let attempt = AttemptKey { task: task_key, attempt: task.attempts };
         task.attempts += 1;
-        task.live.push(Attempt::launched(attempt, life.clone(), lease));
+        task.live.push(Attempt::launched(attempt, life.clone(), lease, early));
         self.leases.occupy(lease, attempt);
         self.used.insert(life.clone());
         let stage = &self.stages[position];
@@ -204,8 +228,11 @@ impl JobMachine {
         let list = |input: usize| {
             let stage = self.stages[input].plan.id;
             match self.stages[position].spared.contains(&input) {
-                true => StageInputs { stage, outputs: Arc::new([]) },
-                false => StageInputs { stage, outputs: self.outputs.list(stage) },
+                true => StageInputs { stage, outputs: Arc::new([]), coming: false },
+                false => {
+                    let coming = !self.stages[input].available();
+                    StageInputs { stage, outputs: self.outputs.list(stage), coming }
+                }
             }
         };
         inputs.into_iter().map(list).collect()

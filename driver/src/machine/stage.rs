@@ -3,7 +3,12 @@
 //! ```text
 //!             inputs complete           all tasks available           every consumer complete
 //!   Blocked -----------------> Running ---------------------> Complete ----------------------> Released
-//!     ^  ^                     |  ^                              |                                |
+//!     ^  ^ ^                   |  ^ ^                            |                                |
+//!     |  | |    the last of    |  | |                            |                                |
+//!     |  | |  an input's tasks |  | | inputs complete            |                                |
+//!     |  | |      run          |  | |                            |                                |
+//!     |  | +----------------> Early-+                            |                                |
+//!     |  |   one is lost <--   |  |                              |                                |
 //!     |  +---- input lost -----+  +-------- output lost ---------+                                |
 //!     +------------------------------ a consumer has lost its output ----------------------------+
 //! ```
@@ -25,6 +30,8 @@ use super::task::{Task, TaskState};
 pub(super) enum StageState {
     /// Wanted, but an input is incomplete.
     Blocked,
+    /// Its tasks may use slots that nobody else needs, and read inputs as they come ([`early`](super::early)).
+    Early,
     /// Its tasks can run.
     Running,
     /// All its output is there.
@@ -34,14 +41,34 @@ pub(super) enum StageState {
 }
 
 impl StageState {
-    pub fn of(wanted: bool, available: bool, inputs_available: bool) -> Self {
-        match (wanted, available, inputs_available) {
-            (false, true | false, true | false) => Self::Released,
-            (true, true, true | false) => Self::Complete,
-            (true, false, true) => Self::Running,
-            (true, false, false) => Self::Blocked,
+    pub fn of(wanted: bool, available: bool, inputs: Inputs) -> Self {
+        match (wanted, available, inputs) {
+            (false, true | false, Inputs::There | Inputs::Coming | Inputs::Missing) => Self::Released,
+            (true, true, Inputs::There | Inputs::Coming | Inputs::Missing) => Self::Complete,
+            (true, false, Inputs::There) => Self::Running,
+            (true, false, Inputs::Coming) => Self::Early,
+            (true, false, Inputs::Missing) => Self::Blocked,
         }
     }
+
+    /// True when tasks of it may be launched.
+    pub fn launches(self) -> bool {
+        match self {
+            Self::Early | Self::Running => true,
+            Self::Blocked | Self::Complete | Self::Released => false,
+        }
+    }
+}
+
+/// How far the inputs of a stage have come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Inputs {
+    /// Some task of an input has to be run.
+    Missing,
+    /// Attempts of all missing tasks are out, and it is worth while to read what is there.
+    Coming,
+    /// All of it can be read.
+    There,
 }
 
 /// What the partitions of a stage read. Decided once, when it begins to run: whoever reads some of its output counts on the
@@ -75,6 +102,8 @@ pub(super) struct Stage {
     pub inputs_judged: usize,
     /// Those of `inputs` of which nothing comes into its rows, and that it does not wait for.
     pub spared: BTreeSet<usize>,
+    /// Whether it is worth while to begin before its inputs are complete, once that was looked at.
+    pub early: Option<bool>,
     /// Where its input lies; made when it begins to run.
     pub places: Places,
     pub demand: DemandState,
@@ -99,6 +128,7 @@ impl Stage {
             reading,
             inputs_judged: 0,
             spared: BTreeSet::new(),
+            early: None,
             places: Places::default(),
             demand: DemandState::default(),
             pending: (0..tasks).collect(),
@@ -166,6 +196,11 @@ impl Stage {
     /// True when nothing of it has to be run.
     pub fn available(&self) -> bool {
         self.available as usize == self.tasks.len()
+    }
+
+    /// Tasks of which nothing has to be run.
+    pub fn available_tasks(&self) -> u32 {
+        self.available
     }
 
     /// Tasks that need a slot, in their order.

@@ -9,8 +9,7 @@ use firesteel_protocol::{MalformedMessage, required, v1};
 use firesteel_shuffle::{Holder, LaneSizes};
 
 use crate::machine::{
-    AttemptFailure, Demand, JobSnapshot, Launch, Life, LostBlock, MapOutput, Outcome, OutputKind,
-    StageSnapshot,
+    AttemptFailure, Demand, JobSnapshot, Life, LostBlock, MapOutput, Outcome, OutputKind, StageSnapshot,
 };
 
 pub(super) fn life(executor: &v1::ExecutorRef) -> Result<Life, MalformedMessage> {
@@ -41,8 +40,8 @@ fn lost_block(fetch: &v1::FetchFailure) -> Result<LostBlock, MalformedMessage> {
 
 /// The blocks of each lane of an input that a task's lanes may read: those of its partitions when the stage is divided as the
 /// input is, else any.
-pub(super) fn blocks_read(launch: &Launch, is_divided: bool) -> Range<u32> {
-    if is_divided { launch.partitions_read() } else { 0..u32::MAX }
+pub(super) fn blocks_read(read: &Range<u32>, is_divided: bool) -> Range<u32> {
+    if is_divided { read.clone() } else { 0..u32::MAX }
 }
 
 /// An output, with what is known of the blocks that its reader wants.
@@ -111,6 +110,7 @@ pub(super) fn wire_demand(job: u64, demand: &Demand) -> v1::StageDemand {
         output_bytes: demand.output_bytes,
         excluded: demand.excluded.iter().map(Into::into).collect(),
         gang: false,
+        early: demand.early,
     }
 }
 
@@ -147,6 +147,7 @@ mod tests {
     use firesteel_shuffle::{BlockStat, LaneOutput, Slice};
 
     use super::*;
+    use crate::machine::Launch;
 
     /// A side that every task reads whole has its rows in its first block, and perhaps keys in its second, whichever
     /// partitions the task reads of other inputs.
@@ -162,10 +163,11 @@ mod tests {
             inputs: Vec::new(),
             memory_bytes: 0,
         };
-        assert_eq!(blocks_read(&launch, true), 5..9);
+        let read = launch.partitions_read();
+        assert_eq!(blocks_read(&read, true), 5..9);
         let block = |rows| BlockStat { rows, bytes: 100 * rows };
         let broadcast = LaneSizes::of(&LaneOutput { partitions: vec![block(7), block(1)] });
-        let told = broadcast.within(blocks_read(&launch, false));
+        let told = broadcast.within(blocks_read(&read, false));
         assert!(told.holds(0) && told.holds(1));
     }
 }

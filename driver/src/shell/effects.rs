@@ -2,7 +2,8 @@
 
 use std::ops::Range;
 
-use firesteel_base::{JobId, StageId, StageKey};
+use firesteel_base::{AttemptKey, JobId, StageId, StageKey};
+use firesteel_engine::Stage;
 use firesteel_executor::convert::wire_slice;
 use firesteel_protocol::v1;
 use firesteel_shuffle::{LanesOf, Slice};
@@ -12,6 +13,7 @@ use v1::driver_to_manager::Message as ToManager;
 use super::convert;
 use super::messages::RunId;
 use super::run::DriverLoop;
+use super::running::Running;
 use crate::machine::{Demand, Effect, Event, Launch, Life, MapOutput, Outcome, StageInputs};
 
 impl DriverLoop {
@@ -19,6 +21,7 @@ impl DriverLoop {
         match effect {
             Effect::Demand(demand) => self.demand(run, &demand),
             Effect::Launch(launch) => self.launch(run, launch),
+            Effect::MoreInputs { attempt, life, input } => self.more_inputs(run, attempt, &life, &input),
             Effect::CancelAttempt { attempt, life, reason } => {
                 let attempt = Some(attempt.into());
                 self.say(&life, ToExecutor::Cancel(v1::CancelAttempt { attempt, reason }));
@@ -105,11 +108,8 @@ impl DriverLoop {
         let job = &self.jobs[&run];
         let stage = &job.prepared(launch.attempt.stage()).stage;
         let input = |input: &StageInputs| {
-            // A plan names its inputs as its graph does.
-            let id = job.offset.remove(input.stage);
-            let read = convert::blocks_read(launch, stage.adapts.divided.contains(&id));
-            let outputs = input.outputs.iter().map(|output| self.wire_output(output, &read)).collect();
-            v1::StageInput { stage: id.0, outputs }
+            let read = launch.partitions_read();
+            self.wire_input(job, stage, input, &read)
         };
         let slice = |slice: &Slice| {
             let part = slice.part.as_ref();
@@ -128,6 +128,39 @@ impl DriverLoop {
             memory_bytes: launch.memory_bytes,
             slices: launch.slices.iter().map(slice).collect(),
         }
+    }
+
+    /// What an attempt of `stage` that reads those partitions is told of an input.
+    fn wire_input(
+        &self,
+        job: &Running,
+        stage: &Stage,
+        input: &StageInputs,
+        read: &Range<u32>,
+    ) -> v1::StageInput {
+        // A plan names its inputs as its graph does.
+        let id = job.offset.remove(input.stage);
+        let read = convert::blocks_read(read, stage.adapts.divided.contains(&id));
+        let outputs = input.outputs.iter().map(|output| self.wire_output(output, &read)).collect();
+        v1::StageInput { stage: id.0, outputs, coming: input.coming }
+    }
+
+    /// Tells an attempt of what it reads, and the next connection to its executor too, should this one break.
+    fn more_inputs(&mut self, run: RunId, attempt: AttemptKey, life: &Life, input: &StageInputs) {
+        let Some(launch) = self.links.get(life).and_then(|link| link.launched.get(&attempt)) else { return };
+        let job = &self.jobs[&run];
+        // Who is launched early reads its partitions as planned.
+        let read = launch.first_partition..launch.first_partition + launch.lanes;
+        let input = self.wire_input(job, &job.prepared(attempt.stage()).stage, input, &read);
+        let Some(link) = self.links.get_mut(life) else { return };
+        if let Some(launch) = link.launched.get_mut(&attempt)
+            && let Some(told) = launch.inputs.iter_mut().find(|told| told.stage == input.stage)
+        {
+            told.outputs.extend(input.outputs.iter().cloned());
+            told.coming = input.coming;
+        }
+        let message = v1::MoreInputs { attempt: Some(attempt.into()), inputs: vec![input] };
+        link.send(ToExecutor::MoreInputs(message));
     }
 
     fn wire_output(&self, output: &MapOutput, read: &Range<u32>) -> v1::MapOutput {

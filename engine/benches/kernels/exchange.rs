@@ -16,7 +16,7 @@ use firesteel_base::{AttemptKey, ByteSize, Epoch, JobId, MemoryBudget, StageId};
 use firesteel_engine::ops::{LocalExchange, LocalExchangeExec, ReadKind, ShuffleReadExec};
 use firesteel_engine::stage::adapt::Adapts;
 use firesteel_engine::task::{
-    LaneSpawner, Lanes, ShuffleInputs, StageInput, StageSource, TaskEnv, TaskSpec, prepare,
+    LaneSpawner, Lanes, ShuffleInputs, StageInput, StageSource, TaskEnv, TaskInputs, TaskSpec, prepare,
 };
 use firesteel_engine::{Output, Settings, Stage, datafusion};
 use firesteel_micro::{Bench, Throughput};
@@ -162,7 +162,7 @@ impl Executor {
             attempt: self.attempt(),
             first_partition: 0,
             lanes: 1,
-            inputs: Vec::new(),
+            inputs: Arc::default(),
             slices: Vec::new(),
         };
         let task = prepare(&self.env, &source, &Settings::default(), spec, Arc::new(OneThread(1)));
@@ -190,8 +190,8 @@ impl Executor {
             holder: self.holder.clone(),
             lanes: vec![LaneSizes::of(written)],
         };
-        let input = StageInput { stage: StageId(0), outputs: vec![output] };
-        let inputs = ShuffleInputs::new(Arc::clone(&self.fetcher), vec![input]);
+        let input = StageInput { stage: StageId(0), outputs: vec![output], coming: false };
+        let inputs = ShuffleInputs::new(Arc::clone(&self.fetcher), Arc::new(TaskInputs::new(vec![input])));
         let config = SessionConfig::new().with_extension(Arc::new(inputs));
         let context = SessionContext::new_with_config(config).task_ctx();
         let (schema, partitioning) = (self.schema(), partitioning.clone());

@@ -1,5 +1,6 @@
 //! Operators of our own: between stages, and between the cores of an executor.
 
+mod arriving;
 mod compact;
 mod gate;
 mod gather;

@@ -4,7 +4,6 @@ use std::fmt;
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::SchemaRef;
-use datafusion::common::internal_err;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::{
@@ -17,9 +16,10 @@ use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, Partitioning, PlanProperties,
 };
 use firesteel_base::StageId;
-use firesteel_shuffle::{BlockKey, Holder, MapOutput, Slice};
+use firesteel_shuffle::Slice;
 use futures::{StreamExt, TryStreamExt};
 
+use super::arriving::Wanted;
 use super::plan_boilerplate;
 use crate::run::ShuffleInputs;
 
@@ -151,41 +151,6 @@ impl ShuffleReadExec {
             metrics: ExecutionPlanMetricsSet::new(),
         }
     }
-
-    /// The blocks of `partition` that hold rows.
-    fn blocks(&self, outputs: &[MapOutput], partition: usize) -> Result<Vec<(Holder, BlockKey)>> {
-        let number = |n: usize| u32::try_from(n).expect("lanes and partitions fit in 32 bits");
-        let slice = self.slices.as_ref().map(|slices| &slices[partition]);
-        let mut blocks = Vec::new();
-        let mut lanes_before = 0;
-        for output in outputs {
-            for (lane, written) in output.lanes.iter().enumerate() {
-                let lane_of_all = lanes_before + lane;
-                let wanted = match (&self.kind, slice) {
-                    (ReadKind::Partition, None) => number(partition)..number(partition + 1),
-                    (ReadKind::Partition, Some(slice))
-                        if slice.reads_lane(self.stage, number(lane_of_all)) =>
-                    {
-                        slice.partitions.clone()
-                    }
-                    (ReadKind::All { partitions }, _) => 0..number(*partitions),
-                    (ReadKind::Lane, _) if lane_of_all == partition => 0..1,
-                    (ReadKind::Partition | ReadKind::Lane, _) => continue,
-                };
-                if wanted.end > written.partitions() {
-                    let producer = output.producer;
-                    return internal_err!("{producer} has no partition {}", wanted.end - 1);
-                }
-                let filled = wanted.filter(|&partition| written.holds(partition));
-                blocks.extend(filled.map(|partition| {
-                    let key = BlockKey { producer: output.producer, lane: number(lane), partition };
-                    (output.holder.clone(), key)
-                }));
-            }
-            lanes_before += output.lanes.len();
-        }
-        Ok(blocks)
-    }
 }
 
 impl DisplayAs for ShuffleReadExec {
@@ -219,31 +184,35 @@ impl ExecutionPlan for ShuffleReadExec {
             .session_config()
             .get_extension::<ShuffleInputs>()
             .ok_or_else(|| DataFusionError::Internal("a stage's input was read outside a task".to_owned()))?;
-        let outputs = inputs.by_stage.get(&self.stage).ok_or_else(|| {
+        let arrived = inputs.inputs.follow(self.stage).ok_or_else(|| {
             DataFusionError::Internal(format!(
                 "the task was not told where the output of {} lies",
                 self.stage
             ))
         })?;
-        let blocks = self.blocks(outputs, partition)?;
-
+        let wanted = Wanted {
+            stage: self.stage,
+            kind: self.kind.clone(),
+            slice: self.slices.as_ref().map(|slices| slices[partition].clone()),
+            partition,
+        };
         let schema = self.schema();
         let (fetcher, fetched) = (Arc::clone(&inputs.fetcher), Arc::clone(&inputs.fetched));
         let block_schema = Arc::clone(&schema);
-        let fetches = futures::stream::iter(blocks).map(move |(holder, key)| {
-            fetcher.fetch_counted(holder, key, Arc::clone(&block_schema), Arc::clone(&fetched))
+        let fetches = wanted.blocks(arrived).map_ok(move |(holder, key)| {
+            let (schema, fetched) = (Arc::clone(&block_schema), Arc::clone(&fetched));
+            let batches = fetcher.fetch_counted(holder, key, schema, fetched);
+            batches.map_err(|fault| DataFusionError::External(Box::new(fault)))
         });
         let batches = match self.kind {
             // The order of one lane's rows is kept: its only block is read from front to back.
-            ReadKind::Lane => fetches.flatten().left_stream(),
+            ReadKind::Lane => fetches.try_flatten().left_stream(),
             ReadKind::Partition | ReadKind::All { .. } => {
-                fetches.flatten_unordered(Some(FETCHES_MAX)).right_stream()
+                fetches.try_flatten_unordered(Some(FETCHES_MAX)).right_stream()
             }
         };
         let metrics = BaselineMetrics::new(&self.metrics, partition);
-        let counted = batches
-            .map_err(|fault| DataFusionError::External(Box::new(fault)))
-            .inspect_ok(move |batch| metrics.record_output(batch.num_rows()));
+        let counted = batches.inspect_ok(move |batch| metrics.record_output(batch.num_rows()));
         Ok(Box::pin(RecordBatchStreamAdapter::new(schema, counted)))
     }
 

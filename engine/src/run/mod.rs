@@ -13,7 +13,7 @@ mod task;
 mod write;
 
 pub use error::TaskError;
-pub use inputs::{ShuffleInputs, StageInput};
+pub use inputs::{Arrived, ShuffleInputs, StageInput, TaskInputs};
 pub use lanes::{LaneSpawner, Lanes};
 pub use local_files::LocalFiles;
 pub use metrics::{Measure, OperatorMetrics, StageMetrics, TaskMetrics};

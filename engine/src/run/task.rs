@@ -19,7 +19,7 @@ use futures::StreamExt;
 
 use super::write::{self, Router};
 use super::{
-    LaneSpawner, Lanes, LocalFiles, OperatorMetrics, ShuffleInputs, StageInput, StageMetrics, TaskError,
+    LaneSpawner, Lanes, LocalFiles, OperatorMetrics, ShuffleInputs, StageMetrics, TaskError, TaskInputs,
     TaskMetrics, metrics,
 };
 use crate::memory::GrantPool;
@@ -82,8 +82,8 @@ pub struct TaskSpec {
     pub first_partition: usize,
     /// How many partitions it drives, one a lane.
     pub lanes: usize,
-    /// The outputs of the stages it reads.
-    pub inputs: Vec<StageInput>,
+    /// The outputs of the stages it reads, to which more may come.
+    pub inputs: Arc<TaskInputs>,
     /// What each lane reads of the exchanges that the stage is divided as; empty when that is the partition it drives.
     pub slices: Vec<Slice>,
 }
@@ -123,7 +123,7 @@ pub fn prepare(
     lanes: Arc<dyn LaneSpawner>,
 ) -> Result<Arc<Task>, TaskError> {
     let user = |error| TaskError::new(Class::User, error);
-    let inputs = Arc::new(ShuffleInputs::new(Arc::clone(&env.fetcher), spec.inputs.clone()));
+    let inputs = Arc::new(ShuffleInputs::new(Arc::clone(&env.fetcher), Arc::clone(&spec.inputs)));
     let mut config = settings.session_config().map_err(user)?;
     config.options_mut().execution.enable_file_stream_work_stealing = is_whole(source, &spec);
     let config = config.with_extension(Arc::new(Lanes(lanes))).with_extension(Arc::clone(&inputs));

@@ -22,6 +22,7 @@ const RUNTIME_FILTERS: &str = "firesteel.runtime_filters";
 const ADAPTIVE: &str = "firesteel.adaptive";
 const MERGE_PARTITIONS_BELOW: &str = "firesteel.merge_partitions_below";
 const SPLIT_PARTITIONS_ABOVE: &str = "firesteel.split_partitions_above";
+const PIPELINE_ABOVE: &str = "firesteel.pipeline_above";
 const TARGET_PARTITIONS: &str = "datafusion.execution.target_partitions";
 const OWN: &str = "firesteel.";
 const RUNTIME: &str = "datafusion.runtime.";
@@ -43,6 +44,9 @@ pub struct SessionSettings {
     /// `firesteel.split_partitions_above`: a partition of more bytes, and several times those of others, is read by several
     /// lanes.
     pub split_partitions_above: ByteSize,
+    /// `firesteel.pipeline_above`: tasks that find free core threads begin to read an exchange of at least so many bytes for
+    /// each of them before all that write it are done.
+    pub pipeline_above: ByteSize,
 }
 
 impl Default for SessionSettings {
@@ -54,6 +58,7 @@ impl Default for SessionSettings {
             adaptive: true,
             merge_partitions_below: ByteSize(256 << 10),
             split_partitions_above: ByteSize(64 << 20),
+            pipeline_above: ByteSize(1 << 20),
         }
     }
 }
@@ -68,10 +73,12 @@ impl SessionSettings {
     /// What sizes may decide.
     #[must_use]
     pub fn adapt_limits(&self) -> AdaptLimits {
+        let pipeline_above = self.pipeline_above.0;
         if !self.adaptive {
-            return AdaptLimits::NEVER;
+            return AdaptLimits { pipeline_above, ..AdaptLimits::NEVER };
         }
         AdaptLimits {
+            pipeline_above,
             merge_below: self.merge_partitions_below.0,
             split_above: self.split_partitions_above.0,
             broadcast_below: self.broadcast_threshold.0,
@@ -106,6 +113,7 @@ impl ExtensionOptions for SessionSettings {
             "broadcast_threshold" => self.broadcast_threshold = size(value)?,
             "merge_partitions_below" => self.merge_partitions_below = size(value)?,
             "split_partitions_above" => self.split_partitions_above = size(value)?,
+            "pipeline_above" => self.pipeline_above = size(value)?,
             "runtime_filters" => self.runtime_filters = switch(value)?,
             "adaptive" => self.adaptive = switch(value)?,
             _ => return config_err!("firesteel.{key} is not known"),
@@ -151,6 +159,12 @@ impl ExtensionOptions for SessionSettings {
                 self.split_partitions_above.to_string(),
                 "A partition of more bytes than this, and several times those of others, is read by several lanes where \
                  its plan allows; 0 means never.",
+            ),
+            entry(
+                PIPELINE_ABOVE,
+                self.pipeline_above.to_string(),
+                "On a cluster, tasks that find free core threads begin to read an exchange of at least this many bytes for \
+                 each of them before all that write it are done; 0 means never.",
             ),
         ]
     }

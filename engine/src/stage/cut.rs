@@ -166,10 +166,10 @@ impl Cutter {
         };
         let partitions = plan.output_partitioning().partition_count();
         let (inputs, told_by) = inputs_of(&plan);
-        let adapts = Adapts::of(&plan, &output, &self.stages, self.adapts);
         if partitions > 1 {
             self.mark_broadcasts(&plan);
         }
+        let adapts = Adapts::of(&plan, &output, &self.stages, self.adapts);
         let estimated_bytes = estimated_bytes(&plan);
         self.stages.push(Stage {
             id,

@@ -150,7 +150,8 @@ impl fmt::Display for Stage {
         }
         let (told_by, reads): (Vec<_>, Vec<_>) =
             self.inputs.iter().partition(|input| self.told_by.contains(input));
-        for (what, stages) in [("reads", reads), ("told by", told_by)] {
+        let pipelined = self.adapts.pipelined.iter().collect();
+        for (what, stages) in [("reads", reads), ("told by", told_by), ("pipelined with", pipelined)] {
             if !stages.is_empty() {
                 let stages: Vec<_> = stages.into_iter().map(ToString::to_string).collect();
                 write!(f, ", {what} {}", stages.join(" "))?;

@@ -5,16 +5,17 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::arrow::util::pretty::pretty_format_batches;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use firesteel_base::{AttemptKey, ByteSize, Epoch, JobId, MemoryBudget, UserError};
+use firesteel_base::{AttemptKey, ByteSize, Epoch, JobId, MemoryBudget, StageId, UserError};
 use firesteel_engine::datafusion;
 use firesteel_engine::task::{
-    LaneSpawner, StageInput, StageSource, Task, TaskEnv, TaskError, TaskSpec, prepare,
+    LaneSpawner, StageInput, StageSource, Task, TaskEnv, TaskError, TaskInputs, TaskSpec, prepare,
 };
 use firesteel_engine::{ClusterShape, EngineSession, JobRunner, JobSpec, Place, SessionOptions, Stage};
 use firesteel_shuffle::fetch::{FetchConfig, Fetcher};
@@ -123,6 +124,30 @@ fn walk(folder: &Path, files: &mut Vec<PathBuf>) {
     }
 }
 
+/// The inputs of a task, which is launched as early as its stage allows: more comes while it runs.
+fn launch_early(stage: &Stage, outputs: &[Vec<MapOutput>]) -> Arc<TaskInputs> {
+    let known = |input: &StageId| {
+        let mut outputs = outputs[input.0 as usize].clone();
+        let coming = stage.adapts.pipelined.contains(input);
+        // Not even the first in every case.
+        outputs.truncate(if coming { outputs.len() / 2 } else { outputs.len() });
+        StageInput { stage: *input, outputs, coming }
+    };
+    let inputs = Arc::new(TaskInputs::new(stage.inputs.iter().map(known).collect()));
+    for &input in &stage.adapts.pipelined {
+        let (inputs, outputs) = (Arc::clone(&inputs), outputs[input.0 as usize].clone());
+        tokio::spawn(async move {
+            let count = outputs.len();
+            // The last first, and those that are known again.
+            for (number, output) in outputs.into_iter().rev().enumerate() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                inputs.add(StageInput { stage: input, outputs: vec![output], coming: number + 1 < count });
+            }
+        });
+    }
+    inputs
+}
+
 /// Executors in the test. All share one store; each task has tokio's threads for its cores.
 pub struct Executors {
     shape: ClusterShape,
@@ -211,12 +236,8 @@ impl Executors {
         let lose = stage.encoded.is_some() && is_result && self.lose_first_results.load(Ordering::SeqCst);
         let mut attempt = AttemptKey::new(id, stage.id, u32::try_from(task).unwrap(), 0);
         loop {
-            let inputs = stage
-                .inputs
-                .iter()
-                .map(|input| StageInput { stage: *input, outputs: outputs[input.0 as usize].clone() });
-            let spec =
-                TaskSpec { attempt, first_partition, lanes, inputs: inputs.collect(), slices: Vec::new() };
+            let inputs = launch_early(stage, outputs);
+            let spec = TaskSpec { attempt, first_partition, lanes, inputs, slices: Vec::new() };
             let spawner = Arc::new(TokioLanes { lanes, tasks: Mutex::default() });
             let source = match &stage.encoded {
                 Some(bytes) => StageSource::Encoded(bytes.clone()),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use firesteel_base::{AttemptKey, Class, Epoch, JobId, StageId, StageKey, UserError};
 use firesteel_engine::Settings;
 use firesteel_engine::codec;
-use firesteel_engine::run::{StageSource, TaskError, TaskSpec};
+use firesteel_engine::run::{StageSource, TaskError, TaskInputs, TaskSpec};
 use firesteel_protocol::channel::check_version;
 use firesteel_protocol::{MalformedMessage, required, v1};
 use futures::StreamExt;
@@ -146,6 +146,7 @@ impl Session {
         let taken = match message.message {
             Some(FromDriver::PutStage(message)) => self.put_stage(message),
             Some(FromDriver::Launch(message)) => self.launch(message),
+            Some(FromDriver::MoreInputs(message)) => self.more_inputs(&message),
             Some(FromDriver::Cancel(message)) => self.cancel(&message),
             Some(FromDriver::FreeAttempt(message)) => self.free_attempt(&message),
             Some(FromDriver::FreeStage(message)) => {
@@ -187,10 +188,15 @@ impl Session {
     fn launch(&self, message: v1::Launch) -> Result<(), MalformedMessage> {
         let key = AttemptKey::from(required(message.attempt.as_ref(), "Launch.attempt")?);
         match self.executor.registry.begin((self.id, &self.reports), key) {
-            Begun::Running => self.reports.send(started_report(key)),
+            Begun::Running => {
+                self.reports.send(started_report(key));
+                // What came while the driver's stream was cut.
+                self.add_inputs(&key, &message.inputs)?;
+            }
             Begun::Ended(report) => self.reports.send(report),
             Begun::New(cancel, stage) => match self.admit(key, message, stage) {
                 Ok((spec, stage, lease)) => {
+                    self.executor.registry.read(&key, &spec.inputs);
                     let attempt =
                         Attempt { executor: Arc::clone(&self.executor), spec, stage, cancel, lease };
                     self.executor.attempts.spawn_on(attempt.run(), self.executor.control());
@@ -232,6 +238,7 @@ impl Session {
             .ok_or_else(|| refuse(Class::Transient, "its stage's plan is not here".to_owned()))?;
         let inputs = message.inputs.iter().map(convert::stage_input).collect::<Result<_, _>>();
         let inputs = inputs.map_err(|fault| refuse(Class::User, fault.to_string()))?;
+        let inputs = Arc::new(TaskInputs::new(inputs));
         let slices: Vec<_> = message
             .slices
             .iter()
@@ -253,6 +260,17 @@ impl Session {
         let first_partition = message.first_partition as usize;
         let spec = TaskSpec { attempt: key, first_partition, lanes, inputs, slices };
         Ok((spec, stage, lease))
+    }
+
+    fn more_inputs(&self, message: &v1::MoreInputs) -> Result<(), MalformedMessage> {
+        let key = AttemptKey::from(required(message.attempt.as_ref(), "MoreInputs.attempt")?);
+        self.add_inputs(&key, &message.inputs)
+    }
+
+    fn add_inputs(&self, key: &AttemptKey, inputs: &[v1::StageInput]) -> Result<(), MalformedMessage> {
+        let inputs = inputs.iter().map(convert::stage_input).collect::<Result<_, _>>()?;
+        self.executor.registry.add_inputs(key, inputs);
+        Ok(())
     }
 
     fn cancel(&self, message: &v1::CancelAttempt) -> Result<(), MalformedMessage> {

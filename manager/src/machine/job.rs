@@ -132,10 +132,15 @@ impl Job {
         }
     }
 
+    /// What it still needs, without what it could only make use of.
+    pub fn needs(&self) -> impl Iterator<Item = &Demand> {
+        self.demands.values().filter(|demand| !demand.early)
+    }
+
     /// Cores that its unmet demands come to.
     #[must_use]
     pub fn cores_wanted(&self) -> u64 {
-        self.demands.values().map(|demand| u64::from(demand.tasks) * u64::from(demand.cores_per_task)).sum()
+        self.needs().map(|demand| u64::from(demand.tasks) * u64::from(demand.cores_per_task)).sum()
     }
 }
 

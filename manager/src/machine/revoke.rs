@@ -53,9 +53,9 @@ impl Machine {
             return;
         }
         let mut budget = TASKS_PER_STEP_MAX;
-        for job in self.jobs.iter_live().filter(|job| !job.demands.is_empty()) {
+        for job in self.jobs.iter_live().filter(|job| job.needs().next().is_some()) {
             let mut below = shares[&job.id].saturating_sub(self.leases.cores_of(job.id));
-            for demand in job.demands.values() {
+            for demand in job.needs() {
                 let wanted = tasks_within(demand, below).min(budget);
                 below -= wanted.min(tasks_within(demand, below)) * u64::from(demand.cores_per_task);
                 budget -= plan.make_room(cluster, demand, wanted);

@@ -2,7 +2,9 @@
 //!
 //! A round asks whose turn it is until nothing free is left, places all turns of a stage at once, and repeats with what
 //! did not fit aside. A stage whose turn it is and which does not fit, although its job is below its fair share,
-//! *reserves* executors: what is free there is kept for it, or narrow tasks would starve wide ones.
+//! *reserves* executors: what is free there is kept for it, or narrow tasks would starve wide ones. What is free then,
+//! and reserved by nobody, goes to *early* demands, whose tasks would wait for others: in the same order, but they
+//! reserve nothing, count for no share, and nothing is asked back for them.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -22,6 +24,8 @@ const RESERVING_STAGES_MAX: usize = 16;
 /// What is decided in one round.
 struct Round {
     cluster: Cluster,
+    /// Whether it is the turn of early demands.
+    early: bool,
     /// Demands that do not fit any more.
     stuck: BTreeSet<StageKey>,
     /// Seats kept for a stage.
@@ -81,10 +85,20 @@ impl Machine {
         self.refuse_impossible(fx);
         let mut cluster = self.cluster.take().unwrap_or_else(|| self.survey());
         cluster.set_lent(|executor| self.leases.lent(executor));
-        let mut round =
-            Round { cluster, stuck: BTreeSet::new(), reserved: BTreeMap::new(), reserving: 0, shares: None };
+        let mut round = Round {
+            cluster,
+            early: false,
+            stuck: BTreeSet::new(),
+            reserved: BTreeMap::new(),
+            reserving: 0,
+            shares: None,
+        };
         self.lend_all(now, &mut round, fx);
-        if self.jobs.iter_live().any(|job| !job.demands.is_empty()) {
+        if self.jobs.iter_live().any(|job| job.demands.values().any(|demand| demand.early)) {
+            round.early = true;
+            self.lend_all(now, &mut round, fx);
+        }
+        if self.jobs.iter_live().any(|job| job.needs().next().is_some()) {
             let shares = round.shares.take().unwrap_or_else(|| self.fair_shares(&round.cluster));
             self.revoke(&round.cluster, &shares, fx);
         }
@@ -204,7 +218,7 @@ impl Machine {
         let seats = round.cluster.seats().iter().enumerate().filter(|(at, _)| open(at));
         let mut free: u64 = seats.map(|(_, seat)| seat.cores_free()).sum();
         let mut turns = Turns::default();
-        let mut wishes = self.wishes(&round.stuck);
+        let mut wishes = self.wishes(round);
         let mut order = FairOrder::new(self.jobs.iter_live().map(|job| Claim {
             job: job.id,
             queue: &job.queue,
@@ -224,7 +238,7 @@ impl Machine {
             if wish.turns == 0 || round.stuck.contains(&wish.key) {
                 of_job.pop_front();
             } else if wish.cores > free {
-                if round.reserving < RESERVING_STAGES_MAX {
+                if !round.early && round.reserving < RESERVING_STAGES_MAX {
                     turns.short = Some(wish.key);
                     return turns;
                 }
@@ -243,10 +257,10 @@ impl Machine {
         turns
     }
 
-    fn wishes(&self, stuck: &BTreeSet<StageKey>) -> BTreeMap<JobId, VecDeque<Wish>> {
+    fn wishes(&self, round: &Round) -> BTreeMap<JobId, VecDeque<Wish>> {
         let mut wishes: BTreeMap<JobId, VecDeque<Wish>> = BTreeMap::new();
         for demand in self.jobs.iter_live().flat_map(|job| job.demands.values()) {
-            if !stuck.contains(&demand.key()) {
+            if demand.early == round.early && !round.stuck.contains(&demand.key()) {
                 wishes.entry(demand.job).or_default().push_back(demand.wish());
             }
         }
@@ -325,7 +339,7 @@ impl Machine {
     /// A stage does not fit: it is out of this round, and reserves executors when its job is below its share.
     fn set_aside(&self, key: StageKey, round: &mut Round) {
         round.stuck.insert(key);
-        if round.reserving >= RESERVING_STAGES_MAX {
+        if round.early || round.reserving >= RESERVING_STAGES_MAX {
             return;
         }
         round.reserving += 1;
@@ -376,7 +390,7 @@ impl Machine {
         let cores: u64 = cluster.seats().iter().map(|seat| seat.site.cores).sum();
         let appetites = self.jobs.iter_live().map(|job| {
             let held = self.leases.of_job(job.id).map(|lease| (lease.cores_per_task, u64::from(lease.tasks)));
-            let wanted = job.demands.values().map(|demand| (demand.cores_per_task, u64::from(demand.tasks)));
+            let wanted = job.needs().map(|demand| (demand.cores_per_task, u64::from(demand.tasks)));
             Appetite {
                 job: job.id,
                 queue: &job.queue,

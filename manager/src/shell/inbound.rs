@@ -141,6 +141,7 @@ fn demand(message: v1::StageDemand) -> Converted<Demand> {
         inputs: message.inputs.iter().map(input).collect::<Converted<_>>()?,
         excluded: message.excluded.iter().map(ExecutorId::try_from).collect::<Converted<_>>()?,
         gang: message.gang,
+        early: message.early,
     })
 }
 

@@ -4,6 +4,7 @@
 //!   Blocked: an input has no rows         -> others are spared: neither waited for nor read
 //!            the build side is small      -> the stage takes the place of the one that makes its probe side
 //!   Blocked -> Running, the first time    -> which partitions each lane reads
+//!   Early, the first launch               -> its partitions as planned, for more of them is still to come
 //! ```
 //!
 //! Every decision is made once and stays, whatever is run again later: what one task has read by it, another must not
@@ -53,6 +54,11 @@ pub enum Decision {
         /// Bytes of it.
         bytes: u64,
     },
+    /// It began while its inputs were still written.
+    Early {
+        /// Those of which some was missing: the stage, tasks of it that were done, and all of them.
+        inputs: Vec<(StageId, u32, u32)>,
+    },
 }
 
 impl Decision {
@@ -66,6 +72,10 @@ impl Decision {
             }
             Self::Absorbed { probe, build, bytes } => {
                 Self::Absorbed { probe: name(probe), build: name(build), bytes }
+            }
+            Self::Early { inputs } => {
+                let renamed = |(stage, done, tasks)| (name(stage), done, tasks);
+                Self::Early { inputs: inputs.into_iter().map(renamed).collect() }
             }
         }
     }
@@ -90,6 +100,13 @@ impl fmt::Display for Decision {
                 let bytes = ByteSize(*bytes);
                 write!(f, "adapted: runs where the rows of {probe} are made, {build} is read whole ({bytes})")
             }
+            Self::Early { inputs } => {
+                let inputs: Vec<_> = inputs
+                    .iter()
+                    .map(|(stage, done, tasks)| format!("{done} of {tasks} tasks of {stage}"))
+                    .collect();
+                write!(f, "pipelined: began when {} were done", inputs.join(", "))
+            }
         }
     }
 }
@@ -98,7 +115,11 @@ impl JobMachine {
     /// Decides what can be decided of a stage that waits for inputs. True when other stages were changed by it.
     pub(super) fn adapt(&mut self, position: usize, effects: &mut Vec<Effect>) -> bool {
         let stage = &self.stages[position];
-        if stage.state != StageState::Blocked || stage.plan.adapts.is_fixed() {
+        let waits = match stage.state {
+            StageState::Blocked | StageState::Early => true,
+            StageState::Running | StageState::Complete | StageState::Released => false,
+        };
+        if !waits || stage.plan.adapts.is_fixed() {
             return false;
         }
         // Sizes are looked at when an input has come, and not with every event.
@@ -228,6 +249,23 @@ impl JobMachine {
         let (stage, tasks) = (stage.plan.id, stage.plan.tasks());
         self.outputs.add_stage(stage, tasks);
         effects.push(Effect::Decided { stage, decision });
+    }
+
+    /// Whether nothing would be decided of how a stage is divided if what is there of each input grew to what `expected` makes of
+    /// its bytes.
+    pub(super) fn would_read_as_planned(
+        &self,
+        position: usize,
+        expected: impl Fn(StageId, u64) -> u64,
+    ) -> bool {
+        let stage = &self.stages[position];
+        let divided = stage.plan.adapts.divided.iter().map(|&input| {
+            let mut divided = self.divided(position, input);
+            divided.bytes.iter_mut().for_each(|bytes| *bytes = expected(input, *bytes));
+            divided
+        });
+        stage.reading == StageReading::AsPlanned
+            || slices::decide(&stage.plan.adapts, &divided.collect::<Vec<_>>()).is_none()
     }
 
     fn divided(&self, position: usize, stage: StageId) -> Divided<'_> {

@@ -6,8 +6,13 @@ use firesteel_engine::stage::adapt::{AdaptLimits, Adapts, Broadcast, Spares};
 use super::scripts::{Script, stage};
 use crate::machine::{OutputKind, StagePlan};
 
-const LIMITS: AdaptLimits =
-    AdaptLimits { merge_below: 200, split_above: 1000, broadcast_below: 500, spare_inputs: true };
+const LIMITS: AdaptLimits = AdaptLimits {
+    merge_below: 200,
+    split_above: 1000,
+    broadcast_below: 500,
+    spare_inputs: true,
+    pipeline_above: 0,
+};
 
 /// Two scans of two tasks each, and a join of them by key of four partitions.
 fn join(adapts: Adapts) -> Vec<StagePlan> {

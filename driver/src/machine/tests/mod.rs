@@ -1,5 +1,6 @@
 //! The machine, driven by scripts (one behaviour each) and by a random world.
 
 mod adapting;
+mod early;
 mod scripts;
 mod world;

@@ -92,6 +92,11 @@ impl Script {
         self.tell(Event::AttemptFailed { attempt: attempt.parse().unwrap(), life: life(on), failure });
     }
 
+    /// The attempt has failed by itself.
+    pub fn fail_with(&mut self, attempt: &str, on: &str, class: Class) {
+        self.fail(attempt, on, failure(class, "it failed"));
+    }
+
     pub fn cannot_fetch(&mut self, attempt: &str, on: &str, producer: &str, holder: &str) {
         let lost = LostBlock { producer: producer.parse().unwrap(), life: life(holder) };
         self.fail(attempt, on, AttemptFailure { lost: Some(lost), ..failure(Class::Fetch, "block gone") });
@@ -119,20 +124,34 @@ fn line(effect: &Effect) -> String {
         Effect::Demand(demand) => {
             let excluded = names(&demand.excluded);
             let but = if excluded.is_empty() { String::new() } else { format!(" but {excluded}") };
-            format!("demand {} {}{but}", demand.stage, demand.tasks)
+            let early = if demand.early { " early" } else { "" };
+            format!("demand {} {}{early}{but}", demand.stage, demand.tasks)
         }
         Effect::Launch(launch) => {
             let inputs = launch.inputs.iter().flat_map(|input| input.outputs.iter());
             let inputs: Vec<_> = inputs.map(|output| output.producer.to_string()).collect();
             let reads =
                 if inputs.is_empty() { String::new() } else { format!(" reads {}", inputs.join(" ")) };
+            let coming: Vec<_> = launch
+                .inputs
+                .iter()
+                .filter(|input| input.coming)
+                .map(|input| input.stage.to_string())
+                .collect();
+            let coming =
+                if coming.is_empty() { String::new() } else { format!(", more of {}", coming.join(" ")) };
             let slices: Vec<_> = launch.slices.iter().map(ToString::to_string).collect();
             let slices =
                 if slices.is_empty() { String::new() } else { format!(", partitions {}", slices.join("; ")) };
             format!(
-                "launch {} on {} under {}{reads}{slices}",
+                "launch {} on {} under {}{reads}{coming}{slices}",
                 launch.attempt, launch.life.executor.worker, launch.lease
             )
+        }
+        Effect::MoreInputs { attempt, life, input } => {
+            let outputs: Vec<_> = input.outputs.iter().map(|output| output.producer.to_string()).collect();
+            let rest = if input.coming { ", more is coming" } else { "" };
+            format!("tell {attempt} on {} {}{rest}", life.executor.worker, outputs.join(" "))
         }
         Effect::CancelAttempt { attempt, life, .. } => {
             format!("cancel {attempt} on {}", life.executor.worker)

@@ -2,6 +2,7 @@
 //! Everything is drawn from a seed, so a seed that fails can be run again.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use firesteel_base::{
@@ -12,7 +13,7 @@ use firesteel_shuffle::{BlockStat, LaneOutput, LaneSizes, Slice};
 
 use crate::machine::{
     AttemptFailure, Decision, Demand, Effect, Event, JobMachine, JobPlan, Launch, Life, LostBlock, MapOutput,
-    Outcome, OutputKind, Policy, StagePlan,
+    Outcome, OutputKind, Policy, StageInputs, StagePlan,
 };
 
 const JOB: JobId = JobId(7);
@@ -92,7 +93,7 @@ struct World {
     /// Stages, and inputs of theirs that are not read.
     spared: BTreeSet<(StageId, StageId)>,
     /// Decisions of each kind.
-    decisions: [u32; 3],
+    decisions: [u32; 4],
     told: Vec<Event>,
     result: Vec<MapOutput>,
     reader: Reader,
@@ -171,11 +172,13 @@ fn random_adapts(rng: &mut Rng, stages: &[StagePlan], at: usize) -> Adapts {
         splits,
         spares: spares.into_iter().collect(),
         broadcast: broadcast.map(|(build, probe)| Broadcast { build, probe }),
+        pipelined: read.iter().copied().filter(|_| rng.chance(40)).collect(),
         limits: AdaptLimits {
             merge_below: rng.below(200),
             split_above: rng.below(100),
-            broadcast_below: rng.below(800),
+            broadcast_below: rng.below(3000),
             spare_inputs: true,
+            pipeline_above: rng.below(60),
         },
     }
 }
@@ -201,7 +204,7 @@ impl World {
             freed: BTreeSet::new(),
             slices: BTreeMap::new(),
             spared: BTreeSet::new(),
-            decisions: [0; 3],
+            decisions: [0; 4],
             told: Vec::new(),
             result: Vec::new(),
             reader: Reader::default(),
@@ -254,6 +257,7 @@ impl World {
                 self.demands.insert(demand.stage, demand);
             }
             Effect::Launch(launch) => self.launch(launch),
+            Effect::MoreInputs { attempt, life, input } => self.more_inputs(attempt, &life, &input),
             Effect::CancelAttempt { attempt, life, .. } => {
                 if let Some(running) = self.running.get_mut(&attempt) {
                     assert_eq!(running.launch.life, life);
@@ -278,6 +282,7 @@ impl World {
                     Decision::Regrouped { .. } => 0,
                     Decision::Spared { .. } => 1,
                     Decision::Absorbed { .. } => 2,
+                    Decision::Early { .. } => 3,
                 };
                 self.decisions[kind] += 1;
                 if let Decision::Spared { spared, .. } = decision {
@@ -317,8 +322,8 @@ impl World {
             let stage = snapshot.stages.iter().find(|stage| stage.stage == input.stage).unwrap();
             let is_spared = self.spared.contains(&(launch.attempt.stage(), input.stage));
             let tasks = if is_spared { 0 } else { stage.tasks as usize };
-            assert_eq!(input.outputs.len(), tasks, "input is incomplete");
-            assert!(input.outputs.iter().enumerate().all(|(task, o)| o.producer.task.task as usize == task));
+            assert_eq!(input.outputs.len() < tasks, input.coming, "input is incomplete");
+            assert!(input.outputs.is_sorted_by_key(|output| output.producer.task.task));
         }
         assert!(launch.slices.is_empty() || launch.slices.len() == launch.lanes as usize);
         let slices = self.slices.entry(launch.attempt.task).or_insert_with(|| launch.slices.clone());
@@ -327,6 +332,19 @@ impl World {
         if self.up.get(&running.launch.life.executor) == Some(&running.launch.life.epoch) {
             assert!(self.running.insert(running.launch.attempt, running).is_none(), "an attempt twice");
         }
+    }
+
+    /// Each output is told of once, and never one that takes the place of another.
+    fn more_inputs(&mut self, attempt: AttemptKey, life: &Life, input: &StageInputs) {
+        let Some(running) = self.running.get_mut(&attempt) else { return };
+        assert_eq!(running.launch.life, *life);
+        let known = running.launch.inputs.iter_mut().find(|known| known.stage == input.stage).unwrap();
+        assert!(known.coming && !running.cancelled, "{attempt} knows all of {}", input.stage);
+        let is_new =
+            |new: &Arc<MapOutput>| known.outputs.iter().all(|o| o.producer.task != new.producer.task);
+        assert!(input.outputs.iter().all(is_new), "{attempt} is told twice of the same task");
+        known.outputs = known.outputs.iter().chain(input.outputs.iter()).cloned().collect();
+        known.coming = input.coming;
     }
 
     fn free(&mut self, attempt: AttemptKey, life: &Life) {
@@ -407,6 +425,7 @@ impl World {
 
     fn read(&mut self, key: AttemptKey, running: &Running, unfair: bool) {
         let mut provenance = Provenance::new();
+        let is_coming = running.launch.inputs.iter().any(|input| input.coming);
         for output in running.launch.inputs.iter().flat_map(|input| input.outputs.iter()) {
             let unreadable = unfair && self.rng.chance(2);
             match self.blocks.get(&(output.producer, output.life.clone())) {
@@ -419,7 +438,8 @@ impl World {
                 }
             }
         }
-        self.running.get_mut(&key).unwrap().read = Some(provenance);
+        // What is there is read at once; the rest is waited for.
+        self.running.get_mut(&key).unwrap().read = (!is_coming).then_some(provenance);
     }
 
     fn fail(&mut self, attempt: AttemptKey, life: Life, class: Class, lost: Option<LostBlock>) {
@@ -628,7 +648,7 @@ fn brief(effect: &Effect) -> String {
 #[test]
 fn whatever_happens_the_job_ends_right_and_gives_everything_back() {
     let only = std::env::var("FIRESTEEL_SEED").ok().map(|seed| seed.parse::<u64>().unwrap());
-    let (mut succeeded, mut failed, mut decisions) = (0, 0, [0; 3]);
+    let (mut succeeded, mut failed, mut decisions) = (0, 0, [0; 4]);
     for seed in only.map_or(0..SEEDS, |seed| seed..seed + 1) {
         let mut world = World::new(seed);
         let run = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| world.run_to_end()));
@@ -638,7 +658,7 @@ fn whatever_happens_the_job_ends_right_and_gives_everything_back() {
             eprintln!("seed {seed} (FIRESTEEL_SEED={seed} runs it alone)");
             std::panic::resume_unwind(panic);
         }
-        (0..3).for_each(|kind| decisions[kind] += world.decisions[kind]);
+        (0..4).for_each(|kind| decisions[kind] += world.decisions[kind]);
         match world.outcome.unwrap() {
             Outcome::Succeeded => succeeded += 1,
             Outcome::Failed(error) => {

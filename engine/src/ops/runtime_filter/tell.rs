@@ -157,10 +157,17 @@ pub(super) async fn told_keys(
     columns: usize,
     pool: &Arc<dyn MemoryPool>,
 ) -> Result<Vec<Option<Arc<KeySet>>>> {
-    let Some(outputs) = inputs.by_stage.get(&stage) else {
+    let Some(arrived) = inputs.inputs.follow(stage) else {
         return exec_err!("the task was not told where the output of {stage} lies");
     };
-    let blocks = told_blocks(outputs)?;
+    let blocks = {
+        let arrived = arrived.borrow();
+        if !arrived.is_complete {
+            // Rows would be dropped whose keys are still to come.
+            return exec_err!("the task was told of a part of {stage}, which tells it keys");
+        }
+        told_blocks(&arrived.outputs)?
+    };
     let bytes: u64 = blocks.iter().map(|(_, _, bytes)| bytes).sum();
     if bytes > TOLD_BYTES_MAX {
         tracing::debug!(%stage, bytes, "too many told keys: the runtime filter is let alone");

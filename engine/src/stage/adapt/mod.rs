@@ -39,6 +39,8 @@ pub struct Adapts {
     pub spares: Vec<Spares>,
     /// The join of two inputs that may run where the rows of one are made.
     pub broadcast: Option<Broadcast>,
+    /// The inputs that may be read while some of it is still being written.
+    pub pipelined: Vec<StageId>,
     /// From which sizes on.
     pub limits: AdaptLimits,
 }
@@ -72,11 +74,14 @@ pub struct AdaptLimits {
     pub broadcast_below: u64,
     /// Whether an empty side ends a join early.
     pub spare_inputs: bool,
+    /// An exchange of at least so many bytes for each task that reads it may be read while it is written. 0: never.
+    pub pipeline_above: u64,
 }
 
 impl AdaptLimits {
     /// Everything runs as planned.
-    pub const NEVER: Self = Self { merge_below: 0, split_above: 0, broadcast_below: 0, spare_inputs: false };
+    pub const NEVER: Self =
+        Self { merge_below: 0, split_above: 0, broadcast_below: 0, spare_inputs: false, pipeline_above: 0 };
 }
 
 impl Default for AdaptLimits {
@@ -94,8 +99,9 @@ impl Adapts {
         stages: &[crate::Stage],
         limits: AdaptLimits,
     ) -> Self {
-        if limits == AdaptLimits::NEVER {
-            return Self::default();
+        let pipelined = if limits.pipeline_above > 0 { pipelined(plan, stages) } else { Vec::new() };
+        if (AdaptLimits { pipeline_above: 0, ..limits }) == AdaptLimits::NEVER {
+            return Self { pipelined, limits, ..Self::default() };
         }
         let partitions = plan.output_partitioning().partition_count();
         let mut divided = Vec::new();
@@ -111,11 +117,12 @@ impl Adapts {
             spares: if limits.spare_inputs { empty::spares(plan) } else { Vec::new() },
             broadcast: absorb::candidate(plan, &divided, may_grow, stages),
             divided,
+            pipelined,
             limits,
         }
     }
 
-    /// True when nothing can be decided.
+    /// True when nothing can be decided of it while it waits.
     #[must_use]
     pub fn is_fixed(&self) -> bool {
         self.divided.is_empty() && self.spares.is_empty() && self.broadcast.is_none()
@@ -136,6 +143,7 @@ impl Adapts {
             broadcast: self
                 .broadcast
                 .map(|broadcast| Broadcast { build: name(broadcast.build), probe: name(broadcast.probe) }),
+            pipelined: all(&self.pipelined),
             limits: self.limits,
         }
     }
@@ -155,6 +163,24 @@ fn collect_divided(plan: &Arc<dyn ExecutionPlan>, partitions: usize, divided: &m
         same if same == partitions => collect_divided(child, partitions, divided),
         _ => false,
     })
+}
+
+/// The inputs of which each task reads a part, in whatever order it comes. What every task reads whole, or must see all lanes
+/// of before its first row, is waited for.
+fn pipelined(plan: &Arc<dyn ExecutionPlan>, stages: &[crate::Stage]) -> Vec<StageId> {
+    if let Some(read) = plan.downcast_ref::<ShuffleReadExec>() {
+        let is_divided = stages.iter().find(|stage| stage.id == read.stage()).is_some_and(|stage| {
+            matches!(
+                stage.output,
+                Output::Hash { .. } | Output::Range(_) | Output::RoundRobin { .. } | Output::Single
+            )
+        });
+        return if is_divided { vec![read.stage()] } else { Vec::new() };
+    }
+    let mut inputs: Vec<_> = plan.children().into_iter().flat_map(|child| pipelined(child, stages)).collect();
+    inputs.sort_unstable();
+    inputs.dedup();
+    inputs
 }
 
 /// The exchange of which a partition's rows may go to several lanes: nothing between them and the stage's output needs

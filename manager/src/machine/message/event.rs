@@ -194,6 +194,8 @@ pub struct Demand {
     pub excluded: Vec<ExecutorId>,
     /// Whether it can use slots for all tasks only, or none.
     pub gang: bool,
+    /// Whether its tasks would wait for others that still run: it gets only what nobody else has a use for.
+    pub early: bool,
 }
 
 /// How far a stage has come.

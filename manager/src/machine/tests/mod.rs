@@ -185,6 +185,7 @@ fn demand(job: JobId) -> Demand {
         inputs: Vec::new(),
         excluded: Vec::new(),
         gang: false,
+        early: false,
     }
 }
 

@@ -41,6 +41,7 @@ struct Wanted {
     cores: u32,
     gib: u64,
     gang: bool,
+    early: bool,
     input: Option<usize>,
     excluded: Option<usize>,
 }
@@ -48,25 +49,29 @@ struct Wanted {
 fn wanted(narrow: bool) -> BoxedStrategy<Wanted> {
     let worker = || proptest::option::weighted(0.3, 0..WORKERS.len());
     if narrow {
-        return (0..3u32, 0..9u32, worker(), worker())
-            .prop_map(|(stage, tasks, input, excluded)| Wanted {
+        let early = proptest::bool::weighted(0.2);
+        return (0..3u32, 0..9u32, early, worker(), worker())
+            .prop_map(|(stage, tasks, early, input, excluded)| Wanted {
                 stage,
                 tasks,
                 cores: 1,
                 gib: 0,
                 gang: false,
+                early,
                 input,
                 excluded,
             })
             .boxed();
     }
-    (0..3u32, 0..9u32, 1..5u32, 0..4u64, proptest::bool::weighted(0.2), worker(), worker())
-        .prop_map(|(stage, tasks, cores, gib, gang, input, excluded)| Wanted {
+    let kind = proptest::option::weighted(0.3, any::<bool>());
+    (0..3u32, 0..9u32, 1..5u32, 0..4u64, kind, worker(), worker())
+        .prop_map(|(stage, tasks, cores, gib, kind, input, excluded)| Wanted {
             stage,
             tasks,
             cores,
             gib,
-            gang,
+            gang: kind == Some(true),
+            early: kind == Some(false),
             input,
             excluded,
         })
@@ -231,6 +236,7 @@ impl Model {
     /// With tasks of one core only, nothing is free that anybody waiting may use.
     fn check_nothing_idles(&self) {
         for job in self.machine.jobs.iter_live() {
+            // What comes last in the fair order leaves nothing idle either.
             for demand in job.demands.values() {
                 for node in self.machine.nodes.present().filter(|node| node.is_alive()) {
                     for executor in node.executors.values().filter(|executor| executor.life.is_some()) {
@@ -329,6 +335,7 @@ impl Model {
             inputs: named(wanted.input).map(|id| (id, 1000)).into_iter().collect(),
             excluded: named(wanted.excluded).into_iter().collect(),
             gang: wanted.gang,
+            early: wanted.early,
             ..demand(self.job(job))
         }
     }

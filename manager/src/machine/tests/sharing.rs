@@ -117,6 +117,56 @@ fn a_gang_gets_all_or_nothing() {
     );
 }
 
+fn early(job: JobId, tasks: u32) -> DriverEvent {
+    DriverEvent::Demand(Demand { stage: StageId(1), tasks, early: true, ..demand(job) })
+}
+
+#[test]
+fn early_tasks_get_what_nobody_needs_and_nothing_is_asked_back_for_them() {
+    let mut world = World::new();
+    world.worker("a", &[4]);
+    let (d1, first) = world.job();
+    assert_eq!(world.driver_says(d1, early(first, 3)), ["d2 grant lease1 job1/s1 a/e0 x3"]);
+    let (d2, second) = world.job();
+    world.demand(d2, second, 1);
+    // The job that holds them is above its share of what is needed, as it needs nothing.
+    assert_eq!(world.demand(d2, second, 4), ["d2 revoke lease1 x1"]);
+    let (d3, third) = world.job();
+    assert_eq!(world.driver_says(d3, early(third, 2)), [""; 0], "nothing is asked back for it");
+    assert_eq!(
+        release(&mut world, d1, 1, 1),
+        ["d3 grant lease3 job2/s0 a/e0 x1"],
+        "who needs it comes first"
+    );
+}
+
+#[test]
+fn what_is_kept_for_a_wide_task_is_not_lent_to_early_ones() {
+    let mut world = World::new();
+    world.worker("a", &[4]);
+    world.worker("b", &[4]);
+    let (narrow, first) = world.job();
+    world.demand(narrow, first, 8);
+    let (wide, second) = world.job();
+    let wanted = Demand { cores_per_task: 4, ..demand(second) };
+    assert_eq!(world.driver_says(wide, DriverEvent::Demand(wanted)), ["d3 revoke lease2 x4"]);
+    assert_eq!(world.driver_says(narrow, early(first, 4)), [""; 0]);
+    assert_eq!(release(&mut world, narrow, 2, 3), [""; 0]);
+    assert_eq!(release(&mut world, narrow, 2, 1), ["d4 grant lease3 job2/s0 b/e0 x1"]);
+}
+
+#[test]
+fn an_early_demand_becomes_one_like_others_when_it_is_said_again() {
+    let mut world = World::new();
+    world.worker("a", &[2]);
+    let (d1, first) = world.job();
+    world.demand(d1, first, 2);
+    let (d2, second) = world.job();
+    assert_eq!(world.driver_says(d2, early(second, 1)), [""; 0]);
+    let needed = Demand { stage: StageId(1), tasks: 1, ..demand(second) };
+    assert_eq!(world.driver_says(d2, DriverEvent::Demand(needed)), ["d2 revoke lease1 x1"]);
+}
+
 #[test]
 fn memory_is_a_limit_like_cores() {
     let mut world = World::new();
