@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use firesteel_base::{ByteSize, Epoch, ExecutorId, UserError, WorkerId, version};
-use firesteel_executor::{Executor, ExecutorConfig, Limits};
+use firesteel_executor::{BlockSettings, Executor, ExecutorConfig, Limits};
 use firesteel_hw::core_loop::LoopKind;
 use firesteel_hw::layout::{ExecutorLayout, LayoutRequest, plan_executors};
 use firesteel_hw::topology::Topology;
@@ -349,7 +349,7 @@ fn executor_config(
         advertise_host: String::new(),
         control_address: String::new(),
         keeper: None,
-        block_memory_fraction: BLOCK_MEMORY_FRACTION,
+        blocks: BlockSettings { memory_fraction: BLOCK_MEMORY_FRACTION, ..BlockSettings::default() },
         limits: Limits::default(),
     }
 }

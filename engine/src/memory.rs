@@ -2,7 +2,7 @@
 //!
 //! Every reservation of every attempt on an executor draws on the same [`MemoryBudget`] as shuffle blocks do. Consumers
 //! that can spill are held to equal shares of what the others leave, so that each is told to spill before one starves
-//! the rest; consumers that cannot spill may take what is free.
+//! the rest; consumers that cannot spill may take what is free, and an eighth is kept free for them.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,6 +14,9 @@ use datafusion::execution::memory_pool::{MemoryConsumer, MemoryLimit, MemoryPool
 use firesteel_base::{ByteSize, Grant, MemoryBudget, OutOfBudget};
 use firesteel_shuffle::BlockStore;
 use parking_lot::Mutex;
+
+/// The part of what is left that consumers which can spill do not take: one in so many.
+const SPILLERS_LEAVE: u64 = 8;
 
 /// One executor's operators drawing on its budget.
 #[derive(Debug)]
@@ -63,7 +66,8 @@ impl GrantPool {
     fn spiller_share(&self, state: &State) -> u64 {
         let held_by_others = self.budget.used().saturating_sub(state.spillable);
         let left = self.budget.limit().saturating_sub(held_by_others);
-        left / state.spillers.max(1) as u64
+        // A sort hands what it holds to its merge, which cannot spill and needs a little more for its cursors.
+        (left - left / SPILLERS_LEAVE) / state.spillers.max(1) as u64
     }
 }
 
@@ -174,12 +178,15 @@ mod tests {
         table.try_grow(20).unwrap();
         let sort = MemoryConsumer::new("Sort[0]").with_can_spill(true).register(&pool);
         let group = MemoryConsumer::new("Group[0]").with_can_spill(true).register(&pool);
-        sort.try_grow(30).unwrap();
+        // Of 60 an eighth is for those that cannot spill.
+        sort.try_grow(26).unwrap();
         sort.try_grow(1).unwrap_err();
-        group.try_grow(30).unwrap();
-        drop(group);
-        sort.try_grow(30).unwrap();
-        assert_eq!(budget.used(), 100);
+        group.try_grow(26).unwrap();
+        let merge = MemoryConsumer::new("SortMerge[0]").register(&pool);
+        merge.try_grow(8).unwrap();
+        drop((group, merge));
+        sort.try_grow(27).unwrap();
+        assert_eq!(budget.used(), 93);
         drop((blocks, table, sort));
         assert_eq!(budget.used(), 0);
     }

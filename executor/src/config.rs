@@ -4,8 +4,12 @@ use std::net::TcpListener;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use firesteel_base::{ByteSize, ExecutorId, UserError};
+use firesteel_base::{ByteSize, ExecutorId, MemoryBudget, UserError};
 use firesteel_hw::core_loop::LoopKind;
+use firesteel_hw::scratch::EngineKind;
+use firesteel_shuffle::store::FileConfig;
+use firesteel_shuffle::{FetchConfig, ServeConfig, Transport};
+use serde::{Deserialize, Serialize};
 
 /// An executor's place and share of the machine.
 #[derive(Debug)]
@@ -30,10 +34,50 @@ pub struct ExecutorConfig {
     pub control_address: String,
     /// The name of the socket of the keeper that serves its blocks when it is gone; `None` when nobody does.
     pub keeper: Option<String>,
-    /// The part of `memory` that shuffle blocks may fill before the coldest go to files, above 0 and at most 1.
-    pub block_memory_fraction: f64,
+    /// How it keeps, sends and fetches blocks.
+    pub blocks: BlockSettings,
     /// Bounds of queues and waits.
     pub limits: Limits,
+}
+
+/// How an executor keeps, sends and fetches blocks.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BlockSettings {
+    /// The part of its memory that blocks may fill before the coldest go to files, above 0 and at most 1.
+    pub memory_fraction: f64,
+    /// The ways to other executors that it takes.
+    pub transport: Transport,
+    /// What writes and reads files of blocks.
+    pub scratch_engine: EngineKind,
+    /// Whether they bypass the page cache.
+    pub scratch_direct: bool,
+}
+
+impl Default for BlockSettings {
+    fn default() -> Self {
+        let files = FileConfig::default();
+        Self {
+            memory_fraction: 0.4,
+            transport: Transport::Auto,
+            scratch_engine: files.engine,
+            scratch_direct: files.direct,
+        }
+    }
+}
+
+impl BlockSettings {
+    pub(crate) fn files(&self) -> FileConfig {
+        FileConfig { engine: self.scratch_engine, direct: self.scratch_direct, ..FileConfig::default() }
+    }
+
+    pub(crate) fn fetches(&self, budget: MemoryBudget) -> FetchConfig {
+        FetchConfig { budget: Some(budget), transport: self.transport, ..FetchConfig::default() }
+    }
+
+    pub(crate) fn serves(&self) -> ServeConfig {
+        ServeConfig { transport: self.transport, ..ServeConfig::default() }
+    }
 }
 
 /// Bounds of an executor's queues and waits.
@@ -72,7 +116,7 @@ impl ExecutorConfig {
     /// # Errors
     /// When it could not work; the detail lists every fault.
     pub fn check(&self) -> Result<(), UserError> {
-        let fraction = self.block_memory_fraction;
+        let fraction = self.blocks.memory_fraction;
         let faults: Vec<String> = [
             (self.cores.is_empty(), "it has no cores".to_owned()),
             (self.memory.0 < MEMORY_MIN.0, format!("{} of memory is less than {MEMORY_MIN}", self.memory)),

@@ -10,14 +10,14 @@ use firesteel_engine::{Settings, Stage};
 use firesteel_hw::core_loop::{CoreHandle, CoreThread, CoreThreadConfig, stop_all};
 use firesteel_shuffle::keep::Reporter;
 use firesteel_shuffle::store::{BlockStore, StoreConfig, StoreUsage};
-use firesteel_shuffle::{BlockServer, FetchConfig, Fetcher, Holder, ServeConfig};
+use firesteel_shuffle::{BlockServer, Fetcher, Holder};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::config::{ExecutorConfig, Limits};
+use crate::config::{BlockSettings, ExecutorConfig, Limits};
 use crate::cores::CorePool;
 use crate::registry::{Digest, Registry, StageEntry};
 use crate::scratch::ScratchFolder;
@@ -82,18 +82,18 @@ impl Executor {
             config.scratch.iter().map(|root| ScratchFolder::create(root)).collect::<Result<_, _>>()?;
         let folders: Vec<_> = scratch.iter().map(|folder| folder.path().to_owned()).collect();
         let memory = MemoryBudget::new(config.memory);
-        let memory_max = (config.memory.0 as f64 * config.block_memory_fraction) as u64;
-        let store =
-            BlockStore::new(StoreConfig { budget: memory.clone(), memory_max, scratch: folders.clone() })
-                .map_err(|fault| cannot_start(&config.id, &fault))?;
+        let memory_max = (config.memory.0 as f64 * config.blocks.memory_fraction) as u64;
+        let store = StoreConfig { budget: memory.clone(), memory_max, scratch: folders.clone() };
+        let store = BlockStore::with_files(store, config.blocks.files())
+            .map_err(|fault| cannot_start(&config.id, &fault))?;
         if let Some(keeper) = &config.keeper {
             report_blocks(&config.id, keeper, &store);
         }
-        let fetcher = Fetcher::new(FetchConfig { budget: Some(memory.clone()), ..FetchConfig::default() });
+        let fetcher = Fetcher::new(config.blocks.fetches(memory.clone()));
         let env = TaskEnv::new(Arc::clone(&store), Arc::clone(&fetcher), memory.clone(), folders)?;
         let threads = start_cores(&config)?;
         let (server, shuffle_address) =
-            serve_blocks(&config.id, config.block_listener, &store, &config.advertise_host)?;
+            serve_blocks(&config.id, config.block_listener, &store, &config.advertise_host, &config.blocks)?;
         Ok(Arc::new(Self {
             pool: CorePool::new(threads.len(), config.limits.attempts_waiting_max),
             handles: threads.iter().map(CoreThread::handle).collect(),
@@ -304,9 +304,10 @@ fn serve_blocks(
     listener: Option<std::net::TcpListener>,
     store: &Arc<BlockStore>,
     host: &str,
+    settings: &BlockSettings,
 ) -> Result<(Option<BlockServer>, String), UserError> {
     let Some(listener) = listener else { return Ok((None, String::new())) };
-    let server = BlockServer::start(listener, Arc::clone(store), ServeConfig::default())
+    let server = BlockServer::start(listener, Arc::clone(store), settings.serves())
         .map_err(|fault| cannot_start(id, &fault))?;
     let address = host_port(host, server.local_addr().port());
     Ok((Some(server), address))

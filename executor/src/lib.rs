@@ -33,7 +33,7 @@ pub mod scratch;
 pub mod shell;
 pub mod worker;
 
-pub use config::{ExecutorConfig, Limits};
+pub use config::{BlockSettings, ExecutorConfig, Limits};
 pub use executor::{Executor, ExecutorStatus};
 pub use process::ExecutorProcessConfig;
 pub use worker::WorkerConfig;

@@ -26,7 +26,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{ExecutorConfig, Limits};
+use crate::config::{BlockSettings, ExecutorConfig, Limits};
 use crate::executor::{Executor, host_port};
 use crate::shell;
 
@@ -52,8 +52,8 @@ pub struct ExecutorProcessConfig {
     pub scratch: Vec<PathBuf>,
     /// The name of the socket of its worker's keeper of blocks.
     pub keeper: Option<String>,
-    /// The part of the memory that shuffle blocks may fill before the coldest go to files.
-    pub block_memory_fraction: f64,
+    /// How it keeps, sends and fetches blocks.
+    pub blocks: BlockSettings,
     /// How long each step of its end may take, in milliseconds.
     pub shutdown_ms: u64,
 }
@@ -146,7 +146,7 @@ async fn serve_until_told(config: ExecutorProcessConfig) -> Result<(), UserError
 fn executor_config(
     config: ExecutorProcessConfig,
     control_address: String,
-    blocks: TcpListener,
+    block_listener: TcpListener,
 ) -> ExecutorConfig {
     let choice = LoopKind::best();
     tracing::info!(kind = ?choice.kind, reason = %choice.reason, "core threads");
@@ -157,11 +157,11 @@ fn executor_config(
         memory: config.memory,
         scratch: config.scratch,
         loop_kind: choice.kind,
-        block_listener: Some(blocks),
+        block_listener: Some(block_listener),
         advertise_host: config.advertise_host,
         control_address,
         keeper: config.keeper,
-        block_memory_fraction: config.block_memory_fraction,
+        blocks: config.blocks,
         limits: Limits::default(),
     }
 }

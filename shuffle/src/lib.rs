@@ -39,5 +39,5 @@ pub use serve::{BlockServer, ServeConfig};
 pub use sizes::{LaneSizes, MalformedSizes, SizesParts};
 pub use slice::{LanesOf, Slice};
 pub use store::{BlockStore, FileConfig, StoreConfig, StoreError, StoreUsage};
-pub use transport::Transport;
+pub use transport::{ParseTransportError, Transport};
 pub use write::{Assignment, LaneWriter, WriteCounters, WriteError};

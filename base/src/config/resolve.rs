@@ -175,7 +175,12 @@ impl Resolver {
                 executor_restarts: self.get("worker.executor_restarts"),
                 executor_restart_window: self.get("worker.executor_restart_window"),
             },
-            executor: ExecutorSettings { block_memory_fraction: self.get("executor.block_memory_fraction") },
+            executor: ExecutorSettings {
+                block_memory_fraction: self.get("executor.block_memory_fraction"),
+                transport: self.get("executor.transport"),
+                scratch_engine: self.get("executor.scratch_engine"),
+                scratch_direct: self.get("executor.scratch_direct"),
+            },
             local: LocalSettings {
                 cores: self.get("local.cores"),
                 memory: self.get("local.memory"),

@@ -88,6 +88,12 @@ pub struct WorkerSettings {
 pub struct ExecutorSettings {
     /// The part of its memory that blocks may fill.
     pub block_memory_fraction: f64,
+    /// The ways to other executors: `auto`, `tcp` or `shared`.
+    pub transport: &'static str,
+    /// What writes and reads files of blocks.
+    pub scratch_engine: &'static str,
+    /// Whether they bypass the page cache.
+    pub scratch_direct: bool,
 }
 
 /// `[local]`

@@ -220,6 +220,25 @@ pub const KEYS: &[Key] = &[
         help: "The part of an executor's memory that shuffle blocks may fill before the coldest go to files.",
     },
     Key {
+        name: "executor.transport",
+        default: "auto",
+        kind: Kind::Choice(&["auto", "tcp", "shared"]),
+        help: "How executors get each other's blocks. auto: shared memory on one host, else TCP. shared: nothing else, so \
+               all executors must be on one host.",
+    },
+    Key {
+        name: "executor.scratch_engine",
+        default: "ring",
+        kind: Kind::Choice(&["ring", "blocking", "tokio-uring", "glommio"]),
+        help: "What writes and reads files of blocks. Where a kernel has no rings, system calls do it, with a warning.",
+    },
+    Key {
+        name: "executor.scratch_direct",
+        default: "true",
+        kind: Kind::Switch,
+        help: "Whether files of blocks bypass the page cache, which no limit of the executor counts.",
+    },
+    Key {
         name: "local.cores",
         default: "auto",
         kind: Kind::OrAuto(&CORES),

@@ -62,6 +62,7 @@ from_value! {
     String: Value::Text(text) => Some(text);
     Vec<PathBuf>: Value::Folders(folders) => Some(folders);
     Vec<u32>: Value::Cpus(cpus) => Some(cpus);
+    &'static str: Value::Word(word) => Some(word);
     LogFormat: Value::Word(word) => LogFormat::from_word(word);
 }
 

@@ -1,11 +1,14 @@
 //! `firesteel worker`
 
+use std::fmt::Display;
 use std::net::{SocketAddr, UdpSocket};
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::Args;
-use firesteel_base::config::{Config, HostPort, WorkerSettings};
+use firesteel_base::config::{Config, ExecutorSettings, HostPort, WorkerSettings};
 use firesteel_base::{UserError, WorkerId};
+use firesteel_executor::BlockSettings;
 use firesteel_executor::worker::{
     self, ChildCommand, RestartPolicy, ResultLimits, WorkerConfig, WorkerLimits,
 };
@@ -94,6 +97,20 @@ pub fn run(global: &Global, args: WorkerArgs) -> Result<Exit, Failure> {
     })
 }
 
+fn block_settings(executor: &ExecutorSettings) -> Result<BlockSettings, Failure> {
+    Ok(BlockSettings {
+        memory_fraction: executor.block_memory_fraction,
+        transport: word("executor.transport", executor.transport)?,
+        scratch_engine: word("executor.scratch_engine", executor.scratch_engine)?,
+        scratch_direct: executor.scratch_direct,
+    })
+}
+
+/// What a word of the configuration means, which has been found among those that the key allows.
+fn word<T: FromStr<Err: Display>>(key: &str, word: &str) -> Result<T, Failure> {
+    word.parse().map_err(|fault: T::Err| UserError::new(format!("{key}: {fault}")).into())
+}
+
 async fn worker_config(context: &Context, global: &Global) -> Result<WorkerConfig, Failure> {
     let Config { worker, executor, .. } = &context.config;
     check_layout(worker)?;
@@ -107,7 +124,7 @@ async fn worker_config(context: &Context, global: &Global) -> Result<WorkerConfi
         topology: None,
         layout: layout_request(worker),
         pin: worker.pin,
-        block_memory_fraction: executor.block_memory_fraction,
+        blocks: block_settings(executor)?,
         executor_command: child(global, "executor")?,
         driver_command: child(global, "driver")?,
         log_folder: worker.log_folder.clone().set().map(PathBuf::from),

@@ -11,7 +11,7 @@ use firesteel_base::{ByteSize, Class, ExecutorId, UserError};
 use firesteel_driver::{ConnectOptions, InProcessWorker, JobProgress, LocalOptions, Session};
 use firesteel_engine::datafusion;
 use firesteel_engine::session::classify;
-use firesteel_executor::{Executor, ExecutorConfig, Limits};
+use firesteel_executor::{BlockSettings, Executor, ExecutorConfig, Limits};
 use firesteel_hw::core_loop::LoopKind;
 use firesteel_manager::{Manager, ManagerConfig};
 use tempfile::TempDir;
@@ -158,7 +158,7 @@ impl Cluster {
             advertise_host: "127.0.0.1".to_owned(),
             control_address,
             keeper: None,
-            block_memory_fraction: 0.5,
+            blocks: BlockSettings { memory_fraction: 0.5, ..BlockSettings::default() },
             limits: Limits::default(),
         })
         .unwrap();

@@ -9,6 +9,7 @@ use firesteel_hw::layout::LayoutRequest;
 
 use super::restart::RestartPolicy;
 use super::results::ResultLimits;
+use crate::config::BlockSettings;
 
 /// A worker's name, place and share of the host.
 #[derive(Debug, Clone)]
@@ -31,8 +32,8 @@ pub struct WorkerConfig {
     pub layout: LayoutRequest,
     /// Whether core threads are pinned to their CPUs. Off where several workers share a host for trying things.
     pub pin: bool,
-    /// The part of an executor's memory that shuffle blocks may fill before the coldest go to files.
-    pub block_memory_fraction: f64,
+    /// How executors keep, send and fetch blocks.
+    pub blocks: BlockSettings,
     /// What starts an executor: [`crate::process::run_from_stdin`] must be what it runs.
     pub executor_command: ChildCommand,
     /// What starts a cluster-mode driver. It gets `--job N --manager HOST:PORT --result FILE`, and a

@@ -60,7 +60,7 @@ pub(crate) fn process_config(
         memory: ByteSize(layout.memory_bytes),
         scratch: config.scratch.iter().map(|root| executor_scratch(root, layout.index)).collect(),
         keeper,
-        block_memory_fraction: config.block_memory_fraction,
+        blocks: config.blocks,
         shutdown_ms: u64::try_from(config.limits.stop_timeout.as_millis() / 2).unwrap_or(u64::MAX),
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use firesteel_base::{AttemptKey, ByteSize, Epoch, ExecutorId, JobId, StageId, StageKey, version};
 use firesteel_engine::{Settings, Stage, codec};
-use firesteel_executor::{Executor, ExecutorConfig, Limits};
+use firesteel_executor::{BlockSettings, Executor, ExecutorConfig, Limits};
 use firesteel_hw::core_loop::LoopKind;
 use firesteel_protocol::v1;
 use firesteel_shuffle::BlockKey;
@@ -38,7 +38,7 @@ pub fn config(cores: usize, memory: ByteSize, limits: Limits, scratch: PathBuf) 
         advertise_host: String::new(),
         control_address: String::new(),
         keeper: None,
-        block_memory_fraction: 0.5,
+        blocks: BlockSettings { memory_fraction: 0.5, ..BlockSettings::default() },
         limits,
     }
 }

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use firesteel_base::UserError;
-use firesteel_executor::WorkerConfig;
 use firesteel_executor::worker::{self, ChildCommand, RestartPolicy, ResultLimits, WorkerLimits};
+use firesteel_executor::{BlockSettings, WorkerConfig};
 use firesteel_hw::layout::LayoutRequest;
 use firesteel_protocol::v1;
 use futures::StreamExt;
@@ -214,7 +214,7 @@ pub fn config(manager: &str, scratch: &Path, executor: ChildCommand, driver: Chi
             ..LayoutRequest::default()
         },
         pin: false,
-        block_memory_fraction: 0.5,
+        blocks: BlockSettings { memory_fraction: 0.5, ..BlockSettings::default() },
         executor_command: executor,
         driver_command: driver,
         log_folder: None,
