@@ -3,8 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::pack::{Packing, PackingCounts};
-use crate::transport::Form;
-use crate::transport::{Received, Way};
+use crate::transport::{Form, Received, Way};
 
 /// What was fetched so far.
 #[derive(Debug, Default)]

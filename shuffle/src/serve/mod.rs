@@ -4,7 +4,8 @@
 //! whatever a client sends or fails to send costs it that client's connection and nothing else; every step has a
 //! deadline. What a connection holds is bounded: a number of requests, a few chunks of frames that lie in files, and as many
 //! frames as a client may look at in shared memory, which it gives up one by one, all when it ends, and at the latest at a
-//! deadline. It sends over TCP what the client gave credit for, a chunk of each request in turn.
+//! deadline. It sends over TCP what the client gave credit for, a chunk of each request in turn, and packed when the link is slow
+//! and the client takes it so.
 
 mod connection;
 mod leases;

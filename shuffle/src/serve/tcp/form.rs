@@ -32,7 +32,10 @@ pub(in crate::serve) struct Current {
 enum Source {
     Memory(Bytes),
     /// Packed or unpacked for this connection.
-    Made(Bytes, #[allow(dead_code)] Held),
+    Made {
+        frame: Bytes,
+        _held: Held,
+    },
     File(FrameReader),
 }
 
@@ -48,6 +51,12 @@ impl Current {
         Self { source, size, sent: 0 }
     }
 
+    /// A frame, packed or not, in memory of its connection's own.
+    fn made(frame: Bytes, size: FrameSize, holds: &Holds) -> Self {
+        let _held = holds.hold(frame.len());
+        Self::new(Source::Made { frame, _held }, size)
+    }
+
     pub fn is_in_file(&self) -> bool {
         matches!(self.source, Source::File(_))
     }
@@ -60,7 +69,7 @@ impl Current {
     pub async fn chunk(&mut self, id: u64, size: usize) -> Result<Chunk, StoreError> {
         let length = size.min(self.size.coming() as usize - self.sent);
         let bytes = match &mut self.source {
-            Source::Memory(frame) | Source::Made(frame, _) => frame.split_to(length),
+            Source::Memory(frame) | Source::Made { frame, .. } => frame.split_to(length),
             Source::File(file) => file.read(self.sent, length).await?,
         };
         let is_first = self.sent == 0;
@@ -70,31 +79,39 @@ impl Current {
     }
 }
 
-/// How much memory of a connection's own its frames take.
+/// How much memory of a connection's own its frames take, and how many are packed right now.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Holds(Arc<AtomicUsize>);
+pub(super) struct Holds {
+    bytes: Arc<AtomicUsize>,
+    packing: Arc<AtomicUsize>,
+}
 
 impl Holds {
     pub fn are_many(&self) -> bool {
-        self.0.load(Ordering::Relaxed) > HELD_MAX
+        self.bytes.load(Ordering::Relaxed) > HELD_MAX
     }
 
     fn hold(&self, bytes: usize) -> Held {
-        self.0.fetch_add(bytes, Ordering::Relaxed);
-        Held { holds: self.clone(), bytes }
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        Held { total: Arc::clone(&self.bytes), count: bytes }
+    }
+
+    fn pack(&self) -> Held {
+        self.packing.fetch_add(1, Ordering::Relaxed);
+        Held { total: Arc::clone(&self.packing), count: 1 }
     }
 }
 
 /// A part of that, until it is dropped.
 #[derive(Debug)]
 struct Held {
-    holds: Holds,
-    bytes: usize,
+    total: Arc<AtomicUsize>,
+    count: usize,
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.holds.0.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.total.fetch_sub(self.count, Ordering::Relaxed);
     }
 }
 
@@ -169,8 +186,7 @@ impl Make {
             }
             What::Unpack(range) => {
                 let frame = range.read_unpacked(self.frame_bytes).await?;
-                let held = holds.hold(frame.len());
-                let current = Current::new(Source::Made(frame, held), FrameSize::plain(self.frame_bytes));
+                let current = Current::made(frame, FrameSize::plain(self.frame_bytes), holds);
                 Ok(Made { current, tried: None, read_bytes: range.bytes() })
             }
         }
@@ -178,25 +194,28 @@ impl Make {
 }
 
 async fn pack_frame(codec: Codec, frame: Bytes, read_bytes: u64, holds: &Holds) -> Made {
-    let tried = if frame.len() <= INLINE_BYTES_MAX {
+    let packing = holds.pack();
+    let mut tried = if frame.len() <= INLINE_BYTES_MAX {
         Some(Tried::pack(codec, &frame))
     } else {
         let frame = frame.clone();
         // It fails when the runtime ends: the frame goes as it is then, if it goes at all.
         tokio::task::spawn_blocking(move || Tried::pack(codec, &frame)).await.ok()
     };
+    if let Some(tried) = &mut tried {
+        // What the link waits for is the time of all that are packed at once.
+        tried.sample.spent /= holds.packing.load(Ordering::Relaxed).max(1) as u32;
+    }
+    drop(packing);
     let frame_bytes = frame.len() as u64;
     let packed = tried.as_ref().and_then(|tried| tried.packed.clone());
     let current = match packed {
         Some(packed) => {
             let size = FrameSize { frame_bytes, packed_bytes: Some(packed.len() as u64) };
-            let held = holds.hold(packed.len());
-            Current::new(Source::Made(packed, held), size)
+            Current::made(packed, size, holds)
         }
-        None if read_bytes > 0 => {
-            let held = holds.hold(frame.len());
-            Current::new(Source::Made(frame, held), FrameSize::plain(frame_bytes))
-        }
+        // It is in nobody else's memory.
+        None if read_bytes > 0 => Current::made(frame, FrameSize::plain(frame_bytes), holds),
         None => Current::new(Source::Memory(frame), FrameSize::plain(frame_bytes)),
     };
     Made { current, tried, read_bytes }

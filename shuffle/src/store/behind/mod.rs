@@ -13,7 +13,7 @@
 //! For a disk that is slower than packing, frames are packed when they are gathered (`pack`).
 //!
 //! What is in flight lies in the buffers of the disks' services: 16 MiB each, which no budget counts, and frames that are
-//! larger than such a buffer. The frames themselves are free to go meanwhile.
+//! larger than such a buffer; a piece that is packed is in memory once more until it is copied there. The frames themselves are free to go meanwhile.
 
 mod paths;
 mod thread;
