@@ -1,5 +1,5 @@
-//! What a block costs: encoding, decoding, deciding where rows go, and a lane's whole write, beside a plain copy of memory.
-//! Throughput is in bytes of frames, that of deciding in rows.
+//! What a block costs: encoding, decoding, packing, deciding where rows go, and a lane's whole write, beside a plain copy of memory.
+//! Throughput is in bytes of frames, that of deciding in rows. When packing is measured, what frames shrink to is printed.
 
 mod data;
 mod rows;
@@ -13,10 +13,12 @@ use arrow_array::types::Int32Type;
 use arrow_array::*;
 use arrow_buffer::OffsetBuffer;
 use arrow_schema::{DataType, Field, Fields};
+use bytes::Bytes;
 use data::{Numbers, digest_rows, hashes, line_items, store, write};
 use firesteel_base::{AttemptKey, JobId, StageId};
 use firesteel_micro::{Bench, Throughput, run};
 use firesteel_shuffle::format::{Decoder, Trust, encode};
+use firesteel_shuffle::pack::{Codec, pack, unpack};
 use firesteel_shuffle::partition::hash_assignment;
 use rows::{Keys, Shape};
 
@@ -75,6 +77,31 @@ fn frames(bench: &mut Bench) {
                 || decoder.decode(black_box(&frame), trust).expect("a batch"),
                 |batch, digest| digest_rows([batch], digest),
             );
+        }
+    }
+}
+
+/// Packs frames, and unpacks those that shrink. What the others cost is the price of a try in vain.
+fn packing(bench: &mut Bench) {
+    let (rows, is_measured) = (bench.size(ROWS.0, ROWS.1), bench.size(true, false));
+    let wide = Shape::Wide.batch(Keys::Uniform, 1, rows);
+    for (name, batch) in [("line_items", line_items(1, rows)), ("nested", nested(1, rows)), ("wide", wide)] {
+        let frame = encode(&batch).expect("a frame");
+        for codec in Codec::ALL {
+            let packed = pack(codec, &frame);
+            if is_measured {
+                println!("{name}/{codec}: {:?} bytes of {}", packed.as_ref().map(Bytes::len), frame.len());
+            }
+            let mut group = bench.group(&format!("pack/{name}"), Throughput::Bytes(frame.len() as u64));
+            group.bench_timed(codec, on_core(|| pack(codec, black_box(&frame))), |packed, digest| {
+                let unpacked = packed.as_ref().map(|packed| unpack(packed).expect("it was packed"));
+                digest.bytes(&unpacked.unwrap_or_else(|| frame.clone()));
+            });
+            drop(group);
+            let Some(packed) = packed else { continue };
+            let mut group = bench.group(&format!("unpack/{name}"), Throughput::Bytes(frame.len() as u64));
+            let work = || unpack(black_box(&packed)).expect("it was packed");
+            group.bench_timed(codec, on_core(work), |frame, digest| digest.bytes(frame));
         }
     }
 }
@@ -183,5 +210,5 @@ fn time_on_core() -> Duration {
 }
 
 fn main() {
-    run(include_str!("block.hashes"), &[frames, assign, copy, lane]);
+    run(include_str!("block.hashes"), &[frames, packing, assign, copy, lane]);
 }

@@ -1,6 +1,6 @@
-//! What it costs to write several times the memory of a store through it, and to read all of it back: by a ring of our own and
-//! by blocking calls, beside the plain direct writing and reading of as many bytes, one piece after another. Throughput is in
-//! bytes of frames.
+//! What it costs to write several times the memory of a store through it, and to read all of it back: by a ring of our own, with
+//! frames as they are and packed, and by blocking calls, beside the plain direct writing and reading of as many bytes, one
+//! piece after another. Throughput is in bytes of frames.
 //!
 //! Files lie in the folder that `FIRESTEEL_BENCH_DIR` names, else in the target folder. There are never more than 256 MiB
 //! of them.
@@ -19,7 +19,9 @@ use firesteel_base::{AttemptKey, ByteSize, Epoch, ExecutorId, JobId, MemoryBudge
 use firesteel_hw::pages::Pages;
 use firesteel_hw::scratch::EngineKind;
 use firesteel_micro::{Bench, Throughput, run};
-use firesteel_shuffle::{BlockKey, BlockStore, FetchConfig, Fetcher, FileConfig, Holder, StoreConfig};
+use firesteel_shuffle::{
+    BlockKey, BlockStore, Compression, FetchConfig, Fetcher, FileConfig, Holder, StoreConfig,
+};
 use futures::stream::{self, StreamExt, TryStreamExt};
 use rustix::fs::OFlags;
 use tempfile::TempDir;
@@ -53,11 +55,11 @@ struct Spilling {
 }
 
 impl Spilling {
-    fn new(bench: &Bench, engine: EngineKind, memory_max: u64) -> Self {
+    fn new(bench: &Bench, engine: EngineKind, compression: Compression, memory_max: u64) -> Self {
         let folder = folder();
         let budget = MemoryBudget::new(ByteSize(1 << 40));
         let config = StoreConfig { budget, memory_max, scratch: vec![folder.path().to_owned()] };
-        let files = FileConfig { engine, ..FileConfig::default() };
+        let files = FileConfig { engine, compression, ..FileConfig::default() };
         let store = BlockStore::with_files(config, files).expect("a store");
         let executor: ExecutorId = "bench/e0".parse().expect("an executor's name");
         let local = Some((executor.clone(), EPOCH, Arc::clone(&store)));
@@ -109,18 +111,27 @@ fn batches(bench: &Bench) -> Vec<RecordBatch> {
 
 fn engines(bench: &mut Bench) {
     let bytes = write_rounds(&data::store().0, &batches(bench));
-    for engine in [EngineKind::Ring, EngineKind::Blocking] {
-        let spilling = Spilling::new(bench, engine, bytes / TIMES_MEMORY);
+    for (engine, compression) in [
+        (EngineKind::Ring, Compression::None),
+        (EngineKind::Ring, Compression::Lz4),
+        (EngineKind::Ring, Compression::Zstd),
+        (EngineKind::Blocking, Compression::None),
+    ] {
+        let spilling = Spilling::new(bench, engine, compression, bytes / TIMES_MEMORY);
+        let name = match compression {
+            Compression::None => engine.to_string(),
+            packed => format!("{engine}_{packed}"),
+        };
         let mut group = bench.group("write", Throughput::Bytes(bytes));
         group.samples(10);
-        group.bench(engine, || spilling.write(), |bytes, digest| digest.number(*bytes));
+        group.bench(&name, || spilling.write(), |bytes, digest| digest.number(*bytes));
         drop(group);
 
         // By itself it may be the only one that runs.
         spilling.write();
         let mut group = bench.group("read", Throughput::Bytes(bytes));
         group.samples(10);
-        group.bench(engine, || spilling.read(), |batches, digest| digest_rows(batches, digest));
+        group.bench(&name, || spilling.read(), |batches, digest| digest_rows(batches, digest));
     }
     plain(bench, bytes);
 }

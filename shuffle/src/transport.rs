@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use host::{HOST_BYTES, Host, NAME_BYTES, SocketName, huge_pages};
 pub(crate) use path::{
-    Arriving, Asked, FrameMemory, Limits, Path, Received, StepError, Transfer, Way, within,
+    Arriving, Asked, Form, FrameMemory, Limits, Path, Received, StepError, Transfer, Way, within,
 };
 
 /// The ways between executors that one end allows.

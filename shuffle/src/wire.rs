@@ -8,11 +8,12 @@ use std::ops::Range;
 use firesteel_base::{AttemptKey, Epoch, ExecutorId, JobId, StageId};
 
 use crate::key::BlockKey;
+use crate::pack::Codecs;
 pub use multiplexed::*;
 pub use shared::*;
 
 /// The version of the protocol that this build speaks.
-pub const VERSION: u16 = 2;
+pub const VERSION: u16 = 3;
 /// `FSS1` as text: the first bytes of either side.
 const MAGIC: [u8; 4] = *b"FSS1";
 
@@ -28,6 +29,8 @@ pub const NAME_BYTES_MAX: usize = 128;
 const REQUEST_BLOCK: u32 = 1;
 const FLAG_BUSY: u16 = 1;
 const FLAG_SHARES: u16 = 2;
+const FLAG_LZ4: u16 = 4;
+const FLAG_ZSTD: u16 = 8;
 
 /// A message that does not follow the protocol.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -55,6 +58,8 @@ pub struct Hello {
     pub busy: bool,
     /// Set by a client that wants to know where memory is shared, and by a server whose offer follows.
     pub shares: bool,
+    /// How frames may be packed that a client gets over TCP.
+    pub codecs: Codecs,
 }
 
 impl Hello {
@@ -63,7 +68,8 @@ impl Hello {
         bytes[..4].copy_from_slice(&MAGIC);
         bytes[4..6].copy_from_slice(&VERSION.to_le_bytes());
         let flag = |is_set: bool, flag: u16| if is_set { flag } else { 0 };
-        let flags = flag(self.busy, FLAG_BUSY) | flag(self.shares, FLAG_SHARES);
+        let codecs = flag(self.codecs.lz4, FLAG_LZ4) | flag(self.codecs.zstd, FLAG_ZSTD);
+        let flags = flag(self.busy, FLAG_BUSY) | flag(self.shares, FLAG_SHARES) | codecs;
         bytes[6..8].copy_from_slice(&flags.to_le_bytes());
         bytes
     }
@@ -74,8 +80,10 @@ impl Hello {
             return Err(WireError::Magic(magic));
         }
         let flags = u16_in(bytes, 6);
+        let has = |flag: u16| flags & flag != 0;
+        let codecs = Codecs { lz4: has(FLAG_LZ4), zstd: has(FLAG_ZSTD) };
         match u16_in(bytes, 4) {
-            VERSION => Ok(Self { busy: flags & FLAG_BUSY != 0, shares: flags & FLAG_SHARES != 0 }),
+            VERSION => Ok(Self { busy: has(FLAG_BUSY), shares: has(FLAG_SHARES), codecs }),
             other => Err(WireError::Version(other)),
         }
     }
@@ -261,8 +269,10 @@ mod tests {
         assert_eq!(&bytes[REQUEST_BYTES..], b"host3/e0");
         let reply = Reply { id: 77, status: Status::Stale, frames: 3, bytes: 1 << 40 };
         assert_eq!(Reply::read(&reply.write()), Ok(reply));
-        for (busy, shares) in [(true, false), (false, true), (false, false)] {
-            assert_eq!(Hello::read(&Hello { busy, shares }.write()), Ok(Hello { busy, shares }));
+        for bits in 0..16 {
+            let [busy, shares, lz4, zstd] = [1, 2, 4, 8].map(|bit| bits & bit != 0);
+            let hello = Hello { busy, shares, codecs: Codecs { lz4, zstd } };
+            assert_eq!(Hello::read(&hello.write()), Ok(hello));
         }
     }
 

@@ -9,6 +9,8 @@ use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
+use firesteel_shuffle::pack::Codec;
+
 /// Changes of each kept input.
 const CHANGES: u64 = if cfg!(miri) { 1 } else { 400 };
 /// An interpreter takes only each so many'th input.
@@ -56,4 +58,34 @@ fn changes_of_what_the_fuzzer_kept_hold() {
         }
     }
     assert!(accepted > 0 || cfg!(miri), "no change was accepted");
+}
+
+/// Rows of a frame that is packed: it is large enough for that.
+const PACKED_ROWS: usize = 300;
+
+#[test]
+fn changes_of_packed_frames_hold() {
+    let mut unpacked = 0;
+    for choice in (0..=u8::MAX).step_by(if cfg!(miri) { 64 } else { 4 }) {
+        // An interpreter runs no C.
+        for codec in Codec::ALL.into_iter().filter(|codec| !cfg!(miri) || *codec == Codec::Lz4) {
+            let whole = fuzz::packed(choice, codec, choice.into(), PACKED_ROWS);
+            // Frames of noise do not shrink.
+            if whole.is_empty() {
+                continue;
+            }
+            assert!(fuzz::run_packed(choice, &whole), "{codec} of {choice}");
+            let mut changed = whole.clone();
+            for seed in 0..CHANGES / 4 {
+                if seed % 4 == 0 {
+                    changed.clone_from(&whole);
+                }
+                fuzz::change_packed(&mut changed, seed << 8 | u64::from(choice));
+                let done = catch_unwind(AssertUnwindSafe(|| fuzz::run_packed(choice, &changed)));
+                let is_unpacked = done.unwrap_or_else(|_| panic!("{codec} of {choice}, change {seed}"));
+                unpacked += u32::from(is_unpacked);
+            }
+        }
+    }
+    assert!(unpacked > 0, "no change was unpacked");
 }

@@ -16,14 +16,19 @@ use firesteel_base::{ByteSize, Epoch, ExecutorId, JobId, MemoryBudget};
 use firesteel_shuffle::keep::{Keeper, KeeperConfig, KeeperUsage, Reporter};
 use firesteel_shuffle::store::StoreConfig;
 use firesteel_shuffle::{
-    Assignment, BlockKey, BlockServer, BlockStore, FetchCause, FetchConfig, FetchError, Fetcher, Holder,
-    ServeConfig, Transport,
+    Assignment, BlockKey, BlockServer, BlockStore, Compression, FetchCause, FetchConfig, FetchError, Fetcher,
+    FileConfig, Holder, ServeConfig, Transport,
 };
 use futures::TryStreamExt;
 use tokio::time::timeout;
 
 const LONG: Duration = Duration::from_secs(60);
 const EPOCH: Epoch = Epoch(3);
+
+/// How an executor keeps frames: so many bytes in memory, the others in files, packed or not.
+type Kept = (u64, Compression);
+
+const IN_MEMORY: Kept = (1 << 30, Compression::Auto);
 
 /// An executor that has written its blocks.
 struct Executor {
@@ -32,9 +37,9 @@ struct Executor {
 }
 
 impl Executor {
-    /// The argument of its role: the keeper's name, its memory for frames and its scratch folder.
-    fn start(test: &str, keeper: &Keeper, memory_max: u64, scratch: &Path) -> Self {
-        let role = format!("{} {memory_max} {}", keeper.name(), scratch.display());
+    /// The argument of its role: the keeper's name, its memory for frames, how files are packed, and its scratch folder.
+    fn start(test: &str, keeper: &Keeper, (memory_max, files): Kept, scratch: &Path) -> Self {
+        let role = format!("{} {memory_max} {files} {}", keeper.name(), scratch.display());
         let mut process = Other::start(test, &role);
         let address = process.hear("serves at");
         Self { process, address }
@@ -74,13 +79,16 @@ fn write(store: &Arc<BlockStore>) {
 /// Plays the executor, when this process was started as one; true then.
 async fn is_executor(transport: Transport) -> bool {
     let Some(role) = role() else { return false };
-    let [keeper, memory_max, scratch] = role.split(' ').collect::<Vec<_>>()[..] else { panic!("{role}") };
+    let [keeper, memory_max, files, scratch] = role.split(' ').collect::<Vec<_>>()[..] else {
+        panic!("{role}")
+    };
     let config = StoreConfig {
         budget: MemoryBudget::new(ByteSize(1 << 30)),
         memory_max: memory_max.parse().unwrap(),
         scratch: vec![scratch.into()],
     };
-    let store = BlockStore::new(config).unwrap();
+    let files = FileConfig { compression: files.parse().unwrap(), ..FileConfig::default() };
+    let store = BlockStore::with_files(config, files).unwrap();
     store.report_to(Reporter::connect(keeper).unwrap());
     let identity = Some((executor(), EPOCH));
     let config = ServeConfig { identity, transport, ..ServeConfig::default() };
@@ -110,11 +118,12 @@ async fn fetch(
     timeout(LONG, work).await.expect("a fetch ends within its deadlines")
 }
 
-async fn check(test: &str, memory_max: u64, transports: &[Transport]) {
+async fn check(test: &str, kept: Kept, transports: &[Transport]) {
+    let memory_max = kept.0;
     let scratch = tempfile::tempdir().unwrap();
     let keeper = Arc::new(keeper());
     let (starts, folder, name) = (Arc::clone(&keeper), scratch.path().to_owned(), test.to_owned());
-    let start = move || Executor::start(&name, &starts, memory_max, &folder);
+    let start = move || Executor::start(&name, &starts, kept, &folder);
     let mut executor = tokio::task::spawn_blocking(start).await.unwrap();
     let holder = executor.holder(&keeper);
     for &transport in transports {
@@ -165,7 +174,7 @@ async fn check(test: &str, memory_max: u64, transports: &[Transport]) {
 async fn blocks_in_shared_memory_outlive_their_process() {
     if !is_executor(Transport::Auto).await {
         let transports = [Transport::Shared, Transport::Tcp];
-        check("blocks_in_shared_memory_outlive_their_process", 1 << 30, &transports).await;
+        check("blocks_in_shared_memory_outlive_their_process", IN_MEMORY, &transports).await;
     }
 }
 
@@ -173,7 +182,15 @@ async fn blocks_in_shared_memory_outlive_their_process() {
 async fn blocks_in_files_outlive_their_process() {
     if !is_executor(Transport::Auto).await {
         let transports = [Transport::Auto, Transport::Tcp];
-        check("blocks_in_files_outlive_their_process", 3 << 20, &transports).await;
+        check("blocks_in_files_outlive_their_process", (3 << 20, Compression::None), &transports).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn packed_blocks_in_files_outlive_their_process() {
+    if !is_executor(Transport::Auto).await {
+        let transports = [Transport::Auto, Transport::Tcp];
+        check("packed_blocks_in_files_outlive_their_process", (3 << 20, Compression::Lz4), &transports).await;
     }
 }
 
@@ -187,7 +204,7 @@ async fn blocks_in_private_memory_are_missing_and_not_empty() {
     let keeper = Arc::new(keeper());
     let (starts, folder) = (Arc::clone(&keeper), scratch.path().to_owned());
     let test = "blocks_in_private_memory_are_missing_and_not_empty";
-    let start = move || Executor::start(test, &starts, 1 << 30, &folder);
+    let start = move || Executor::start(test, &starts, IN_MEMORY, &folder);
     let mut executor = tokio::task::spawn_blocking(start).await.unwrap();
     let holder = executor.holder(&keeper);
     executor.process.kill();

@@ -10,11 +10,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arrow_array::RecordBatch;
-use common::{attempt, line_item_schema, line_items, sorted_rows, store};
+use common::{attempt, line_item_schema, line_items, sorted_rows, store_with};
 use firesteel_base::{ByteSize, Class, Epoch, ExecutorId, JobId, MemoryBudget};
 use firesteel_shuffle::{
-    Assignment, BlockKey, BlockServer, BlockStore, FetchCause, FetchConfig, FetchError, Fetcher, Holder,
-    ServeConfig, Transport,
+    Assignment, BlockKey, BlockServer, BlockStore, Compression, FetchCause, FetchConfig, FetchError, Fetcher,
+    FileConfig, Holder, Packing, ServeConfig, Transport,
 };
 use futures::future::try_join_all;
 use futures::{StreamExt, TryStreamExt};
@@ -24,6 +24,33 @@ use tokio::time::timeout;
 
 const LONG: Duration = Duration::from_secs(20);
 const SHORT: Duration = Duration::from_millis(100);
+
+/// A way from one executor to another, and whether frames are packed on it and in files.
+#[derive(Debug, Clone, Copy)]
+struct Over {
+    transport: Transport,
+    compression: Compression,
+}
+
+const TCP: Over = Over { transport: Transport::Tcp, compression: Compression::Auto };
+
+impl Over {
+    fn is_shared(self) -> bool {
+        self.transport == Transport::Shared
+    }
+
+    fn is_forced(self) -> bool {
+        self.compression != Compression::Auto
+    }
+
+    fn serve(self) -> ServeConfig {
+        ServeConfig { compression: self.compression, ..ServeConfig::default() }
+    }
+
+    fn fetch(self) -> FetchConfig {
+        FetchConfig { transport: self.transport, compression: self.compression, ..FetchConfig::default() }
+    }
+}
 
 /// The last of an executor: a store with one committed block of several frames, and its server.
 struct Peer {
@@ -48,7 +75,8 @@ impl Peer {
     }
 
     fn with(memory_max: u64, config: ServeConfig) -> Self {
-        let (store, budget, folder) = store(1 << 30, memory_max);
+        let files = FileConfig { compression: config.compression, ..FileConfig::default() };
+        let (store, budget, folder) = store_with(1 << 30, memory_max, files);
         let config = ServeConfig { identity: Some((executor(), Epoch(3))), ..config };
         let server = BlockServer::start(listener(), Arc::clone(&store), config).unwrap();
         let batches: Vec<_> = (1..=4).map(|seed| line_items(seed, 20_000)).collect();
@@ -73,24 +101,30 @@ fn holder(address: SocketAddr) -> Holder {
 }
 
 /// Runs each test over every way from one executor to another.
-macro_rules! over_every_transport {
+macro_rules! over_every_way {
     ($($name:ident),+ $(,)?) => {
-        mod over_tcp {
+        over_every_way! {@ over_tcp Tcp Auto: $($name)+}
+        over_every_way! {@ over_tcp_with_lz4 Tcp Lz4: $($name)+}
+        over_every_way! {@ over_tcp_with_zstd Tcp Zstd: $($name)+}
+        over_every_way! {@ over_shared_memory Shared Auto: $($name)+}
+        over_every_way! {@ over_shared_memory_and_packed_files Shared Zstd: $($name)+}
+    };
+    (@ $module:ident $transport:ident $compression:ident: $($name:ident)+) => {
+        mod $module {
+            use super::{Compression, Over, Transport};
+
+            const OVER: Over =
+                Over { transport: Transport::$transport, compression: Compression::$compression };
+
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $name() {
-                super::$name(super::Transport::Tcp).await;
-            })+
-        }
-        mod over_shared_memory {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $name() {
-                super::$name(super::Transport::Shared).await;
+                super::$name(OVER).await;
             })+
         }
     };
 }
 
-over_every_transport! {
+over_every_way! {
     a_block_is_fetched_whole_and_in_order,
     an_empty_block_is_no_batch,
     blocks_in_files_are_served_too,
@@ -106,18 +140,12 @@ over_every_transport! {
     a_server_that_ends_between_frames_is_a_fetch_failure,
 }
 
-fn fetcher(over: Transport) -> Arc<Fetcher> {
-    Fetcher::new(FetchConfig { transport: over, ..FetchConfig::default() })
+fn fetcher(over: Over) -> Arc<Fetcher> {
+    Fetcher::new(over.fetch())
 }
 
-fn impatient(over: Transport) -> Arc<Fetcher> {
-    Fetcher::new(FetchConfig {
-        transport: over,
-        io_timeout: SHORT,
-        connect_timeout: SHORT,
-        tries_max: 2,
-        ..FetchConfig::default()
-    })
+fn impatient(over: Over) -> Arc<Fetcher> {
+    Fetcher::new(FetchConfig { io_timeout: SHORT, connect_timeout: SHORT, tries_max: 2, ..over.fetch() })
 }
 
 async fn fetch(fetcher: &Arc<Fetcher>, holder: Holder) -> Result<Vec<RecordBatch>, FetchError> {
@@ -173,8 +201,8 @@ enum Relayed {
     Stall,
 }
 
-async fn a_block_is_fetched_whole_and_in_order(over: Transport) {
-    let peer = Peer::start();
+async fn a_block_is_fetched_whole_and_in_order(over: Over) {
+    let peer = Peer::with(1 << 30, over.serve());
     let fetcher = fetcher(over);
     let found = fetch(&fetcher, peer.holder()).await.unwrap();
     let rows: Vec<_> = found.iter().map(RecordBatch::num_rows).collect();
@@ -183,16 +211,23 @@ async fn a_block_is_fetched_whole_and_in_order(over: Transport) {
     assert_eq!(all, expected, "{rows:?}");
     let counters = fetcher.counters();
     assert_eq!((counters.rows(), counters.frames(), counters.local_bytes()), (80_000, found.len() as u64, 0));
-    let all_shared = over == Transport::Shared;
     let (whole, none) = (counters.remote_bytes(), 0);
-    let (shared, sent) = if all_shared { (whole, none) } else { (none, whole) };
+    let (shared, sent) = if over.is_shared() { (whole, none) } else { (none, whole) };
     assert_eq!((counters.shared_bytes(), counters.tcp_bytes()), (shared, sent));
-    assert_eq!((peer.server.placed_bytes(), peer.server.sent_bytes()), (shared, sent));
+    let packing = peer.server.packing();
+    assert_eq!(packing, counters.packed_over_tcp());
+    if over.is_forced() && !over.is_shared() {
+        assert!(packing.frame_bytes == whole && packing.packed_bytes < whole * 9 / 10, "{packing:?}");
+    } else {
+        assert_eq!(packing, Packing::default(), "nothing is gained on one host");
+    }
+    let saved = packing.frame_bytes - packing.packed_bytes;
+    assert_eq!((peer.server.placed_bytes(), peer.server.sent_bytes()), (shared, sent - saved));
     peer.server.shutdown().await;
 }
 
-async fn an_empty_block_is_no_batch(over: Transport) {
-    let peer = Peer::start();
+async fn an_empty_block_is_no_batch(over: Over) {
+    let peer = Peer::with(1 << 30, over.serve());
     peer.store.writer(attempt(7, 15), 0, line_item_schema(), 1).finish().unwrap();
     peer.store.commit(&attempt(7, 15)).unwrap();
     let empty = BlockKey { producer: attempt(7, 15), ..key() };
@@ -206,17 +241,25 @@ async fn an_empty_block_is_no_batch(over: Transport) {
     until("one connection is left", || peer.server.connections() == 1).await;
 }
 
-async fn blocks_in_files_are_served_too(over: Transport) {
-    let peer = Peer::with(0, ServeConfig::default());
+async fn blocks_in_files_are_served_too(over: Over) {
+    let peer = Peer::with(0, over.serve());
     assert_eq!(peer.store.usage().memory_bytes, 0);
-    let found = fetch(&fetcher(over), peer.holder()).await.unwrap();
+    let fetcher = fetcher(over);
+    let found = fetch(&fetcher, peer.holder()).await.unwrap();
     assert_eq!(sorted_rows(&found), sorted_rows(&peer.batches));
+    if over.is_forced() {
+        let counters = fetcher.counters();
+        let (passed, sent) = (counters.packed_in_files(), counters.packed_over_tcp());
+        let (read, none) = if over.is_shared() { (passed, sent) } else { (sent, passed) };
+        assert_eq!((read, none), (peer.store.packing(), Packing::default()), "as it lies in its file");
+        assert_eq!(read.frame_bytes, counters.remote_bytes());
+    }
 }
 
 #[tokio::test]
 async fn a_block_of_the_own_executor_is_read_by_pointer() {
     let peer = Peer::start();
-    let fetcher = fetcher(Transport::Tcp);
+    let fetcher = fetcher(TCP);
     fetcher.set_local(executor(), Epoch(3), Arc::clone(&peer.store));
     let used = peer.budget.used();
     let found = fetch(&fetcher, peer.holder()).await.unwrap();
@@ -227,8 +270,8 @@ async fn a_block_of_the_own_executor_is_read_by_pointer() {
     assert_eq!(fetch(&fetcher, peer.holder()).await.unwrap_err().cause, FetchCause::StaleEpoch);
 }
 
-async fn a_hundred_fetches_at_once_all_get_their_block(over: Transport) {
-    let peer = Peer::with(200_000, ServeConfig::default());
+async fn a_hundred_fetches_at_once_all_get_their_block(over: Over) {
+    let peer = Peer::with(200_000, over.serve());
     let fetcher = fetcher(over);
     let expected = sorted_rows(&peer.batches);
     let fetches = (0..100).map(|_| {
@@ -245,8 +288,8 @@ async fn a_hundred_fetches_at_once_all_get_their_block(over: Transport) {
     until("all memory has come back", || peer.budget.used() == 0).await;
 }
 
-async fn connections_are_used_again(over: Transport) {
-    let peer = Peer::start();
+async fn connections_are_used_again(over: Over) {
+    let peer = Peer::with(1 << 30, over.serve());
     let fetcher = fetcher(over);
     for _ in 0..5 {
         fetch(&fetcher, peer.holder()).await.unwrap();
@@ -255,20 +298,20 @@ async fn connections_are_used_again(over: Transport) {
     }
 }
 
-async fn an_idle_connection_that_the_peer_closed_does_not_count_as_a_try(over: Transport) {
-    let peer = Peer::with(1 << 30, ServeConfig { idle_timeout: SHORT, ..ServeConfig::default() });
-    let fetcher = Fetcher::new(FetchConfig { tries_max: 1, transport: over, ..FetchConfig::default() });
+async fn an_idle_connection_that_the_peer_closed_does_not_count_as_a_try(over: Over) {
+    let peer = Peer::with(1 << 30, ServeConfig { idle_timeout: SHORT, ..over.serve() });
+    let fetcher = Fetcher::new(FetchConfig { tries_max: 1, ..over.fetch() });
     fetch(&fetcher, peer.holder()).await.unwrap();
     until("the server closes the idle connection", || peer.server.connections() == 0).await;
-    if over == Transport::Shared {
+    if over.is_shared() {
         // Nobody reads from it; over TCP its end is noticed at once or a moment later.
         assert_eq!(fetcher.idle_connections(), 1);
     }
     fetch(&fetcher, peer.holder()).await.unwrap();
 }
 
-async fn what_the_holder_does_not_have_is_said_and_is_a_fetch_failure(over: Transport) {
-    let peer = Peer::start();
+async fn what_the_holder_does_not_have_is_said_and_is_a_fetch_failure(over: Over) {
+    let peer = Peer::with(1 << 30, over.serve());
     let mut writer = peer.store.writer(attempt(7, 15), 0, line_item_schema(), 1);
     writer.write(&line_items(1, 10), &Assignment::Single).unwrap();
     let not_committed = BlockKey { producer: attempt(7, 15), ..key() };
@@ -289,8 +332,8 @@ async fn what_the_holder_does_not_have_is_said_and_is_a_fetch_failure(over: Tran
     assert_eq!((fetcher.idle_connections(), fetcher.counters().retries()), (1, 0));
 }
 
-async fn another_life_or_another_executor_is_stale(over: Transport) {
-    let peer = Peer::start();
+async fn another_life_or_another_executor_is_stale(over: Over) {
+    let peer = Peer::with(1 << 30, over.serve());
     let stale = [
         Holder { epoch: Epoch(2), ..peer.holder() },
         Holder { epoch: Epoch(4), ..peer.holder() },
@@ -300,14 +343,14 @@ async fn another_life_or_another_executor_is_stale(over: Transport) {
         let fault = fetch(&fetcher(over), holder).await.unwrap_err();
         assert_eq!((fault.cause.clone(), fault.class()), (FetchCause::StaleEpoch, Class::Fetch));
     }
-    let unnamed = BlockServer::start(listener(), Arc::clone(&peer.store), ServeConfig::default()).unwrap();
+    let unnamed = BlockServer::start(listener(), Arc::clone(&peer.store), over.serve()).unwrap();
     let at = holder(unnamed.local_addr());
     assert_eq!(fetch(&fetcher(over), at.clone()).await.unwrap_err().cause, FetchCause::StaleEpoch);
     unnamed.set_identity(executor(), Epoch(3));
     fetch(&fetcher(over), at).await.unwrap();
 }
 
-async fn nobody_there_is_a_fetch_failure_after_the_tries_allowed(over: Transport) {
+async fn nobody_there_is_a_fetch_failure_after_the_tries_allowed(over: Over) {
     let address = listener().local_addr().unwrap();
     let fetcher = impatient(over);
     let fault = fetch(&fetcher, holder(address)).await.unwrap_err();
@@ -327,7 +370,7 @@ async fn a_server_that_is_killed_mid_frame_is_a_fetch_failure() {
         if number > 0 || at > 1_500_000 { Relayed::Cut } else { Relayed::On }
     })
     .await;
-    let fetcher = impatient(Transport::Tcp);
+    let fetcher = impatient(TCP);
     let mut stream = fetcher.fetch(holder(address), key(), line_item_schema());
     let whole = stream.next().await.unwrap().unwrap();
     assert!(whole.num_rows() > 0);
@@ -346,7 +389,7 @@ async fn a_cut_transfer_goes_on_where_it_was_cut() {
     let address =
         relay(peer.server.local_addr(), |_, at, _| if at > 1_500_000 { Relayed::Cut } else { Relayed::On })
             .await;
-    let fetcher = fetcher(Transport::Tcp);
+    let fetcher = fetcher(TCP);
     let found = fetch(&fetcher, holder(address)).await.unwrap();
     let all = arrow_select::concat::concat_batches(&line_item_schema(), &found).unwrap();
     let expected = arrow_select::concat::concat_batches(&line_item_schema(), &peer.batches).unwrap();
@@ -370,7 +413,7 @@ async fn a_corrupt_frame_is_asked_for_again_and_then_given_up() {
         Relayed::On
     })
     .await;
-    let fetcher = fetcher(Transport::Tcp);
+    let fetcher = fetcher(TCP);
     assert_eq!(sorted_rows(&fetch(&fetcher, holder(once)).await.unwrap()), sorted_rows(&peer.batches));
     assert_eq!(fetcher.counters().retries(), 1);
 
@@ -383,8 +426,8 @@ async fn a_corrupt_frame_is_asked_for_again_and_then_given_up() {
     assert!(matches!(fault.cause, FetchCause::Corrupt(_)) && fault.class() == Class::Fetch, "{fault}");
 }
 
-async fn a_server_that_ends_between_frames_is_a_fetch_failure(over: Transport) {
-    let peer = Peer::start();
+async fn a_server_that_ends_between_frames_is_a_fetch_failure(over: Over) {
+    let peer = Peer::with(1 << 30, over.serve());
     let fetcher = impatient(over);
     let mut stream = fetcher.fetch(peer.holder(), key(), line_item_schema());
     let first = stream.next().await.unwrap().unwrap();
@@ -410,7 +453,7 @@ async fn a_silent_peer_is_given_up_at_the_deadline() {
             if at + bytes.len() > after { Relayed::Stall } else { Relayed::On }
         })
         .await;
-        let fault = fetch(&impatient(Transport::Tcp), holder(address)).await.unwrap_err();
+        let fault = fetch(&impatient(TCP), holder(address)).await.unwrap_err();
         assert!(matches!(fault.cause, FetchCause::Unreachable { tries: 2, .. }), "{after}: {fault}");
         assert!(fault.to_string().contains("within 100ms"), "{fault}");
     }
@@ -426,19 +469,19 @@ async fn a_peer_of_another_version_or_kind_is_told_apart() {
             stream.write_all(&greeting).await.unwrap();
             futures::future::pending::<()>().await;
         });
-        let fault = fetch(&fetcher(Transport::Tcp), holder(address)).await.unwrap_err();
+        let fault = fetch(&fetcher(TCP), holder(address)).await.unwrap_err();
         assert!(matches!(&fault.cause, FetchCause::Protocol(text) if text.contains(word)), "{fault}");
     }
 }
 
-async fn a_dropped_stream_stops_its_transfer(over: Transport) {
-    let peer = Peer::start();
+async fn a_dropped_stream_stops_its_transfer(over: Over) {
+    let peer = Peer::with(1 << 30, over.serve());
     let fetcher = fetcher(over);
     let mut stream = fetcher.fetch(peer.holder(), key(), line_item_schema());
     stream.next().await.unwrap().unwrap();
     until("one connection is left", || peer.server.connections() == 1).await;
     drop(stream);
-    if over == Transport::Shared {
+    if over.is_shared() {
         until("the server drops the connection", || peer.server.connections() == 0).await;
         assert_eq!(fetcher.idle_connections(), 0, "half a block is still on its way over it");
     } else {
@@ -468,8 +511,8 @@ async fn frames_in_flight_are_counted_and_given_back() {
     until("what was on its way is given back", || budget.used() == 0).await;
 }
 
-async fn a_server_that_is_full_says_so_and_serves_again_later(over: Transport) {
-    let peer = Peer::with(1 << 30, ServeConfig { connections_max: 1, ..ServeConfig::default() });
+async fn a_server_that_is_full_says_so_and_serves_again_later(over: Over) {
+    let peer = Peer::with(1 << 30, ServeConfig { connections_max: 1, ..over.serve() });
     let held = fetcher(over);
     let mut stream = held.fetch(peer.holder(), key(), line_item_schema());
     stream.next().await.unwrap().unwrap();
@@ -487,7 +530,7 @@ async fn closed(stream: &mut TcpStream) {
     let _ = timeout(LONG, stream.read_to_end(&mut rest)).await.expect("the server drops the client");
 }
 
-const HELLO: &[u8] = b"FSS1\x02\0\0\0";
+const HELLO: &[u8] = b"FSS1\x03\0\0\0";
 
 /// A request for the peer's block.
 fn request() -> Vec<u8> {
@@ -523,7 +566,7 @@ async fn rubbish_and_slow_clients_are_dropped_and_others_served() {
         client.write_all(&message).await.unwrap();
         closed(&mut client).await;
     }
-    fetch(&fetcher(Transport::Tcp), peer.holder()).await.unwrap();
+    fetch(&fetcher(TCP), peer.holder()).await.unwrap();
 }
 
 #[tokio::test]
@@ -539,8 +582,8 @@ async fn a_client_that_does_not_read_is_dropped() {
     until("the client is dropped", || peer.server.connections() == 0).await;
 }
 
-async fn shutting_down_ends_all_connections(over: Transport) {
-    let peer = Peer::start();
+async fn shutting_down_ends_all_connections(over: Over) {
+    let peer = Peer::with(1 << 30, over.serve());
     let mut client = TcpStream::connect(peer.server.local_addr()).await.unwrap();
     let address = peer.server.local_addr();
     until("the client is connected", || peer.server.connections() == 1).await;
@@ -554,14 +597,15 @@ async fn shutting_down_ends_all_connections(over: Transport) {
 fn connections_outlive_runtimes_or_end_with_them() {
     let serving = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let peer = serving.block_on(async { Peer::start() });
-    for over in [Transport::Tcp, Transport::Shared] {
+    for transport in [Transport::Tcp, Transport::Shared] {
+        let over = Over { transport, ..TCP };
         let fetcher = fetcher(over);
         for round in 1..=3 {
             // Each core thread has a runtime of its own. All share one connection over TCP; one in shared memory is its
             // runtime's own, and that of one that ended must not be used by the next.
             let core = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             core.block_on(async { fetch(&fetcher, peer.holder()).await.unwrap() });
-            assert_eq!(fetcher.idle_connections(), if over == Transport::Tcp { 1 } else { round });
+            assert_eq!(fetcher.idle_connections(), if over.is_shared() { round } else { 1 });
         }
         assert_eq!(fetcher.counters().retries(), 0);
     }

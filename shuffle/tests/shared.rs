@@ -251,7 +251,7 @@ async fn look_at(address: SocketAddr, requests: usize, frames: usize) -> (UnixSt
     let look = move || {
         let mut client = UnixStream::connect_addr(&address).unwrap();
         client.set_read_timeout(Some(LONG)).unwrap();
-        client.write_all(&[b"FSS1\x02\0\0\0", request().repeat(requests).as_slice()].concat()).unwrap();
+        client.write_all(&[b"FSS1\x03\0\0\0", request().repeat(requests).as_slice()].concat()).unwrap();
         client.read_exact(&mut [0; 8]).unwrap();
         let mut statuses = Vec::new();
         for _ in 0..requests {
@@ -377,10 +377,10 @@ proptest! {
 /// Where a server is reached by its neighbours, as its greeting tells.
 fn offer(server: std::net::SocketAddr) -> [u8; 40] {
     let mut stream = std::net::TcpStream::connect(server).unwrap();
-    stream.write_all(b"FSS1\x02\0\x02\0").unwrap();
+    stream.write_all(b"FSS1\x03\0\x02\0").unwrap();
     let mut greeting = [0; 48];
     stream.read_exact(&mut greeting).unwrap();
-    assert_eq!(&greeting[..8], b"FSS1\x02\0\x02\0");
+    assert_eq!(&greeting[..8], b"FSS1\x03\0\x02\0");
     *greeting[8..].first_chunk().unwrap()
 }
 
@@ -416,7 +416,7 @@ fn release(leases: &[u64], count: u32) -> Vec<u8> {
 async fn clients_that_break_their_word_are_dropped_and_their_memory_is_not_used_again() {
     let timeouts = ServeConfig { request_timeout: SHORT, idle_timeout: SHORT, ..config() };
     let peer = Peer::with(MEMORY, timeouts);
-    const HELLO: &[u8] = b"FSS1\x02\0\0\0";
+    const HELLO: &[u8] = b"FSS1\x03\0\0\0";
     let messages: [Vec<u8>; 8] = [
         vec![],                                                             // never greets
         b"GET / HTTP/1.1\r\n\r\n".to_vec(),                                 // another protocol
@@ -457,7 +457,7 @@ async fn a_client_that_dies_leaves_memory_that_is_not_used_again() {
     peer.write(1, 4);
     let address = socket_address(&offer(peer.server.local_addr())[24..]);
     let mut client = UnixStream::connect_addr(&address).unwrap();
-    client.write_all(&[b"FSS1\x02\0\0\0", request().as_slice()].concat()).unwrap();
+    client.write_all(&[b"FSS1\x03\0\0\0", request().as_slice()].concat()).unwrap();
     let mut reply = [0; 8 + 32 + 40];
     client.read_exact(&mut reply).unwrap();
     until("it looks at the block", || peer.server.leases() > 1).await;
@@ -529,7 +529,7 @@ fn liar(to: std::net::SocketAddr, lie: Lie) -> std::net::SocketAddr {
             let mut client = client.unwrap();
             let mut bytes = [0; 8 + 56 + 8];
             client.read_exact(&mut bytes[..8]).unwrap();
-            client.write_all(b"FSS1\x02\0\0\0").unwrap();
+            client.write_all(b"FSS1\x03\0\0\0").unwrap();
             client.read_exact(&mut bytes[8..]).unwrap();
             let mut reply = [0; 32];
             reply[..8].copy_from_slice(&bytes[56..64]);
@@ -539,7 +539,7 @@ fn liar(to: std::net::SocketAddr, lie: Lie) -> std::net::SocketAddr {
             let _ = client.read_to_end(&mut Vec::new());
         }
     });
-    relay(to, [b"FSS1\x02\0\x02\0", host.as_slice(), &name].concat())
+    relay(to, [b"FSS1\x03\0\x02\0", host.as_slice(), &name].concat())
 }
 
 fn send(client: &UnixStream, bytes: &[u8], descriptors: &[OwnedFd]) {
@@ -563,7 +563,7 @@ fn relay(to: std::net::SocketAddr, greeting: Vec<u8>) -> std::net::SocketAddr {
             std::thread::spawn(move || {
                 let mut hello = [0; 8];
                 client.read_exact(&mut hello).unwrap();
-                if hello[6] == 2 {
+                if hello[6] & 2 != 0 {
                     client.write_all(&greeting).unwrap();
                     return;
                 }
@@ -627,7 +627,7 @@ async fn an_offer_of_another_host_or_of_nobody_is_not_taken_up() {
     let elsewhere = [&[9; 24][..], &real[24..]].concat();
     let nobody = [&real[..24], &uuid()].concat();
     for offered in [elsewhere, nobody] {
-        let at = holder(relay(peer.server.local_addr(), [b"FSS1\x02\0\x02\0", offered.as_slice()].concat()));
+        let at = holder(relay(peer.server.local_addr(), [b"FSS1\x03\0\x02\0", offered.as_slice()].concat()));
         let auto = fetcher(Transport::Auto);
         let first = fetch(&auto, at.clone(), 1).await;
         // The relay ends the connection that was greeted; over another one all comes.

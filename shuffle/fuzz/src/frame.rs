@@ -31,7 +31,7 @@ pub fn mend(frame: &mut Vec<u8>, fingerprint: u64) {
     let payload = (PREFIX_BYTES + header).next_multiple_of(ALIGNMENT);
     let whole = frame.len().max(payload).next_multiple_of(ALIGNMENT);
     frame.resize(whole, 0);
-    frame[..8].copy_from_slice(b"FSF1\x01\0\0\0");
+    frame[..8].copy_from_slice(b"FSF1\x02\0\0\0");
     put_u64(frame, 16, header as u64);
     put_u64(frame, 24, (whole - payload) as u64);
     put_u64(frame, PREFIX_BYTES + header - ROOT_BYTES, fingerprint);

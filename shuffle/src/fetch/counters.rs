@@ -2,7 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::transport::Way;
+use crate::pack::{Packing, PackingCounts};
+use crate::transport::{Form, Received, Way};
 
 /// What was fetched so far.
 #[derive(Debug, Default)]
@@ -15,6 +16,8 @@ pub struct FetchCounters {
     rows: AtomicU64,
     frames: AtomicU64,
     retries: AtomicU64,
+    over_links: PackingCounts,
+    from_files: PackingCounts,
 }
 
 impl FetchCounters {
@@ -66,9 +69,26 @@ impl FetchCounters {
         self.retries.load(Ordering::Relaxed)
     }
 
-    /// Counts one frame, for which `copied` bytes were copied here.
-    pub(super) fn count(&self, rows: usize, bytes: usize, way: Way, copied: usize) {
-        let of_way = match way {
+    /// Of the frames that came over TCP those that were packed.
+    #[must_use]
+    pub fn packed_over_tcp(&self) -> Packing {
+        self.over_links.get()
+    }
+
+    /// Of the frames that were read from files here those that were packed.
+    #[must_use]
+    pub fn packed_in_files(&self) -> Packing {
+        self.from_files.get()
+    }
+
+    /// Counts one frame.
+    pub(super) fn count(&self, rows: usize, received: &Received) {
+        let (bytes, copied) = (received.frame.len(), received.copied);
+        if let Form::Unpacked { packed_bytes } = received.form {
+            let packing = if received.way == Way::Tcp { &self.over_links } else { &self.from_files };
+            packing.add(bytes as u64, packed_bytes);
+        }
+        let of_way = match received.way {
             Way::Own => &self.local_bytes,
             Way::Tcp => &self.tcp_bytes,
             Way::Shared => &self.shared_bytes,

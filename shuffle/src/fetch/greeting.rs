@@ -4,15 +4,17 @@ use std::io;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
+use crate::pack::Codecs;
 use crate::transport::StepError;
 use crate::wire::{HELLO_BYTES, Hello, OFFER_BYTES, Offer};
 
-/// Greets a server; says what it offers to whom it can share memory with, if `asks`.
+/// Greets a server, which may send frames packed so; says what it offers to whom it can share memory with, if `asks`.
 pub(super) async fn greet(
     stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
     asks: bool,
+    codecs: Codecs,
 ) -> io::Result<Result<Option<Offer>, StepError>> {
-    stream.write_all(&Hello { busy: false, shares: asks }.write()).await?;
+    stream.write_all(&Hello { busy: false, shares: asks, codecs }.write()).await?;
     let mut hello = [0; HELLO_BYTES];
     stream.read_exact(&mut hello).await?;
     match Hello::read(&hello) {

@@ -32,6 +32,7 @@ pub use counters::FetchCounters;
 pub use error::{FetchCause, FetchError};
 
 use crate::key::{BlockKey, Holder};
+use crate::pack::Compression;
 use crate::store::BlockStore;
 use crate::transport::{FrameMemory, Limits, Transport};
 use pool::Pool;
@@ -64,6 +65,8 @@ pub struct FetchConfig {
     pub keeper_wait: Duration,
     /// The ways to other executors that may be taken.
     pub transport: Transport,
+    /// How frames may come packed over TCP, when their sender finds the link slow: any way, not at all, or one way alone.
+    pub compression: Compression,
 }
 
 impl Default for FetchConfig {
@@ -80,6 +83,7 @@ impl Default for FetchConfig {
             connection_window: 64 << 20,
             keeper_wait: Duration::from_secs(5),
             transport: Transport::Auto,
+            compression: Compression::Auto,
         }
     }
 }
@@ -107,7 +111,8 @@ impl Fetcher {
         let memory = FrameMemory::new(config.budget.clone());
         let limits = Limits { connect: config.connect_timeout, io: config.io_timeout };
         let bounds = Bounds { connection: config.connection_window, request: config.request_window };
-        let receive = ReceiveConfig { receivers: config.receivers, limits, bounds };
+        let codecs = config.compression.accepted();
+        let receive = ReceiveConfig { receivers: config.receivers, limits, bounds, codecs };
         let routes = Routes {
             transport: config.transport,
             limits,

@@ -19,8 +19,9 @@ use tokio::net::UnixStream;
 use super::greeting::greet;
 use super::link::{Incoming, Lease, Link};
 use crate::format::{ALIGNMENT, FRAME_TOTAL_MAX};
+use crate::pack::Codecs;
 use crate::segment::{Mapping, map_foreign};
-use crate::transport::{FrameMemory, Received, SocketName, StepError, Way, within};
+use crate::transport::{Form, FrameMemory, Received, SocketName, StepError, Way, within};
 use crate::wire::{FramePlace, PLACE_BYTES, Place, REPLY_BYTES, Reply, Request, Status};
 
 /// Segments and files that the frames of one reply lie in, at most.
@@ -58,7 +59,7 @@ impl SharedConnection {
     pub async fn open(name: &SocketName, limit: Duration) -> Result<Self, StepError> {
         let open = async {
             let mut stream = UnixStream::connect(format!("\0{}", name.text())).await?;
-            let greeted = greet(&mut stream, false).await?;
+            let greeted = greet(&mut stream, false, Codecs::NONE).await?;
             Ok(greeted.map(|_| Self::new(stream)))
         };
         within(limit, "greeting in shared memory", open).await?
@@ -97,9 +98,10 @@ impl SharedConnection {
                 let mapping = self.segment(segment, descriptor)?;
                 look(mapping, &place, lease)
             }
-            Place::File { file } => {
+            Place::File { file, packed } => {
                 let (file, memory) = (self.file(file, descriptor)?, memory.clone());
-                let read = tokio::task::spawn_blocking(move || read_frame(&file, &place, &memory));
+                let form = packed.map_or(Form::Plain, |frame_bytes| Form::Packed { frame_bytes });
+                let read = tokio::task::spawn_blocking(move || read_frame(&file, &place, form, &memory));
                 within(limit, "frame from its file", async { Ok(read.await?) }).await?
             }
         }
@@ -157,11 +159,16 @@ fn look(mapping: Arc<Mapping>, place: &FramePlace, lease: Lease) -> Result<Recei
     mapping.populate(start..start + bytes, Advice::LinuxPopulateRead);
     let frame = Bytes::from_owner(Leased { mapping, start, bytes, _lease: lease });
     // Its owner counts it.
-    Ok(Received { frame, way: Way::Shared, copied: 0, grant: None })
+    Ok(Received { frame, form: Form::Plain, way: Way::Shared, copied: 0, grant: None })
 }
 
 /// Reads a frame from a file that was passed. Blocks the thread.
-fn read_frame(file: &File, place: &FramePlace, memory: &FrameMemory) -> Result<Received, StepError> {
+fn read_frame(
+    file: &File,
+    place: &FramePlace,
+    form: Form,
+    memory: &FrameMemory,
+) -> Result<Received, StepError> {
     let fault = |reason: String| StepError::NotShared(format!("the file that was passed: {reason}"));
     let status = file.metadata().map_err(|error| fault(error.to_string()))?;
     let is_within = place.offset.checked_add(place.bytes).is_some_and(|end| end <= status.len());
@@ -170,5 +177,5 @@ fn read_frame(file: &File, place: &FramePlace, memory: &FrameMemory) -> Result<R
     }
     let mut arriving = memory.take(place.bytes as usize);
     let copied = arriving.buffer.read_from(file, place.offset).map_err(|error| fault(error.to_string()))?;
-    Ok(arriving.finish(Way::Passed, copied))
+    Ok(arriving.finish(form, Way::Passed, copied))
 }

@@ -14,7 +14,7 @@ use super::{FetchCause, FetchCounters, FetchError, Fetcher};
 use crate::format::{Decoder, FormatError, Trust};
 use crate::key::{BlockKey, Holder};
 use crate::store::{Cell, Loaded, StoreError};
-use crate::transport::{Asked, Received, StepError, Transfer, Way};
+use crate::transport::{Asked, Form, Received, StepError, Transfer, Way};
 use crate::wire::{Request, Status};
 
 /// The pause before a block is asked for a second time; it doubles from try to try.
@@ -150,13 +150,17 @@ impl Fetch {
     async fn read_local(&mut self, cell: &Cell) -> Result<RecordBatch, FetchCause> {
         let (received, trust) = match cell.load() {
             Loaded::Memory(frame) => {
-                (Received { frame: frame.bytes, way: Way::Own, copied: 0, grant: None }, Trust::Resident)
+                let (form, way) = (Form::Plain, Way::Own);
+                (Received { frame: frame.bytes, form, way, copied: 0, grant: None }, Trust::Resident)
             }
             Loaded::File(range) => {
-                let grant = self.fetcher.memory.count(cell.bytes());
+                let grant = self.fetcher.memory.count(range.bytes());
                 let read = range.read().await;
                 let (frame, copied) = read.map_err(|error| FetchCause::Unreadable(error.to_string()))?;
-                (Received { frame, way: Way::Own, copied, grant }, Trust::Cluster)
+                let packed = Form::Packed { frame_bytes: cell.bytes() };
+                let form = range.codec().map_or(Form::Plain, |_| packed);
+                let received = Received { frame, form, way: Way::Own, copied, grant };
+                (self.fetcher.memory.unpack(received).map_err(FetchCause::Corrupt)?, Trust::Cluster)
             }
         };
         let seal = self.key.seal(self.taken);
@@ -250,12 +254,11 @@ impl Fetch {
         }
         let next = open.transfer.next().await;
         let received = next.map_err(|error| self.failed(error, open.is_shared))?;
-        let seal = self.key.seal(self.taken);
-        let batch = match self.decoder.decode_sealed(&received.frame, Trust::Cluster, seal) {
-            Ok(batch) => batch,
-            Err(error) => {
+        let (received, batch) = match self.decode(received) {
+            Ok(decoded) => decoded,
+            Err(failed) => {
                 open.transfer.distrust();
-                return Err(corrupt(error));
+                return Err(failed);
             }
         };
         remote.received += 1;
@@ -266,6 +269,16 @@ impl Fetch {
         }
         self.take(&batch, received);
         Ok(Some(batch))
+    }
+
+    /// The next frame and its batch, out of what a peer has sent.
+    fn decode(&self, received: Received) -> Result<(Received, RecordBatch), Failed> {
+        // What was packed and cannot be unpacked was damaged on its way, as with a wrong checksum.
+        let damaged = |error| Failed::Again(FetchCause::Corrupt(error));
+        let received = self.fetcher.memory.unpack(received).map_err(damaged)?;
+        let seal = self.key.seal(self.taken);
+        let batch = self.decoder.decode_sealed(&received.frame, Trust::Cluster, seal).map_err(corrupt)?;
+        Ok((received, batch))
     }
 
     /// Asks for the block from a frame on.
@@ -305,11 +318,10 @@ impl Fetch {
 
     /// Counts a frame that is about to be yielded; its memory, until the next one is asked for.
     fn take(&mut self, batch: &RecordBatch, received: Received) {
-        let Received { frame, way, copied, grant } = received;
         for counters in [&self.counters, &self.fetcher.counters] {
-            counters.count(batch.num_rows(), frame.len(), way, copied);
+            counters.count(batch.num_rows(), &received);
         }
-        self.grant = grant;
+        self.grant = received.grant;
         self.taken += 1;
     }
 }

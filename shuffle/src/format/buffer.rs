@@ -64,6 +64,13 @@ impl FrameBuffer {
         Self { memory: Memory::Own(AlignedVec::with_capacity(size)), written: 0, size }
     }
 
+    /// A buffer of `size` zeros, all of them written, to be overwritten.
+    pub fn zeroed(size: usize) -> Self {
+        let mut bytes = AlignedVec::with_capacity(size);
+        bytes.resize(size, 0);
+        Self { memory: Memory::Own(bytes), written: size, size }
+    }
+
     /// An empty buffer that fills `room`.
     pub fn within(room: Room) -> Self {
         let size = room.as_slice().len();

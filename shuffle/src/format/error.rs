@@ -46,6 +46,9 @@ pub enum FormatError {
     /// The header does not fit itself, the schema or the buffers.
     #[error("the frame is malformed: {0}")]
     Malformed(String),
+    /// A packed frame cannot be unpacked.
+    #[error("the packed frame is damaged: {0}")]
+    Packed(String),
     /// A limit of the format is passed.
     #[error("{what}: {found}, the limit is {limit}")]
     Limit {

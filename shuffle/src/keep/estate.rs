@@ -108,7 +108,7 @@ mod tests {
         hear(Message::Moved { frame: 7, place: KeptPlace::Private });
         hear(Message::Committed { attempt: one, lanes: lanes([7, 8]) });
         hear(Message::Committed { attempt: other, lanes: lanes([9, 10]) });
-        let file = KeptPlace::File { path: "/scratch/f".into(), offset: 4096 };
+        let file = KeptPlace::File { path: "/scratch/f".into(), offset: 4096, packing: None };
         hear(Message::Moved { frame: 8, place: file.clone() });
         assert_eq!(place_of(&estate, "job1/s0/p0/a0", 1), file);
         assert_eq!(place_of(&estate, "job1/s0/p0/a0", 0), KeptPlace::Segment { number: 1, offset: 64 });

@@ -25,4 +25,4 @@ pub use keeper::{Keeper, KeeperConfig, KeeperUsage};
 pub use reporter::Reporter;
 
 pub(crate) use estate::Estate;
-pub(crate) use news::{KeptFrame, KeptLane, KeptPlace, News};
+pub(crate) use news::{KeptFrame, KeptLane, KeptPacking, KeptPlace, News};

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use firesteel_base::{AttemptKey, Epoch, ExecutorId};
 use serde::{Deserialize, Serialize};
 
+use crate::pack::Codec;
+
 /// The longest message. That of a map output of a hundred thousand frames is shorter.
 pub(super) const NEWS_BYTES_MAX: usize = 64 << 20;
 
@@ -53,10 +55,19 @@ pub(crate) struct KeptFrame {
 pub(crate) enum KeptPlace {
     /// In a segment.
     Segment { number: u64, offset: u64 },
-    /// In a file.
-    File { path: PathBuf, offset: u64 },
+    /// In a file, packed or not.
+    File { path: PathBuf, offset: u64, packing: Option<KeptPacking> },
     /// In memory that ends with its process.
     Private,
+}
+
+/// How a frame is packed where it lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct KeptPacking {
+    /// With what.
+    pub codec: Codec,
+    /// Bytes of the packed frame.
+    pub bytes: u64,
 }
 
 /// A message without what is passed beside it.

@@ -8,6 +8,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
 use super::Shared;
+use crate::pack::Codecs;
 use crate::store::{Cell, StoreError};
 use crate::wire::{HELLO_BYTES, Hello, Offer, Reply, RequestHead, Status, WireError};
 
@@ -26,13 +27,13 @@ pub(super) enum Dropped {
     Stranger(u32),
 }
 
-/// Greets a client; one that asks for it is told the offer.
+/// Greets a client; one that asks for it is told the offer. Returns how it takes frames packed.
 pub(super) async fn greet(
     stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
     shared: &Shared,
     busy: bool,
     offer: Option<Offer>,
-) -> Result<(), Dropped> {
+) -> Result<Codecs, Dropped> {
     let limit = shared.config.request_timeout;
     let mut hello = [0; HELLO_BYTES];
     within(limit, "its greeting", stream.read_exact(&mut hello)).await?;
@@ -41,12 +42,12 @@ pub(super) async fn greet(
         let asked = greeting.as_ref().is_ok_and(|hello| hello.shares);
         let offer = offer.filter(|_| asked && !busy);
         // One of another version is told ours.
-        let mut message = Hello { busy, shares: offer.is_some() }.write().to_vec();
+        let mut message = Hello { busy, shares: offer.is_some(), codecs: Codecs::NONE }.write().to_vec();
         message.extend(offer.map(Offer::write).iter().flatten());
         within(limit, "our greeting", stream.write_all(&message)).await?;
     }
-    greeting?;
-    if busy { Err(Dropped::Busy) } else { Ok(()) }
+    let codecs = greeting?.codecs;
+    if busy { Err(Dropped::Busy) } else { Ok(codecs) }
 }
 
 pub(super) async fn within<T>(

@@ -4,7 +4,8 @@
 //! whatever a client sends or fails to send costs it that client's connection and nothing else; every step has a
 //! deadline. What a connection holds is bounded: a number of requests, a few chunks of frames that lie in files, and as many
 //! frames as a client may look at in shared memory, which it gives up one by one, all when it ends, and at the latest at a
-//! deadline. It sends over TCP what the client gave credit for, a chunk of each request in turn.
+//! deadline. It sends over TCP what the client gave credit for, a chunk of each request in turn, and packed when the link is slow
+//! and the client takes it so.
 
 mod connection;
 mod leases;
@@ -23,6 +24,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, JoinSet};
 
+use crate::pack::{Compression, Packing, PackingCounts};
 use crate::store::BlockStore;
 use crate::transport::Transport;
 use crate::wire::Offer;
@@ -53,6 +55,9 @@ pub struct ServeConfig {
     pub chunk_bytes: usize,
     /// Whether executors of the same host get at frames in shared memory. If so, the store puts them there from now on.
     pub transport: Transport,
+    /// Whether frames are packed for clients that take them so over TCP; by default where that makes a link faster, which is
+    /// measured while it is busy. What lies packed in a file goes out packed whatever this says.
+    pub compression: Compression,
 }
 
 impl Default for ServeConfig {
@@ -67,6 +72,7 @@ impl Default for ServeConfig {
             leases_max: 1 << 20,
             chunk_bytes: 512 << 10,
             transport: Transport::Auto,
+            compression: Compression::Auto,
         }
     }
 }
@@ -93,6 +99,7 @@ struct Shared {
     sent_bytes: AtomicU64,
     read_bytes: AtomicU64,
     placed_bytes: AtomicU64,
+    packing: PackingCounts,
     leases: AtomicUsize,
 }
 
@@ -142,6 +149,7 @@ impl BlockServer {
             sent_bytes: AtomicU64::new(0),
             read_bytes: AtomicU64::new(0),
             placed_bytes: AtomicU64::new(0),
+            packing: PackingCounts::default(),
             leases: AtomicUsize::new(0),
         });
         let (stop, stopped) = oneshot::channel();
@@ -180,10 +188,16 @@ impl BlockServer {
         self.shared.offer.is_some()
     }
 
-    /// Bytes of frames sent over TCP since it started.
+    /// Bytes of frames sent over TCP since it started; of those that went out packed, the packed bytes.
     #[must_use]
     pub fn sent_bytes(&self) -> u64 {
         self.shared.sent_bytes.load(Ordering::Relaxed)
+    }
+
+    /// The frames that went out packed over TCP since it started.
+    #[must_use]
+    pub fn packing(&self) -> Packing {
+        self.shared.packing.get()
     }
 
     /// Bytes of frames whose place was told since it started: in shared memory, or in a file.

@@ -164,7 +164,7 @@ impl<'a> Places<'a> {
         Ok(())
     }
 
-    async fn tell_file(&mut self, range: FileRange, bytes: u64) -> Result<(), Status> {
+    async fn tell_file(&mut self, range: FileRange, frame_bytes: u64) -> Result<(), Status> {
         let with_descriptor = !self.file.as_ref().is_some_and(|known| known.shares_file_with(&range));
         if with_descriptor {
             let file = range.descriptor().await.map_err(|error| {
@@ -174,7 +174,10 @@ impl<'a> Places<'a> {
             self.descriptors.push(Descriptor::File(file));
             self.files += 1;
         }
-        let (offset, place) = (range.start(), Place::File { file: self.files });
+        // A reader unpacks it: it reads less then, and the disk is what is slow.
+        let packed = range.codec().map(|_| frame_bytes);
+        let (bytes, offset) = (range.bytes(), range.start());
+        let place = Place::File { file: self.files, packed };
         self.tell(FramePlace { status: Status::Ok, bytes, offset, with_descriptor, place });
         self.file = Some(range);
         Ok(())

@@ -9,10 +9,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use firesteel_base::{ByteSize, MemoryBudget};
 
-use super::file::{FileRange, LeftFile};
+use super::file::{FileRange, LeftFile, Stored};
 use super::{Attempt, BlockStore, Cell, Lane, StoreConfig};
 use crate::format::Frame;
-use crate::keep::{Estate, KeptFrame, KeptLane, KeptPlace};
+use crate::keep::{Estate, KeptFrame, KeptLane, KeptPacking, KeptPlace};
+use crate::pack;
 use crate::segment::{Home, Segment};
 
 impl BlockStore {
@@ -74,8 +75,8 @@ impl Remains {
                 let bytes = Bytes::from_owner(LeftFrame::new(home.clone(), kept.bytes)?);
                 Some(Cell::resident(lane, Frame { bytes, home: Some(home) }, 0))
             }
-            KeptPlace::File { path, offset } => {
-                let range = FileRange::left(&self.file(path)?, *offset, usize::try_from(kept.bytes).ok()?);
+            KeptPlace::File { path, offset, packing } => {
+                let range = FileRange::left(&self.file(path)?, *offset, stored(kept.bytes, *packing)?);
                 Some(Cell::in_file(lane, range, kept.bytes))
             }
             KeptPlace::Private => None,
@@ -101,6 +102,15 @@ impl Remains {
         };
         self.files.entry(path.to_owned()).or_insert_with(open).clone()
     }
+}
+
+/// How a frame of so many bytes lies in a file; none, when it cannot lie there so.
+fn stored(frame_bytes: u64, packing: Option<KeptPacking>) -> Option<Stored> {
+    let Some(KeptPacking { codec, bytes }) = packing else {
+        return Some(Stored { bytes: usize::try_from(frame_bytes).ok()?, codec: None });
+    };
+    let can_be = bytes <= frame_bytes && frame_bytes <= pack::FRAME_BYTES_MAX as u64;
+    can_be.then_some(Stored { bytes: bytes as usize, codec: Some(codec) })
 }
 
 /// A frame in a segment that another process has left behind: nobody writes there any more.

@@ -132,6 +132,9 @@ impl Cell {
     pub fn written(&self, range: FileRange) {
         let mut place = self.place.lock();
         if let Place::Memory(frame) = &*place {
+            if range.codec().is_some() {
+                self.counts.packing.add(self.bytes, range.bytes());
+            }
             *place = Place::Both(frame.clone(), range);
             if !self.is_passing {
                 self.counts.clean_bytes.fetch_add(self.bytes, Ordering::Relaxed);

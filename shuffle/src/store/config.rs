@@ -9,6 +9,7 @@ use firesteel_base::MemoryBudget;
 use firesteel_hw::scratch::EngineKind;
 
 use crate::keep::{News, Reporter};
+use crate::pack::{Compression, PackingCounts};
 
 /// What a store may use.
 #[derive(Debug, Clone)]
@@ -32,11 +33,15 @@ pub struct FileConfig {
     /// How long anyone waits for a disk: a writer for room in memory or for its frame to be in a file, a reader for a piece
     /// of a frame.
     pub wait_max: Duration,
+    /// Whether frames are packed in files; by default on disks that are so slow that packing makes them faster, which is
+    /// measured while they write. Folders in memory are taken for fast.
+    pub compression: Compression,
 }
 
 impl Default for FileConfig {
     fn default() -> Self {
-        Self { engine: EngineKind::Ring, direct: true, wait_max: Duration::from_secs(30) }
+        let (wait_max, compression) = (Duration::from_secs(30), Compression::Auto);
+        Self { engine: EngineKind::Ring, direct: true, wait_max, compression }
     }
 }
 
@@ -64,6 +69,8 @@ pub(crate) struct Counts {
     pub blocks: AtomicU64,
     pub spilled_bytes: AtomicU64,
     pub encoded_bytes: AtomicU64,
+    /// Frames that were written to files packed.
+    pub packing: PackingCounts,
     /// Goes on with each use of a frame.
     pub clock: AtomicU64,
     /// Frames made.

@@ -7,8 +7,10 @@ use std::time::Duration;
 use firesteel_hw::pages::Pages;
 use firesteel_hw::ring;
 use firesteel_hw::scratch::{EngineKind, Scratch, ScratchConfig, ScratchError, ScratchFile, takes_direct};
+use rustix::fs::{FsWord, statfs};
 
 use super::FileConfig;
+use crate::pack::Compression;
 
 /// A scratch folder's service, started when the first piece is written.
 #[derive(Debug)]
@@ -16,6 +18,8 @@ pub(super) struct Disk {
     folder: PathBuf,
     config: ScratchConfig,
     wait_max: Duration,
+    compression: Compression,
+    is_memory: bool,
     service: OnceLock<Scratch>,
     #[cfg(test)]
     pub gate: super::tests::Gate,
@@ -46,6 +50,8 @@ impl Disk {
             folder: folder.to_owned(),
             config,
             wait_max: wanted.wait_max,
+            compression: wanted.compression,
+            is_memory: is_memory(folder),
             service: OnceLock::new(),
             #[cfg(test)]
             gate: super::tests::Gate::default(),
@@ -59,6 +65,16 @@ impl Disk {
     /// How long anyone waits for it.
     pub fn wait_max(&self) -> Duration {
         self.wait_max
+    }
+
+    /// Whether frames are packed in it.
+    pub fn compression(&self) -> Compression {
+        self.compression
+    }
+
+    /// Whether its files lie in memory.
+    pub fn is_memory(&self) -> bool {
+        self.is_memory
     }
 
     /// A buffer for what is to be written; none while all are in use. Starts the service, on the caller's CPUs.
@@ -83,4 +99,12 @@ impl Disk {
         })?;
         Ok(self.service.get_or_init(|| started))
     }
+}
+
+/// Whether files in a folder lie in memory: in a tmpfs, or a ramfs.
+fn is_memory(folder: &Path) -> bool {
+    const TMPFS: FsWord = 0x0102_1994;
+    const RAMFS: FsWord = 0x8584_58f6;
+    // A folder that cannot be asked is a disk; what is wrong with it is found out when it is written to.
+    statfs(folder).is_ok_and(|found| matches!(found.f_type, TMPFS | RAMFS))
 }

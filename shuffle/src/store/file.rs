@@ -19,7 +19,8 @@ use tokio::sync::OnceCell;
 use super::StoreError;
 use super::disk::Disk;
 use crate::format::FrameBuffer;
-use crate::keep::KeptPlace;
+use crate::keep::{KeptPacking, KeptPlace};
+use crate::pack::{self, Codec};
 
 /// How long the disk of a process that is gone may take for a piece of a frame.
 const LEFT_WAIT_MAX: Duration = Duration::from_secs(30);
@@ -48,6 +49,8 @@ impl FrameFile {
         }
         #[cfg(test)]
         self.disk.gate.pass(&self.path).await?;
+        #[cfg(test)]
+        self.disk.gate.crawl(bytes);
         let segment = file.append_pages(pages, bytes).await?;
         Ok(Arc::new(Piece { file: Arc::clone(self), segment }))
     }
@@ -88,12 +91,21 @@ impl Drop for Piece {
     }
 }
 
-/// A frame in a file.
+/// A frame in a file, packed or not.
 #[derive(Debug, Clone)]
 pub(crate) struct FileRange {
     file: InFile,
     start: u64,
-    bytes: usize,
+    stored: Stored,
+}
+
+/// How a frame lies in a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stored {
+    /// Bytes that lie there.
+    pub bytes: usize,
+    /// How they are packed, if they are.
+    pub codec: Option<Codec>,
 }
 
 /// Whose file it is.
@@ -124,19 +136,31 @@ impl LeftFile {
 }
 
 impl FileRange {
-    /// The frame of `bytes` at byte `offset` of a piece.
-    pub(super) fn new(piece: &Arc<Piece>, offset: usize, bytes: usize) -> Self {
-        Self { file: InFile::Own(Arc::clone(piece)), start: piece.segment.offset + offset as u64, bytes }
+    /// The frame at byte `offset` of a piece.
+    pub(super) fn new(piece: &Arc<Piece>, offset: usize, stored: Stored) -> Self {
+        Self { file: InFile::Own(Arc::clone(piece)), start: piece.segment.offset + offset as u64, stored }
     }
 
-    /// The frame of `bytes` at byte `start` of a file that was left behind.
-    pub(super) fn left(file: &Arc<LeftFile>, start: u64, bytes: usize) -> Self {
-        Self { file: InFile::Left(Arc::clone(file)), start, bytes }
+    /// The frame at byte `start` of a file that was left behind.
+    pub(super) fn left(file: &Arc<LeftFile>, start: u64, stored: Stored) -> Self {
+        Self { file: InFile::Left(Arc::clone(file)), start, stored }
     }
 
     /// Where somebody else would find it.
     pub(super) fn kept(&self) -> KeptPlace {
-        KeptPlace::File { path: self.path().to_owned(), offset: self.start }
+        let Stored { bytes, codec } = self.stored;
+        let packing = codec.map(|codec| KeptPacking { codec, bytes: bytes as u64 });
+        KeptPlace::File { path: self.path().to_owned(), offset: self.start, packing }
+    }
+
+    /// Bytes that lie in the file.
+    pub fn bytes(&self) -> u64 {
+        self.stored.bytes as u64
+    }
+
+    /// How the frame is packed there, if it is.
+    pub fn codec(&self) -> Option<Codec> {
+        self.stored.codec
     }
 
     /// The file, opened through the page cache, to be passed to another process. It stays readable until it is closed, even
@@ -166,12 +190,31 @@ impl FileRange {
         }
     }
 
-    /// The whole frame, in an aligned buffer, and the bytes copied to get it.
+    /// All that lies there, in an aligned buffer, and the bytes copied to get it.
     pub async fn read(&self) -> Result<(Bytes, usize), StoreError> {
-        Ok((self.part(0, self.bytes).await?, self.bytes))
+        Ok((self.part(0, self.stored.bytes).await?, self.stored.bytes))
     }
 
-    /// The `len` bytes from byte `offset` of the frame on. The disk writes them into the buffer that they stay in.
+    /// The whole frame, unpacked, which has `frame_bytes`.
+    pub async fn read_unpacked(&self, frame_bytes: u64) -> Result<Bytes, StoreError> {
+        let (bytes, _) = self.read().await?;
+        let unpacked = match self.codec() {
+            None => Ok(bytes),
+            Some(_) => {
+                let unpacked = tokio::task::spawn_blocking(move || pack::unpack(&bytes)).await;
+                unpacked.map_err(|error| self.fault(error.to_string()))?
+            }
+        };
+        match unpacked {
+            Ok(frame) if frame.len() as u64 == frame_bytes => Ok(frame),
+            Ok(frame) => {
+                Err(self.fault(format!("a frame of {} bytes instead of {frame_bytes}", frame.len())))
+            }
+            Err(fault) => Err(self.fault(fault.to_string())),
+        }
+    }
+
+    /// The `len` bytes from byte `offset` of what lies there on. The disk writes them into the buffer that they stay in.
     async fn part(&self, offset: usize, len: usize) -> Result<Bytes, StoreError> {
         let start = self.start + offset as u64;
         let limit = match &self.file {
@@ -210,7 +253,7 @@ impl FileRange {
     }
 }
 
-/// Reads a frame piece by piece.
+/// Reads a frame piece by piece, packed if it lies there packed.
 #[derive(Debug)]
 pub(crate) struct FrameReader {
     range: FileRange,
@@ -221,7 +264,7 @@ impl FrameReader {
         Self { range }
     }
 
-    /// The `len` bytes from byte `offset` of the frame on.
+    /// The `len` bytes from byte `offset` on.
     pub async fn read(&self, offset: usize, len: usize) -> Result<Bytes, StoreError> {
         self.range.part(offset, len).await
     }

@@ -45,6 +45,7 @@ pub(crate) use lane::Lane;
 use crate::format::{Frame, FrameBuffer, FramePlan};
 use crate::keep::{News, Reporter};
 use crate::key::BlockKey;
+use crate::pack::Packing;
 use crate::segment::{NoRoom, SegmentUsage, Segments};
 use crate::write::LaneWriter;
 use behind::Behind;
@@ -206,6 +207,13 @@ impl BlockStore {
     #[must_use]
     pub fn spilled_bytes(&self) -> u64 {
         self.counts.spilled_bytes.load(Ordering::Relaxed)
+    }
+
+    /// The frames that were written to files packed since the store was made. The bytes that its files took in all are
+    /// [`spilled_bytes`](Self::spilled_bytes), less what packing saved.
+    #[must_use]
+    pub fn packing(&self) -> Packing {
+        self.counts.packing.get()
     }
 
     /// Bytes of frames encoded since the store was made: each was copied once, out of the batches that were written.

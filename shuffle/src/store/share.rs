@@ -40,6 +40,7 @@ struct Share {
     turn: f64,
     /// Bytes per second with something to do.
     speed: f64,
+    is_measured: bool,
     bytes: u64,
     pieces: usize,
     /// Since when bytes are counted, and how many were written since.
@@ -66,6 +67,7 @@ impl Share {
         }
         self.measured = (self.pieces > 0).then_some((now, 0));
         if written > 0 && !elapsed.is_zero() {
+            self.is_measured = true;
             self.speed += WEIGHT * (written as f64 / elapsed.as_secs_f64() - self.speed);
         }
     }
@@ -74,8 +76,15 @@ impl Share {
 impl Shares {
     /// Disks of which each may have `in_flight_max` bytes in flight, if that is no more than any may.
     pub fn new(disks: usize, in_flight_max: u64) -> Self {
-        let share =
-            |_| Share { turn: 0.0, speed: SPEED_AT_START, bytes: 0, pieces: 0, measured: None, failed: None };
+        let share = |_| Share {
+            turn: 0.0,
+            speed: SPEED_AT_START,
+            is_measured: false,
+            bytes: 0,
+            pieces: 0,
+            measured: None,
+            failed: None,
+        };
         let in_flight_max = in_flight_max.min(IN_FLIGHT_BYTES_MAX);
         Self { disks: (0..disks).map(share).collect(), in_flight_max, turn: 0.0 }
     }
@@ -121,6 +130,17 @@ impl Shares {
         share.bytes -= bytes;
         share.pieces -= 1;
         share
+    }
+
+    /// Bytes per second that a disk writes, once that was measured.
+    pub fn speed(&self, disk: usize) -> Option<f64> {
+        let share = &self.disks[disk];
+        share.is_measured.then_some(share.speed)
+    }
+
+    /// Whether a disk has so little to do that the next piece may have come too late to keep it busy.
+    pub fn is_nearly_idle(&self, disk: usize) -> bool {
+        self.disks[disk].pieces < 2
     }
 
     /// Somebody waits: disks that failed are tried again.

@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use arrow_array::{Int64Array, RecordBatch};
@@ -29,6 +29,8 @@ pub(super) struct Gate {
     is_shut: watch::Sender<bool>,
     refusal: Mutex<Option<io::ErrorKind>>,
     waiting: AtomicUsize,
+    /// Bytes per second that are written, if that is held to a rate.
+    pub(super) rate: AtomicU64,
 }
 
 impl Gate {
@@ -42,6 +44,13 @@ impl Gate {
         refusal.map_or(Ok(()), |kind| {
             Err(ScratchError::Io { operation: "write", path: path.to_owned(), source: kind.into() })
         })
+    }
+
+    /// Takes as long as writing so many bytes may take, as a disk does that writes one piece after the other.
+    pub(super) fn crawl(&self, bytes: u64) {
+        if let rate @ 1.. = self.rate.load(Ordering::SeqCst) {
+            std::thread::sleep(Duration::from_secs_f64(bytes as f64 / rate as f64));
+        }
     }
 
     fn shut(&self, is_shut: bool) {
@@ -93,7 +102,7 @@ impl Lab {
                 Loaded::Memory(frame) => (frame.bytes, Trust::Resident),
                 Loaded::File(range) => {
                     from_files += 1;
-                    (range.read().await?.0, Trust::Cluster)
+                    (range.read_unpacked(cell.bytes()).await?, Trust::Cluster)
                 }
             };
             let decoder = Decoder::new(batch(0).schema());
@@ -250,4 +259,16 @@ fn a_store_ends_while_its_disk_hangs() {
     let Lab { store, budget, folders } = lab;
     drop(store);
     assert_eq!((budget.used(), fs::read_dir(folders[0].path()).unwrap().count()), (0, 0));
+}
+
+#[tokio::test]
+async fn a_slow_disk_is_packed_by_itself() {
+    let lab = Lab::new(8 * MIB, 1, LONG);
+    lab.gate(0).rate.store(20_000_000, Ordering::SeqCst);
+    lab.write(0, 80).unwrap();
+    assert!(lab.store.settle(LONG));
+    let packing = lab.store.packing();
+    assert!(packing.packed_bytes > 0 && packing.packed_bytes < packing.frame_bytes / 2, "{packing:?}");
+    assert!(lab.check(0, 80).await.unwrap() > 10);
+    lab.assert_empty();
 }

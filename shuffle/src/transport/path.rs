@@ -16,7 +16,8 @@ use firesteel_base::{Grant, MemoryBudget};
 use futures::future::BoxFuture;
 use tokio::time::timeout;
 
-use crate::format::FrameBuffer;
+use crate::format::{FormatError, FrameBuffer};
+use crate::pack;
 use crate::wire::{Request, Status, WireError};
 
 /// In whose name frames in flight are counted.
@@ -71,10 +72,22 @@ pub(crate) enum Way {
     Passed,
 }
 
+/// The form of a frame that has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// As it was written.
+    Plain,
+    /// Packed; the bytes of the frame, as its sender says.
+    Packed { frame_bytes: u64 },
+    /// As it was written, and packed on its way, to so many bytes.
+    Unpacked { packed_bytes: u64 },
+}
+
 /// A frame that has come.
 #[derive(Debug)]
 pub(crate) struct Received {
     pub frame: Bytes,
+    pub form: Form,
     pub way: Way,
     /// Bytes that were copied here to get it.
     pub copied: usize,
@@ -107,6 +120,22 @@ impl FrameMemory {
         Arriving { buffer: FrameBuffer::new(bytes), grant: self.count(bytes as u64) }
     }
 
+    /// The frame in what has come, if it came packed, in memory of its own that is counted.
+    ///
+    /// # Errors
+    /// When it is no packed frame, or another one than was announced.
+    pub fn unpack(&self, received: Received) -> Result<Received, FormatError> {
+        let Form::Packed { frame_bytes: expected } = received.form else { return Ok(received) };
+        let found = pack::frame_bytes(&received.frame)?;
+        if found != expected {
+            return Err(FormatError::Length { expected, found });
+        }
+        let grant = self.count(found);
+        let frame = pack::unpack(&received.frame)?;
+        let (packed_bytes, copied) = (received.frame.len() as u64, received.copied + frame.len());
+        Ok(Received { frame, form: Form::Unpacked { packed_bytes }, way: received.way, copied, grant })
+    }
+
     /// Counts a frame that lies elsewhere.
     pub fn count(&self, bytes: u64) -> Option<Grant> {
         let mut grant = self.budget.as_ref()?.open(IN_FLIGHT);
@@ -117,8 +146,8 @@ impl FrameMemory {
 
 impl Arriving {
     /// The frame, all of whose bytes have come.
-    pub fn finish(self, way: Way, copied: usize) -> Received {
-        Received { frame: self.buffer.freeze(None).bytes, way, copied, grant: self.grant }
+    pub fn finish(self, form: Form, way: Way, copied: usize) -> Received {
+        Received { frame: self.buffer.freeze(None).bytes, form, way, copied, grant: self.grant }
     }
 }
 

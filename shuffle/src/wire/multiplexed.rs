@@ -20,10 +20,45 @@ const REPLY: u8 = 4;
 const CHUNK: u8 = 5;
 const END: u8 = 6;
 const FLAG_FIRST: u8 = 1;
+const FLAG_PACKED: u8 = 2;
 
 /// What a frame of so many bytes takes of a window.
 pub fn frame_cost(bytes: u64) -> u64 {
     bytes.max(FRAME_COST_MIN)
+}
+
+/// What a frame that comes has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FrameSize {
+    /// Bytes of the frame.
+    pub frame_bytes: u64,
+    /// When it comes packed, the bytes that come; both are below 2^32 then.
+    pub packed_bytes: Option<u64>,
+}
+
+impl FrameSize {
+    /// A frame that comes as it is.
+    pub fn plain(frame_bytes: u64) -> Self {
+        Self { frame_bytes, packed_bytes: None }
+    }
+
+    /// Bytes that come.
+    pub fn coming(self) -> u64 {
+        self.packed_bytes.unwrap_or(self.frame_bytes)
+    }
+
+    fn number(self) -> u64 {
+        let packed = self.packed_bytes.unwrap_or(0);
+        debug_assert!(packed <= self.frame_bytes && (packed == 0 || self.frame_bytes >> 32 == 0));
+        self.frame_bytes | packed << 32
+    }
+
+    fn read(number: u64, is_packed: bool) -> Self {
+        if !is_packed {
+            return Self::plain(number);
+        }
+        Self { frame_bytes: number & u64::from(u32::MAX), packed_bytes: Some(number >> 32) }
+    }
 }
 
 /// What a client says.
@@ -43,7 +78,7 @@ pub enum ServerMessage {
     /// How a request went, and how many frames will come.
     Reply { id: u64, status: Status, frames: u32 },
     /// A part of a frame: `length` bytes follow.
-    Chunk { id: u64, is_first: bool, length: usize, frame_bytes: u64 },
+    Chunk { id: u64, is_first: bool, length: usize, size: FrameSize },
     /// No more will come: as was asked ([`Status::Ok`]), or because a file cannot be read.
     End { id: u64, status: Status },
 }
@@ -136,9 +171,10 @@ impl ServerMessage {
             Self::Reply { id, status, frames } => {
                 Head { status: status as u16, number: frames.into(), ..Head::new(REPLY, id) }
             }
-            Self::Chunk { id, is_first, length, frame_bytes } => {
-                let flags = if is_first { FLAG_FIRST } else { 0 };
-                Head { flags, length: length as u32, number: frame_bytes, ..Head::new(CHUNK, id) }
+            Self::Chunk { id, is_first, length, size } => {
+                let first = if is_first { FLAG_FIRST } else { 0 };
+                let flags = first | if size.packed_bytes.is_some() { FLAG_PACKED } else { 0 };
+                Head { flags, length: length as u32, number: size.number(), ..Head::new(CHUNK, id) }
             }
             Self::End { id, status } => Head { status: status as u16, ..Head::new(END, id) },
         }
@@ -157,7 +193,7 @@ impl ServerMessage {
                 id,
                 is_first: head.flags & FLAG_FIRST != 0,
                 length: head.length_within(1..=CHUNK_BYTES_MAX)?,
-                frame_bytes: head.number,
+                size: FrameSize::read(head.number, head.flags & FLAG_PACKED != 0),
             },
             END => Self::End { id, status: status? },
             _ => return Err(head.unknown()),
@@ -182,8 +218,19 @@ mod tests {
         }
         for message in [
             ServerMessage::Reply { id, status: Status::Stale, frames: u32::MAX },
-            ServerMessage::Chunk { id, is_first: true, length: CHUNK_BYTES_MAX, frame_bytes: 1 << 28 },
-            ServerMessage::Chunk { id, is_first: false, length: 1, frame_bytes: 7 },
+            ServerMessage::Chunk {
+                id,
+                is_first: true,
+                length: CHUNK_BYTES_MAX,
+                size: FrameSize::plain(1 << 28),
+            },
+            ServerMessage::Chunk { id, is_first: false, length: 1, size: FrameSize::plain(7) },
+            ServerMessage::Chunk {
+                id,
+                is_first: true,
+                length: 1,
+                size: FrameSize { frame_bytes: 1 << 24, packed_bytes: Some(1 << 23) },
+            },
             ServerMessage::End { id, status: Status::Unreadable },
         ] {
             assert_eq!(ServerMessage::read(&message.write()), Ok(message));
@@ -199,7 +246,7 @@ mod tests {
             |length| ClientMessage::read(&ClientMessage::Request { id: 1, window: 1, length }.write());
         assert!(request(55).is_err() && request(56).is_ok() && request(184).is_ok() && request(185).is_err());
         let chunk = |length| {
-            let message = ServerMessage::Chunk { id: 1, is_first: true, length, frame_bytes: 9 };
+            let message = ServerMessage::Chunk { id: 1, is_first: true, length, size: FrameSize::plain(9) };
             ServerMessage::read(&message.write())
         };
         assert!(chunk(0).is_err() && chunk(CHUNK_BYTES_MAX + 1).is_err());

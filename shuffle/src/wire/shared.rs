@@ -17,6 +17,7 @@ pub const RELEASE: u32 = 2;
 const KIND_SEGMENT: u16 = 1;
 const KIND_FILE: u16 = 2;
 const WITH_DESCRIPTOR: u16 = 1;
+const PACKED: u16 = 2;
 
 /// Where a server is reached by those with whom it can share memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,15 +46,15 @@ impl Offer {
 pub enum Place {
     /// In shared memory, which stays as it is while the lease is held.
     Segment { segment: u64, lease: u64 },
-    /// In a file.
-    File { file: u64 },
+    /// In a file; when it is packed there, with the bytes of the frame.
+    File { file: u64, packed: Option<u64> },
 }
 
 /// What comes instead of a frame; with another status than [`Status::Ok`] none lies anywhere, and no other one follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FramePlace {
     pub status: Status,
-    /// Bytes of the frame.
+    /// Bytes that lie there: of the frame, or of the packed frame.
     pub bytes: u64,
     /// Where in the segment or file it starts.
     pub offset: u64,
@@ -65,38 +66,45 @@ pub struct FramePlace {
 impl FramePlace {
     /// Says that no further frame can be had.
     pub fn failed(status: Status) -> Self {
-        Self { status, bytes: 0, offset: 0, with_descriptor: false, place: Place::File { file: 0 } }
+        Self {
+            status,
+            bytes: 0,
+            offset: 0,
+            with_descriptor: false,
+            place: Place::File { file: 0, packed: None },
+        }
     }
 
     pub fn write(self) -> [u8; PLACE_BYTES] {
-        let (kind, id, lease) = match self.place {
-            Place::Segment { segment, lease } => (KIND_SEGMENT, segment, lease),
-            Place::File { file } => (KIND_FILE, file, 0),
+        let (kind, id, last, packed) = match self.place {
+            Place::Segment { segment, lease } => (KIND_SEGMENT, segment, lease, 0),
+            Place::File { file, packed: None } => (KIND_FILE, file, 0, 0),
+            Place::File { file, packed: Some(frame_bytes) } => (KIND_FILE, file, frame_bytes, PACKED),
         };
         let mut bytes = [0; PLACE_BYTES];
         bytes[0..4].copy_from_slice(&(self.status as u32).to_le_bytes());
         bytes[4..6].copy_from_slice(&kind.to_le_bytes());
-        let flags = if self.with_descriptor { WITH_DESCRIPTOR } else { 0 };
+        let flags = packed | if self.with_descriptor { WITH_DESCRIPTOR } else { 0 };
         bytes[6..8].copy_from_slice(&flags.to_le_bytes());
         bytes[8..16].copy_from_slice(&self.bytes.to_le_bytes());
         bytes[16..24].copy_from_slice(&id.to_le_bytes());
         bytes[24..32].copy_from_slice(&self.offset.to_le_bytes());
-        bytes[32..40].copy_from_slice(&lease.to_le_bytes());
+        bytes[32..40].copy_from_slice(&last.to_le_bytes());
         bytes
     }
 
     pub fn read(bytes: &[u8; PLACE_BYTES]) -> Result<Self, WireError> {
-        let id = u64_in(bytes, 16);
+        let (id, flags, last) = (u64_in(bytes, 16), u16_in(bytes, 6), u64_in(bytes, 32));
         let place = match u16_in(bytes, 4) {
-            KIND_SEGMENT => Place::Segment { segment: id, lease: u64_in(bytes, 32) },
-            KIND_FILE => Place::File { file: id },
+            KIND_SEGMENT => Place::Segment { segment: id, lease: last },
+            KIND_FILE => Place::File { file: id, packed: (flags & PACKED != 0).then_some(last) },
             other => return Err(WireError::Unknown { what: "the kind of place", found: other.into() }),
         };
         Ok(Self {
             status: Status::read(u32_in(bytes, 0))?,
             bytes: u64_in(bytes, 8),
             offset: u64_in(bytes, 24),
-            with_descriptor: u16_in(bytes, 6) & WITH_DESCRIPTOR != 0,
+            with_descriptor: flags & WITH_DESCRIPTOR != 0,
             place,
         })
     }
@@ -131,7 +139,8 @@ mod tests {
     fn messages_read_back_as_written() {
         let offer = Offer { host: Host([7; HOST_BYTES]), name: SocketName([9; NAME_BYTES]) };
         assert_eq!(Offer::read(&offer.write()), offer);
-        for place in [Place::Segment { segment: 1 << 33, lease: 77 }, Place::File { file: 3 }] {
+        let files = [None, Some(1 << 20)].map(|packed| Place::File { file: 3, packed });
+        for place in [Place::Segment { segment: 1 << 33, lease: 77 }, files[0], files[1]] {
             for with_descriptor in [false, true] {
                 let place =
                     FramePlace { status: Status::Ok, bytes: 123, offset: 1 << 40, with_descriptor, place };

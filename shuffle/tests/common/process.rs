@@ -2,6 +2,7 @@
 //!
 //! A test starts its own program once more, for that test alone and with a role in its environment, and is then that
 //! role there.
+#![allow(dead_code)] // each test program uses its part
 #![allow(clippy::unwrap_used)] // helpers of tests are tests too
 
 use std::io::{BufRead, BufReader, Lines, Write};
@@ -23,7 +24,15 @@ pub struct Other {
 
 impl Other {
     pub fn start(test: &str, argument: &str) -> Self {
-        let mut child = Command::new(std::env::current_exe().unwrap())
+        Self::start_by(&[], test, argument)
+    }
+
+    /// The same, by a program that starts another one.
+    pub fn start_by(program: &[&str], test: &str, argument: &str) -> Self {
+        let own = std::env::current_exe().unwrap();
+        let mut words = program.iter().map(AsRef::as_ref).chain([own.as_os_str()]);
+        let mut child = Command::new(words.next().unwrap())
+            .args(words)
             .args(["--exact", test, "--nocapture", "--test-threads=1"])
             .env(ROLE, argument)
             .stdin(Stdio::piped())
@@ -38,6 +47,16 @@ impl Other {
     pub fn hear(&mut self, word: &str) -> String {
         let line = self.said.by_ref().map(Result::unwrap).find(|line| line.contains(word));
         line.expect("it says that before it ends").split_once(word).unwrap().1.trim().to_owned()
+    }
+
+    /// Its number.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Says a line to it.
+    pub fn tell(&mut self, line: &str) {
+        writeln!(self.child.stdin.as_mut().unwrap(), "{line}").unwrap();
     }
 
     /// As `kill -9` does.

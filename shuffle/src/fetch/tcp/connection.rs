@@ -11,11 +11,12 @@ use tokio::net::TcpStream;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::timeout;
 
+use super::ReceiveConfig;
 use super::receive::receive;
 use super::requests::{Event, Requests};
-use super::window::Bounds;
 use crate::fetch::greeting::greet;
-use crate::transport::{Asked, FrameMemory, Limits, Received, StepError, Transfer, within};
+use crate::pack::Codecs;
+use crate::transport::{Asked, Form, FrameMemory, Limits, Received, StepError, Transfer, within};
 use crate::wire::{ClientMessage, Offer, Request, Status};
 
 /// Bytes of messages that wait for a peer which does not read them. Requests and credits are bounded in number, so that
@@ -55,21 +56,21 @@ impl Connection {
     pub async fn open(
         address: &str,
         asks: bool,
-        limits: Limits,
-        bounds: Bounds,
+        config: &ReceiveConfig,
         memory: FrameMemory,
     ) -> Result<Arc<Self>, StepError> {
+        let &ReceiveConfig { limits, bounds, codecs, .. } = config;
         let open = async {
             let mut stream = TcpStream::connect(address).await?;
             stream.set_nodelay(true)?;
-            let offer = greet(&mut stream, asks).await?;
+            let offer = greet(&mut stream, asks, codecs).await?;
             Ok(offer.map(|offer| (stream, offer)))
         };
         let (stream, offer) = within(limits.connect, "greeting", open).await??;
         let stream = Arc::new(stream);
         let state = State {
             stream: Some(Arc::clone(&stream)),
-            requests: Requests::new(bounds),
+            requests: Requests::new(bounds, codecs != Codecs::NONE),
             unsent: Vec::new(),
             is_sending: false,
             heard: Instant::now(),
@@ -291,7 +292,10 @@ impl TcpTransfer {
     async fn frame(&mut self) -> Result<Received, StepError> {
         match self.event("frame").await? {
             Event::Frame(frame) => {
-                let bytes = frame.frame.len() as u64;
+                let bytes = match frame.form {
+                    Form::Packed { frame_bytes } => frame_bytes,
+                    Form::Plain | Form::Unpacked { .. } => frame.frame.len() as u64,
+                };
                 self.connection.tell(|requests| requests.taken(self.id, bytes));
                 Ok(frame)
             }

@@ -23,6 +23,7 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
 use parking_lot::Mutex;
 
+use crate::pack::Codecs;
 use crate::transport::{Asked, FrameMemory, Limits, Path, StepError};
 use crate::wire::Request;
 use connection::Connection;
@@ -36,6 +37,8 @@ pub(super) struct ReceiveConfig {
     pub receivers: usize,
     pub limits: Limits,
     pub bounds: Bounds,
+    /// How frames may come packed.
+    pub codecs: Codecs,
 }
 
 /// The connections to all peers, and the threads that receive.
@@ -112,9 +115,8 @@ impl Receivers {
     fn open(&self, address: &str, index: usize, asks: bool) -> Result<Opened, StepError> {
         let handle = self.thread(index)?;
         let (address, memory) = (address.to_owned(), self.memory.clone());
-        let (limits, bounds) = (self.config.limits, self.config.bounds);
-        let open =
-            handle.spawn(async move { Connection::open(&address, asks, limits, bounds, memory).await });
+        let config = self.config.clone();
+        let open = handle.spawn(async move { Connection::open(&address, asks, &config, memory).await });
         let opened = async move {
             open.await.unwrap_or_else(|_| Err(StepError::Broken("the receiver thread has ended".to_owned())))
         };

@@ -10,8 +10,8 @@ use tokio::time::timeout;
 
 use super::connection::Connection;
 use super::requests::Chunk;
-use crate::transport::{Arriving, FrameMemory, StepError, Way, within};
-use crate::wire::{HEAD_BYTES, ServerMessage};
+use crate::transport::{Arriving, Form, FrameMemory, StepError, Way, within};
+use crate::wire::{FrameSize, HEAD_BYTES, ServerMessage};
 
 /// How long a connection may lie idle. A server closes it before, unless it has gone without a word.
 const IDLE: Duration = Duration::from_secs(900);
@@ -48,9 +48,8 @@ async fn receive_message(
             filling.remove(&id);
             connection.heard(|requests| requests.ended(id, status))
         }
-        ServerMessage::Chunk { id, is_first, length, frame_bytes } => {
-            let chunk =
-                connection.heard(|requests| requests.chunk(id, is_first, length as u64, frame_bytes))?;
+        ServerMessage::Chunk { id, is_first, length, size } => {
+            let chunk = connection.heard(|requests| requests.chunk(id, is_first, length as u64, size))?;
             let limit = connection.limits().io;
             let Chunk::Into { is_last } = chunk else {
                 filling.remove(&id);
@@ -58,10 +57,12 @@ async fn receive_message(
             };
             let frame = filling
                 .entry(id)
-                .or_insert_with(|| Filling { arriving: memory.take(frame_bytes as usize), copied: 0 });
+                .or_insert_with(|| Filling { arriving: memory.take(size.coming() as usize), copied: 0 });
             within(limit, "whole chunk", fill(stream, frame, length)).await?;
             if is_last && let Some(Filling { arriving, copied }) = filling.remove(&id) {
-                let frame = arriving.finish(Way::Tcp, copied);
+                let FrameSize { frame_bytes, packed_bytes } = size;
+                let form = packed_bytes.map_or(Form::Plain, |_| Form::Packed { frame_bytes });
+                let frame = arriving.finish(form, Way::Tcp, copied);
                 connection.heard(|requests| requests.arrived(id, frame))?;
             }
             Ok(())

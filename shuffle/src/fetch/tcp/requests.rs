@@ -6,8 +6,9 @@ use tokio::sync::mpsc;
 
 use super::window::{Bounds, Share, Window};
 use crate::format::FRAME_TOTAL_MAX;
+use crate::pack;
 use crate::transport::{Received, StepError};
-use crate::wire::{ClientMessage, REQUESTS_MAX, Status};
+use crate::wire::{ClientMessage, FrameSize, REQUESTS_MAX, Status};
 
 /// What comes for a request. The queue is bounded by the credit that was given.
 #[derive(Debug)]
@@ -29,6 +30,8 @@ pub struct Requests {
     window: Window,
     /// Those of which more may come.
     active: usize,
+    /// The peer was told how frames may come packed.
+    may_be_packed: bool,
 }
 
 #[derive(Debug)]
@@ -38,8 +41,8 @@ struct Asked {
     share: Share,
     is_replied: bool,
     frames_left: u32,
-    /// Of the frame that is coming: its bytes, and those of them that are missing.
-    frame: Option<(u64, u64)>,
+    /// Of the frame that is coming: its size, and the bytes that are missing.
+    frame: Option<(FrameSize, u64)>,
     has_ended: bool,
 }
 
@@ -53,8 +56,8 @@ pub enum Chunk {
 }
 
 impl Requests {
-    pub fn new(bounds: Bounds) -> Self {
-        Self { last: 0, known: HashMap::new(), window: Window::new(bounds), active: 0 }
+    pub fn new(bounds: Bounds, may_be_packed: bool) -> Self {
+        Self { last: 0, known: HashMap::new(), window: Window::new(bounds), active: 0, may_be_packed }
     }
 
     pub fn active(&self) -> usize {
@@ -96,22 +99,22 @@ impl Requests {
         id: u64,
         is_first: bool,
         length: u64,
-        frame_bytes: u64,
+        size: FrameSize,
     ) -> Result<Chunk, StepError> {
+        let may_be_packed = self.may_be_packed;
         let asked = known(&mut self.known, id, "a frame of")?;
         if is_first {
-            if frame_bytes > FRAME_TOTAL_MAX {
-                return Err(StepError::Nonsense(format!("a frame of {frame_bytes} bytes")));
-            }
+            check_size(size, may_be_packed)?;
             if asked.frames_left == 0 || asked.frame.is_some() {
                 return Err(StepError::Nonsense(format!("a frame of request {id} that was not to come")));
             }
             let flood = |_| StepError::Nonsense(format!("a frame of request {id} beyond its credit"));
-            self.window.begin(&mut asked.share, frame_bytes).map_err(flood)?;
-            asked.frame = Some((frame_bytes, frame_bytes));
+            // It takes its place in the window as what it will be once it is unpacked.
+            self.window.begin(&mut asked.share, size.frame_bytes).map_err(flood)?;
+            asked.frame = Some((size, size.coming()));
         }
         let left = match &mut asked.frame {
-            Some((bytes, left)) if *bytes == frame_bytes && length <= *left => left,
+            Some((begun, left)) if *begun == size && length <= *left => left,
             _ => return Err(StepError::Nonsense(format!("{length} bytes of no frame of request {id}"))),
         };
         *left -= length;
@@ -200,6 +203,22 @@ impl Asked {
     fn tell(&self, event: Event) {
         // Who dropped the receiver says so with a message of its own.
         let _ = self.to.as_ref().map(|to| to.send(event));
+    }
+}
+
+/// Whether a frame of that size may come.
+fn check_size(size: FrameSize, may_be_packed: bool) -> Result<(), StepError> {
+    let FrameSize { frame_bytes, packed_bytes } = size;
+    match packed_bytes {
+        None if frame_bytes <= FRAME_TOTAL_MAX => Ok(()),
+        None => Err(StepError::Nonsense(format!("a frame of {frame_bytes} bytes"))),
+        Some(_) if !may_be_packed => {
+            Err(StepError::Nonsense("a packed frame, which was not asked for".to_owned()))
+        }
+        Some(packed) if packed > frame_bytes || packed == 0 || frame_bytes > pack::FRAME_BYTES_MAX as u64 => {
+            Err(StepError::Nonsense(format!("a frame of {frame_bytes} bytes packed into {packed}")))
+        }
+        Some(_) => Ok(()),
     }
 }
 

@@ -1,5 +1,7 @@
 //! A TCP connection: one end reads what the client asks, the other sends frames as far as the client takes them.
 
+mod form;
+mod link;
 mod queue;
 mod send;
 mod socket;
@@ -14,6 +16,7 @@ use tokio::time::{Instant, timeout_at};
 use super::Shared;
 use super::connection::{Dropped, find, greet, within};
 use crate::wire::{ClientMessage, HEAD_BYTES, REQUEST_BYTES, RequestHead, WireError};
+use link::Link;
 use queue::Queue;
 
 /// Bytes that the kernel takes without having sent them.
@@ -23,12 +26,13 @@ const UNSENT_BYTES: u32 = 256 << 10;
 pub(super) async fn serve(mut stream: TcpStream, shared: &Shared, busy: bool) -> Result<(), Dropped> {
     stream.set_nodelay(true)?;
     socket::limit_unsent(stream.as_fd(), UNSENT_BYTES)?;
-    greet(&mut stream, shared, busy, shared.offer).await?;
+    let codecs = greet(&mut stream, shared, busy, shared.offer).await?;
+    let link = Link::of(&stream, codecs, shared.config.compression);
     let queue = Queue::new();
-    let (mut reading, mut sending) = stream.split();
+    let (mut reading, sending) = stream.split();
     tokio::select! {
         read = receive(&mut reading, &queue, shared) => read,
-        sent = send::send(&mut sending, &queue, shared) => sent.map(|never| match never {}),
+        sent = send::send(&sending, link, &queue, shared) => sent.map(|never| match never {}),
     }
 }
 

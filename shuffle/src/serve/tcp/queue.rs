@@ -46,7 +46,9 @@ struct Answering {
 pub(super) struct Outgoing {
     cells: std::vec::IntoIter<Arc<Cell>>,
     /// The frame that is being sent, in whatever form its sender has it.
-    pub current: Option<super::send::Current>,
+    pub current: Option<super::form::Current>,
+    /// Frames in a row that did not shrink when they were packed.
+    pub unpackable: u32,
 }
 
 /// The next thing to do for a request.
@@ -93,7 +95,7 @@ impl Queue {
         state.last_id = id;
         state.control.extend(ServerMessage::Reply { id, status, frames: count }.write());
         if !frames.is_empty() {
-            let frames = Some(Outgoing { cells: frames.into_iter(), current: None });
+            let frames = Some(Outgoing { cells: frames.into_iter(), current: None, unpackable: 0 });
             state.requests.insert(id, Answering { credit: window as i64, is_cancelled: false, frames });
             state.ready.push_back(id);
         }

@@ -3,55 +3,61 @@
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io::{self, IoSlice};
+use std::os::fd::AsFd;
 use std::pin::pin;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use bytes::{Buf, Bytes};
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
-use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::net::tcp::WriteHalf;
 
+use super::form::{Begin, Chunk, Current, Holds, Made, Make};
+use super::link::Link;
 use super::queue::{Outgoing, Queue, Turn};
+use super::socket;
+use crate::pack::Tried;
 use crate::serve::Shared;
 use crate::serve::connection::{Dropped, within};
-use crate::store::{FrameReader, Loaded, StoreError};
-use crate::wire::{CHUNK_BYTES_MAX, ServerMessage};
+use crate::store::StoreError;
+use crate::wire::{CHUNK_BYTES_MAX, FrameSize};
 
-/// Chunks that are read from files at one time, so that one that waits for a disk does not hold up the others.
+/// Frames of a request in a row that did not shrink, after which the rest of it goes as it is.
+const UNPACKABLE_MAX: u32 = 2;
+/// Chunks that are read from files or packed at one time, so that one that waits for a disk does not hold up the others.
 const READS_MAX: usize = 4;
 /// Parts that go out with one system call, at most.
 const PARTS_MAX: usize = 64;
 
-/// A frame that is being sent.
-#[derive(Debug)]
-pub(super) struct Current {
-    source: Source,
-    bytes: u64,
-    sent: usize,
-}
-
-#[derive(Debug)]
-enum Source {
-    Memory(Bytes),
-    File(FrameReader),
-}
-
 /// A chunk, and the request that goes on after it.
-type Read = (u64, Outgoing, Result<Chunk, StoreError>);
+struct Read {
+    id: u64,
+    outgoing: Outgoing,
+    chunk: Result<Chunk, StoreError>,
+    /// What came of packing its frame, if that was tried just now.
+    tried: Option<Tried>,
+    /// Bytes that were read from a file for it.
+    read_bytes: u64,
+}
 
-struct Chunk {
-    head: ServerMessage,
-    bytes: Bytes,
+/// A request whose frame lies in a file, or has to be made before it can be sent.
+struct Waiting {
+    id: u64,
+    outgoing: Outgoing,
+    make: Option<Make>,
 }
 
 /// Sends what the queue has until the connection fails.
 pub(super) async fn send(
-    stream: &mut (impl AsyncWrite + Unpin),
+    stream: &WriteHalf<'_>,
+    link: Link,
     queue: &Queue,
     shared: &Shared,
 ) -> Result<Infallible, Dropped> {
-    let mut sender = Sender { queue, shared, reads: FuturesUnordered::new(), waiting: VecDeque::new() };
+    let (reads, waiting, holds) = (FuturesUnordered::new(), VecDeque::new(), Holds::default());
+    let mut sender = Sender { queue, shared, link, holds, reads, waiting };
     loop {
         let mut batch = Batch::default();
         batch.push(queue.take_control().into());
@@ -60,7 +66,9 @@ pub(super) async fn send(
             sender.wait(&mut batch).await;
         }
         if !batch.is_empty() {
-            within(shared.config.send_timeout, "a chunk", batch.write(stream)).await?;
+            let link = &mut sender.link;
+            link.begin(socket::has_sent_all(stream.as_ref().as_fd()), batch.is_packed);
+            within(shared.config.send_timeout, "a chunk", batch.write(stream, link)).await?;
             queue.sent();
         }
     }
@@ -69,9 +77,12 @@ pub(super) async fn send(
 struct Sender<'a> {
     queue: &'a Queue,
     shared: &'a Shared,
+    link: Link,
+    /// What the frames take that were packed or unpacked for this connection.
+    holds: Holds,
     reads: FuturesUnordered<BoxFuture<'a, Read>>,
-    /// What lies in files and waits for others to be read.
-    waiting: VecDeque<(u64, Outgoing)>,
+    /// What lies in files or has to be made, and waits for others.
+    waiting: VecDeque<Waiting>,
 }
 
 impl<'a> Sender<'a> {
@@ -103,31 +114,47 @@ impl<'a> Sender<'a> {
 
     async fn take_turn(&mut self, batch: &mut Batch, turn: Turn) {
         let Turn { id, mut outgoing, begins } = turn;
+        let mut make = None;
         if let Some(cell) = begins {
-            let source = match cell.load() {
-                Loaded::Memory(frame) => Source::Memory(frame.bytes),
-                Loaded::File(range) => Source::File(FrameReader::new(range)),
-            };
-            outgoing.current = Some(Current { source, bytes: cell.bytes(), sent: 0 });
+            let is_worth_it = outgoing.unpackable < UNPACKABLE_MAX && !self.holds.are_many();
+            let judge = Some(&mut self.link.judge).filter(|_| is_worth_it);
+            match Begin::new(cell.load(), cell.bytes(), self.link.codecs, judge) {
+                Begin::Send(current) => outgoing.current = Some(current),
+                Begin::Make(needed) => make = Some(needed),
+            }
         }
-        if matches!(&outgoing.current, Some(Current { source: Source::File(_), .. })) {
-            self.waiting.push_back((id, outgoing));
+        if make.is_some() || outgoing.current.as_ref().is_some_and(Current::is_in_file) {
+            self.waiting.push_back(Waiting { id, outgoing, make });
         } else {
             let read = read(id, outgoing, self.chunk_bytes()).await;
             self.add(batch, read);
         }
     }
 
+    /// Has what waits read and made, a few at a time. What is made takes memory until it is sent: more is made when there is
+    /// room again, which comes by itself, for what was begun is sent whole.
     fn start_reads(&mut self) {
-        while self.reads.len() < READS_MAX
-            && let Some((id, outgoing)) = self.waiting.pop_front()
-        {
-            self.reads.push(read(id, outgoing, self.chunk_bytes()).boxed());
+        while self.reads.len() < READS_MAX {
+            let has_to_wait = |first: &Waiting| first.make.is_some() && self.holds.are_many();
+            if self.waiting.front().is_none_or(has_to_wait) {
+                return;
+            }
+            let Some(Waiting { id, outgoing, make }) = self.waiting.pop_front() else { return };
+            let (size, holds) = (self.chunk_bytes(), self.holds.clone());
+            self.reads.push(match make {
+                Some(make) => made(id, outgoing, make, holds, size).boxed(),
+                None => read(id, outgoing, size).boxed(),
+            });
         }
     }
 
-    fn add(&mut self, batch: &mut Batch, (id, mut outgoing, chunk): Read) {
-        let Chunk { head, bytes } = match chunk {
+    fn add(&mut self, batch: &mut Batch, read: Read) {
+        let Read { id, mut outgoing, chunk, tried, read_bytes } = read;
+        if let Some(tried) = &tried {
+            self.link.judge.learn(tried.sample);
+        }
+        self.shared.read_bytes.fetch_add(read_bytes, Ordering::Relaxed);
+        let Chunk { head, bytes, is_first } = match chunk {
             Ok(chunk) => chunk,
             Err(error) => {
                 tracing::error!(%error, "a shuffle block cannot be served");
@@ -135,12 +162,15 @@ impl<'a> Sender<'a> {
                 return batch.push(self.queue.take_control().into());
             }
         };
-        let count = bytes.len() as u64;
-        self.shared.sent_bytes.fetch_add(count, Ordering::Relaxed);
-        if let Some(Current { source: Source::File(_), .. }) = &outgoing.current {
-            self.shared.read_bytes.fetch_add(count, Ordering::Relaxed);
+        self.shared.sent_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        let size = outgoing.current.as_ref().map(|current| current.size);
+        if let Some(FrameSize { frame_bytes, packed_bytes: Some(packed_bytes) }) = size {
+            batch.is_packed = true;
+            if is_first {
+                self.shared.packing.add(frame_bytes, packed_bytes);
+            }
         }
-        outgoing.current = outgoing.current.filter(|current| (current.sent as u64) < current.bytes);
+        outgoing.current = outgoing.current.filter(|current| !current.is_sent());
         self.queue.give_back(id, outgoing);
         batch.push(Bytes::copy_from_slice(&head.write()));
         batch.push(bytes);
@@ -155,20 +185,21 @@ impl<'a> Sender<'a> {
 async fn read(id: u64, mut outgoing: Outgoing, size: usize) -> Read {
     let current = outgoing.current.as_mut().expect("a frame was begun");
     let chunk = current.chunk(id, size).await;
-    (id, outgoing, chunk)
+    let is_read = current.is_in_file();
+    let read_bytes = chunk.as_ref().map_or(0, |chunk| if is_read { chunk.bytes.len() as u64 } else { 0 });
+    Read { id, outgoing, chunk, tried: None, read_bytes }
 }
 
-impl Current {
-    async fn chunk(&mut self, id: u64, size: usize) -> Result<Chunk, StoreError> {
-        let length = size.min(self.bytes as usize - self.sent);
-        let bytes = match &mut self.source {
-            Source::Memory(frame) => frame.split_to(length),
-            Source::File(file) => file.read(self.sent, length).await?,
-        };
-        let is_first = self.sent == 0;
-        self.sent += length;
-        let head = ServerMessage::Chunk { id, is_first, length, frame_bytes: self.bytes };
-        Ok(Chunk { head, bytes })
+/// The first chunk of a frame that has to be made.
+async fn made(id: u64, mut outgoing: Outgoing, make: Make, holds: Holds, size: usize) -> Read {
+    match make.run(&holds).await {
+        Ok(Made { current, tried, read_bytes }) => {
+            let is_as_before = tried.as_ref().is_some_and(|tried| tried.packed.is_none());
+            outgoing.unpackable = if is_as_before { outgoing.unpackable + 1 } else { 0 };
+            outgoing.current = Some(current);
+            Read { tried, read_bytes, ..read(id, outgoing, size).await }
+        }
+        Err(error) => Read { id, outgoing, chunk: Err(error), tried: None, read_bytes: 0 },
     }
 }
 
@@ -177,6 +208,8 @@ impl Current {
 struct Batch {
     parts: VecDeque<Bytes>,
     bytes: usize,
+    /// A part of a packed frame is in it.
+    is_packed: bool,
 }
 
 impl Batch {
@@ -191,16 +224,24 @@ impl Batch {
         self.parts.is_empty()
     }
 
-    async fn write(&mut self, stream: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
+    async fn write(&mut self, stream: &WriteHalf<'_>, link: &mut Link) -> io::Result<()> {
         while !self.parts.is_empty() {
             let mut slices = [IoSlice::new(&[]); PARTS_MAX];
             let count = self.parts.len().min(PARTS_MAX);
             for (slice, part) in slices.iter_mut().zip(&self.parts) {
                 *slice = IoSlice::new(part);
             }
-            match stream.write_vectored(&slices[..count]).await? {
-                0 => return Err(io::ErrorKind::WriteZero.into()),
-                written => self.advance(written),
+            match stream.try_write_vectored(&slices[..count]) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => {
+                    link.took(written);
+                    self.advance(written);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    link.is_full(Instant::now());
+                    stream.writable().await?;
+                }
+                Err(error) => return Err(error),
             }
         }
         Ok(())

@@ -1,6 +1,6 @@
-//! How much the kernel takes of what is sent.
+//! How much the kernel takes of what is sent, and how much of that it has not sent yet.
 //!
-//! Unsafe is needed for a socket option that no crate in use knows.
+//! Unsafe is needed for a socket option and a request that no crate in use knows.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -15,4 +15,15 @@ pub(super) fn limit_unsent(socket: BorrowedFd<'_>, bytes: u32) -> io::Result<()>
         libc::setsockopt(socket.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_NOTSENT_LOWAT, value, size)
     };
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// `SIOCOUTQNSD` of Linux: bytes that were taken and not sent, those that wait to be acknowledged left out.
+const NOT_SENT: libc::Ioctl = 0x894b;
+
+/// Whether the kernel has sent all that it has taken; so it is when it cannot be asked, too.
+pub(super) fn has_sent_all(socket: BorrowedFd<'_>) -> bool {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: the descriptor is open as long as it is borrowed, and the kernel writes one number of this type during the call.
+    let done = unsafe { libc::ioctl(socket.as_raw_fd(), NOT_SENT, &raw mut bytes) };
+    done != 0 || bytes == 0
 }

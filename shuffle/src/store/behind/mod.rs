@@ -10,9 +10,12 @@
 //! nobody for longer than `wait_max`. Frames for which there is no memory at all pass through: small ones gather before their
 //! writer waits for them.
 //!
+//! For a disk that is slower than packing, frames are packed when they are gathered (`pack`).
+//!
 //! What is in flight lies in the buffers of the disks' services: 16 MiB each, which no budget counts, and frames that are
-//! larger than such a buffer. The frames themselves are free to go meanwhile.
+//! larger than such a buffer; a piece that is packed is in memory once more until it is copied there. The frames themselves are free to go meanwhile.
 
+mod paths;
 mod thread;
 
 use std::collections::BTreeMap;

@@ -15,10 +15,11 @@ use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
 
 use super::Behind;
+use super::paths::{Paths, Written, piece_bytes};
 use crate::format::ALIGNMENT;
 use crate::store::StoreError;
 use crate::store::cell::Cell;
-use crate::store::file::{FileRange, FrameFile, Piece};
+use crate::store::file::{FileRange, FrameFile, Piece, Stored};
 use crate::store::share::{Choice, Shares};
 
 /// Small frames are gathered until a piece has so many bytes.
@@ -51,15 +52,20 @@ impl Drop for Ends {
 }
 
 async fn run(behind: &Behind) {
-    let mut shares = Shares::new(behind.disks.len(), behind.in_flight_max());
+    let disks = behind.disks.iter().map(AsRef::as_ref);
+    let mut paths = Paths::new(disks, behind.in_flight_max());
     let mut running = FuturesUnordered::new();
     while !behind.state.lock().is_stopping {
-        while let Some(write) = behind.begin(&mut shares) {
+        while let Some(write) = behind.begin(&mut paths) {
             running.push(write.run());
+            // It is on its way while the next piece is gathered, which takes its time when that is packed.
+            while let Some(Some(done)) = running.next().now_or_never() {
+                behind.end(&mut paths.shares, done);
+            }
         }
         let mut signal = pin!(behind.signal.notified().fuse());
         futures::select_biased! {
-            done = running.select_next_some() => behind.end(&mut shares, done),
+            done = running.select_next_some() => behind.end(&mut paths.shares, done),
             () = signal => {}
         }
     }
@@ -86,21 +92,22 @@ impl Gathered {
         self.frames.iter().map(|(_, frame)| frame.len() as u64).sum()
     }
 
-    /// What is written: the frames, each starting at a multiple of their alignment.
-    fn parts(&self) -> Vec<&[u8]> {
-        let parts = self.frames.iter().flat_map(|(_, frame)| {
-            let gap = aligned(frame) - frame.len();
-            [frame.as_ref(), &GAP[..gap]]
-        });
-        parts.collect()
-    }
-
-    fn cells(&self) -> Vec<(Weak<Cell>, usize)> {
-        self.frames.iter().map(|(cell, frame)| (Arc::downgrade(cell), frame.len())).collect()
+    fn cells(&self, written: &[Written]) -> Vec<(Weak<Cell>, Stored)> {
+        let cells = self.frames.iter().map(|(cell, _)| Arc::downgrade(cell));
+        cells.zip(written.iter().map(|frame| frame.stored)).collect()
     }
 }
 
-fn aligned(frame: &Bytes) -> usize {
+/// What is written: the frames, each starting at a multiple of their alignment.
+fn parts(written: &[Written]) -> Vec<&[u8]> {
+    let parts = written.iter().flat_map(|Written { bytes, .. }| {
+        let gap = aligned(bytes) - bytes.len();
+        [bytes.as_ref(), &GAP[..gap]]
+    });
+    parts.collect()
+}
+
+pub(super) fn aligned(frame: &Bytes) -> usize {
     frame.len().next_multiple_of(ALIGNMENT)
 }
 
@@ -116,7 +123,7 @@ struct Write {
 struct Sent {
     bytes: u64,
     frame_bytes: u64,
-    cells: Vec<(Weak<Cell>, usize)>,
+    cells: Vec<(Weak<Cell>, Stored)>,
 }
 
 struct Done {
@@ -135,21 +142,21 @@ impl Write {
 
 impl Behind {
     /// The next piece to be written; none when nothing needs to be or no disk can take more.
-    fn begin(&self, shares: &mut Shares) -> Option<Write> {
+    fn begin(&self, paths: &mut Paths) -> Option<Write> {
         loop {
             if mem::take(&mut self.state.lock().is_retried) {
-                shares.forgive();
+                paths.shares.forgive();
             }
             if !self.is_due() {
                 return None;
             }
-            match shares.choose(Instant::now()) {
+            match paths.shares.choose(Instant::now()) {
                 Choice::Busy => return None,
-                Choice::Failed if self.fail(shares) => return None,
+                Choice::Failed if self.fail(&paths.shares) => return None,
                 // Somebody new waits.
                 Choice::Failed => {}
                 Choice::Disk(disk) => {
-                    if let Some(write) = self.begin_on(disk, shares)? {
+                    if let Some(write) = self.begin_on(disk, paths)? {
                         return Some(write);
                     }
                 }
@@ -158,11 +165,19 @@ impl Behind {
     }
 
     /// Begins on a disk: none when there is nothing to write or no buffer, nothing in it when the disk has failed.
-    fn begin_on(&self, disk: usize, shares: &mut Shares) -> Option<Option<Write>> {
+    fn begin_on(&self, disk: usize, paths: &mut Paths) -> Option<Option<Write>> {
         let _hands = self.hands.lock();
         let gathered = self.gather()?;
-        let (bytes, now) = (gathered.bytes as u64, Instant::now());
-        let mut pages = match self.disks[disk].buffer(gathered.bytes) {
+        let codec = paths.choose(disk);
+        if codec.is_some() && matches!(self.disks[disk].buffer(gathered.bytes), Ok(None)) {
+            // It would be packed in vain.
+            self.put_back(gathered);
+            return None;
+        }
+        let written = paths.pack(disk, codec, gathered.frames.iter().map(|(_, frame)| frame));
+        let (shares, size, now) = (&mut paths.shares, piece_bytes(&written), Instant::now());
+        let bytes = size as u64;
+        let mut pages = match self.disks[disk].buffer(size) {
             Ok(Some(pages)) => pages,
             Ok(None) => {
                 self.put_back(gathered);
@@ -175,10 +190,10 @@ impl Behind {
                 return Some(None);
             }
         };
-        pages.fill(&gathered.parts());
+        pages.fill(&parts(&written));
         shares.begin(disk, bytes, now);
         let file = self.files.of(gathered.stage, (disk, &self.disks[disk]));
-        let (frame_bytes, cells) = (gathered.frame_bytes(), gathered.cells());
+        let (frame_bytes, cells) = (gathered.frame_bytes(), gathered.cells(&written));
         let sent = Sent { bytes, frame_bytes, cells };
         Some(Some(Write { disk, file, pages, sent }))
     }
@@ -255,19 +270,19 @@ impl Behind {
         self.progress.notify_all();
     }
 
-    fn note_written(&self, piece: &Arc<Piece>, cells: &[(Weak<Cell>, usize)], bytes: u64) {
+    fn note_written(&self, piece: &Arc<Piece>, cells: &[(Weak<Cell>, Stored)], bytes: u64) {
         let mut offset = 0;
         let mut clean = Vec::with_capacity(cells.len());
-        for (cell, len) in cells {
+        for (cell, stored) in cells {
             if let Some(cell) = cell.upgrade() {
-                cell.written(FileRange::new(piece, offset, *len));
+                cell.written(FileRange::new(piece, offset, *stored));
                 if cell.is_passing() {
                     cell.let_go();
                 } else {
                     clean.push(cell);
                 }
             }
-            offset += len.next_multiple_of(ALIGNMENT);
+            offset += stored.bytes.next_multiple_of(ALIGNMENT);
         }
         let mut state = self.state.lock();
         clean.iter().for_each(|cell| state.clean.push(cell));
