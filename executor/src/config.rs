@@ -8,7 +8,7 @@ use firesteel_base::{ByteSize, ExecutorId, MemoryBudget, UserError};
 use firesteel_hw::core_loop::LoopKind;
 use firesteel_hw::scratch::EngineKind;
 use firesteel_shuffle::store::FileConfig;
-use firesteel_shuffle::{FetchConfig, ServeConfig, Transport};
+use firesteel_shuffle::{Compression, FetchConfig, ServeConfig, Transport};
 use serde::{Deserialize, Serialize};
 
 /// An executor's place and share of the machine.
@@ -52,6 +52,10 @@ pub struct BlockSettings {
     pub scratch_engine: EngineKind,
     /// Whether they bypass the page cache.
     pub scratch_direct: bool,
+    /// Whether what goes over TCP is packed.
+    pub link_compression: Compression,
+    /// Whether what goes into files is packed.
+    pub scratch_compression: Compression,
 }
 
 impl Default for BlockSettings {
@@ -62,21 +66,26 @@ impl Default for BlockSettings {
             transport: Transport::Auto,
             scratch_engine: files.engine,
             scratch_direct: files.direct,
+            link_compression: Compression::Auto,
+            scratch_compression: files.compression,
         }
     }
 }
 
 impl BlockSettings {
     pub(crate) fn files(&self) -> FileConfig {
-        FileConfig { engine: self.scratch_engine, direct: self.scratch_direct, ..FileConfig::default() }
+        let (engine, direct) = (self.scratch_engine, self.scratch_direct);
+        FileConfig { engine, direct, compression: self.scratch_compression, ..FileConfig::default() }
     }
 
     pub(crate) fn fetches(&self, budget: MemoryBudget) -> FetchConfig {
-        FetchConfig { budget: Some(budget), transport: self.transport, ..FetchConfig::default() }
+        let (transport, compression) = (self.transport, self.link_compression);
+        FetchConfig { budget: Some(budget), transport, compression, ..FetchConfig::default() }
     }
 
     pub(crate) fn serves(&self) -> ServeConfig {
-        ServeConfig { transport: self.transport, ..ServeConfig::default() }
+        let (transport, compression) = (self.transport, self.link_compression);
+        ServeConfig { transport, compression, ..ServeConfig::default() }
     }
 }
 

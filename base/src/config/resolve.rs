@@ -180,6 +180,8 @@ impl Resolver {
                 transport: self.get("executor.transport"),
                 scratch_engine: self.get("executor.scratch_engine"),
                 scratch_direct: self.get("executor.scratch_direct"),
+                link_compression: self.get("executor.link_compression"),
+                scratch_compression: self.get("executor.scratch_compression"),
             },
             local: LocalSettings {
                 cores: self.get("local.cores"),

@@ -94,6 +94,10 @@ pub struct ExecutorSettings {
     pub scratch_engine: &'static str,
     /// Whether they bypass the page cache.
     pub scratch_direct: bool,
+    /// Whether blocks are packed on links: `auto`, `none`, `lz4` or `zstd`.
+    pub link_compression: &'static str,
+    /// The same of files.
+    pub scratch_compression: &'static str,
 }
 
 /// `[local]`

@@ -239,6 +239,20 @@ pub const KEYS: &[Key] = &[
         help: "Whether files of blocks bypass the page cache, which no limit of the executor counts.",
     },
     Key {
+        name: "executor.link_compression",
+        default: "auto",
+        kind: Kind::Choice(&["auto", "none", "lz4", "zstd"]),
+        help: "Whether blocks are packed on their way to executors of other hosts. auto: where the link is measured to be so \
+               slow that packing makes it faster.",
+    },
+    Key {
+        name: "executor.scratch_compression",
+        default: "auto",
+        kind: Kind::Choice(&["auto", "none", "lz4", "zstd"]),
+        help: "Whether blocks are packed in files. auto: where the disk is measured to be so slow that packing makes it \
+               faster.",
+    },
+    Key {
         name: "local.cores",
         default: "auto",
         kind: Kind::OrAuto(&CORES),

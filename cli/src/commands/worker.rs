@@ -103,6 +103,8 @@ fn block_settings(executor: &ExecutorSettings) -> Result<BlockSettings, Failure>
         transport: word("executor.transport", executor.transport)?,
         scratch_engine: word("executor.scratch_engine", executor.scratch_engine)?,
         scratch_direct: executor.scratch_direct,
+        link_compression: word("executor.link_compression", executor.link_compression)?,
+        scratch_compression: word("executor.scratch_compression", executor.scratch_compression)?,
     })
 }
 

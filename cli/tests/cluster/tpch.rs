@@ -1,5 +1,6 @@
 //! The 22 queries of TPC-H give the right answers, wherever they run.
 
+use firesteel_base::ByteSize;
 use firesteel_bench::queries::{TPCH, tpch, tpch_script, tpch_tables_sql};
 use firesteel_engine::datafusion::arrow::util::pretty::pretty_format_batches;
 use firesteel_testing::cluster::ClusterOptions;
@@ -94,6 +95,19 @@ fn tenth_cluster_of_two_one_core_executors() {
 #[test]
 fn one_cluster_of_two_one_core_executors() {
     on_cluster(ClusterOptions::default(), Scale::One);
+}
+
+/// Every way of a block that is not the fastest: packed over TCP, and packed in files that system calls write.
+#[test]
+fn one_cluster_that_packs_everything_on_ways_that_are_forced() {
+    let options = ClusterOptions { memory: ByteSize(256 << 20), ..ClusterOptions::default() }
+        .set("executor.block_memory_fraction", "0.05")
+        .set("executor.transport", "tcp")
+        .set("executor.link_compression", "zstd")
+        .set("executor.scratch_compression", "lz4")
+        .set("executor.scratch_engine", "blocking")
+        .set("executor.scratch_direct", "false");
+    on_cluster(options, Scale::One);
 }
 
 /// Stages that begin while their inputs are still written, wherever that is possible.

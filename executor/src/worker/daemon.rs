@@ -124,7 +124,8 @@ fn registration(config: &WorkerConfig, plan: &Plan, address: String) -> v1::Regi
 fn start_keeper(config: &WorkerConfig) -> Option<(Arc<Keeper>, String)> {
     let start = || {
         let listener = std::net::TcpListener::bind((config.listen.ip(), 0))?;
-        let keeper = Keeper::start(listener, KeeperConfig::default())?;
+        let keeper_config = KeeperConfig { serve: config.blocks.serves(), ..KeeperConfig::default() };
+        let keeper = Keeper::start(listener, keeper_config)?;
         let address = host_port(&config.advertise_host, keeper.local_addr().port());
         Ok::<_, std::io::Error>((Arc::new(keeper), address))
     };
