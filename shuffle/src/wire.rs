@@ -96,7 +96,7 @@ pub struct Request {
     pub id: u64,
     /// The block.
     pub key: BlockKey,
-    /// The first frame wanted; more than 0 when a transfer goes on that was cut.
+    /// The first frame wanted; more than 0 when no earlier one is, or a transfer goes on that was cut.
     pub first_frame: u32,
     /// Who should hold it, in which life.
     pub holder: ExecutorId,

@@ -337,3 +337,20 @@ fn many_small_batches_make_as_few_frames_as_large_ones() {
     };
     assert_eq!((frames(20), frames(8000)), ((40_000, 4096), (40_000, 4096)));
 }
+
+#[test]
+fn the_frames_of_the_first_partition_are_told_before_the_lane_ends() {
+    let (store, _, _folder) = store(1 << 30, 1 << 30);
+    let batch = texts(0, 5000, 400);
+    let mut writer = store.writer(attempt(1, 0), 0, batch.schema(), 2);
+    for _ in 0..3 {
+        writer.write(&batch, &Assignment::Whole(0)).unwrap();
+    }
+    let frames = writer.frames().unwrap().to_vec();
+    writer.write_aside(&texts(0, 7, 3)).unwrap();
+    writer.finish().unwrap();
+    store.commit(&attempt(1, 0)).unwrap();
+    let read = read(&store, &batch.schema(), 0);
+    assert!(frames.len() > 1);
+    assert_eq!(frames, read.iter().map(|batch| batch.num_rows() as u32).collect::<Vec<_>>());
+}

@@ -127,6 +127,7 @@ macro_rules! over_every_way {
 over_every_way! {
     a_block_is_fetched_whole_and_in_order,
     an_empty_block_is_no_batch,
+    a_block_is_fetched_from_a_frame_on,
     blocks_in_files_are_served_too,
     a_hundred_fetches_at_once_all_get_their_block,
     connections_are_used_again,
@@ -223,6 +224,28 @@ async fn a_block_is_fetched_whole_and_in_order(over: Over) {
     }
     let saved = packing.frame_bytes - packing.packed_bytes;
     assert_eq!((peer.server.placed_bytes(), peer.server.sent_bytes()), (shared, sent - saved));
+    peer.server.shutdown().await;
+}
+
+async fn a_block_is_fetched_from_a_frame_on(over: Over) {
+    let peer = Peer::with(1 << 30, over.serve());
+    let whole = fetch(&fetcher(over), peer.holder()).await.unwrap();
+    let own = fetcher(over);
+    own.set_local(executor(), Epoch(3), Arc::clone(&peer.store));
+    for fetcher in [fetcher(over), own] {
+        let from = |first_frame: usize| {
+            let (holder, first_frame) = (peer.holder(), u32::try_from(first_frame).unwrap());
+            let frames = fetcher.fetch_from(holder, key(), first_frame, line_item_schema(), Arc::default());
+            timeout(LONG, frames.try_collect::<Vec<_>>())
+        };
+        for first in 0..=whole.len() {
+            let before = fetcher.counters().frames();
+            assert_eq!(from(first).await.unwrap().unwrap(), whole[first..], "from frame {first} on");
+            assert_eq!(fetcher.counters().frames() - before, (whole.len() - first) as u64);
+        }
+        let beyond = from(whole.len() + 1).await.unwrap().unwrap_err();
+        assert_eq!(beyond.cause, FetchCause::Missing);
+    }
     peer.server.shutdown().await;
 }
 

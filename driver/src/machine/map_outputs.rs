@@ -125,11 +125,13 @@ impl MapOutputs {
             let sums = by_executor.entry(&output.life.executor).or_insert_with(|| vec![0; blocks]);
             output.lanes.iter().for_each(|lane| lane.add_to(sums));
         }
+        let readers = kind.readers_of_a_block(places.partitions.len()) as u64;
         for (executor, sums) in by_executor {
             let executor = places.index_of(executor);
             for task in 0..places.partitions.len() {
                 let read = kind.blocks_read_by(places.partitions[task].clone());
-                places.add(task, executor, sums[read.start as usize..read.end as usize].iter().sum());
+                let bytes: u64 = sums[read.start as usize..read.end as usize].iter().sum();
+                places.add(task, executor, bytes / readers);
             }
         }
     }

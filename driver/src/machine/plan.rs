@@ -29,7 +29,7 @@ pub struct StagePlan {
     pub told_by: Vec<StageId>,
     /// How its rows are divided for whoever reads them.
     pub output: OutputKind,
-    /// Whether the last block of each lane holds no rows, but tells keys.
+    /// Whether the last block of each lane holds no rows, but tells keys or samples.
     pub tells: bool,
     /// What the sizes of its inputs may decide.
     pub adapts: Adapts,
@@ -54,6 +54,8 @@ pub enum OutputKind {
     Broadcast,
     /// Each lane's rows stay apart and in order.
     Merge,
+    /// Each lane's rows stay apart and in order; each reader takes the rows of a range of keys, which follows from samples of all.
+    SampledRange,
     /// For the driver.
     Result,
 }
@@ -86,11 +88,12 @@ impl StagePlan {
 
 impl OutputKind {
     /// True when a second run of a task divides the same rows in the same way. What divides batches as they come does
-    /// not: whoever has read the first run's blocks must then not read the second's beside them.
+    /// not, and neither do ranges that follow from all rows, of which a sum of floating-point numbers may come out otherwise:
+    /// whoever has read the first run's blocks must then not read the second's beside them.
     #[must_use]
     pub fn repeatable(self) -> bool {
         match self {
-            Self::RoundRobin => false,
+            Self::RoundRobin | Self::SampledRange => false,
             Self::Hash | Self::Range | Self::Single | Self::Broadcast | Self::Merge | Self::Result => true,
         }
     }
@@ -100,7 +103,22 @@ impl OutputKind {
     pub fn blocks_read_by(self, partitions: Range<u32>) -> Range<u32> {
         match self {
             Self::Hash | Self::Range | Self::RoundRobin => partitions,
-            Self::Single | Self::Broadcast | Self::Merge | Self::Result => 0..1,
+            Self::Single | Self::Broadcast | Self::Merge | Self::SampledRange | Self::Result => 0..1,
+        }
+    }
+
+    /// Of how many tasks of a consumer, which has that many, each reads an equal part of the blocks that it reads.
+    #[must_use]
+    pub fn readers_of_a_block(self, tasks: usize) -> usize {
+        match self {
+            Self::SampledRange => tasks.max(1),
+            Self::Hash
+            | Self::Range
+            | Self::RoundRobin
+            | Self::Single
+            | Self::Broadcast
+            | Self::Merge
+            | Self::Result => 1,
         }
     }
 }

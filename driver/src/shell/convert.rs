@@ -78,6 +78,7 @@ pub(super) fn output_kind(output: &Output) -> OutputKind {
         Output::Single => OutputKind::Single,
         Output::Broadcast => OutputKind::Broadcast,
         Output::Merge { .. } => OutputKind::Merge,
+        Output::SampledRange { .. } => OutputKind::SampledRange,
         Output::Result => OutputKind::Result,
     }
 }
@@ -85,7 +86,7 @@ pub(super) fn output_kind(output: &Output) -> OutputKind {
 fn exchange_kind(kind: OutputKind) -> v1::ExchangeKind {
     match kind {
         OutputKind::Hash => v1::ExchangeKind::Hash,
-        OutputKind::Range => v1::ExchangeKind::Range,
+        OutputKind::Range | OutputKind::SampledRange => v1::ExchangeKind::Range,
         OutputKind::RoundRobin => v1::ExchangeKind::RoundRobin,
         OutputKind::Single => v1::ExchangeKind::Single,
         OutputKind::Broadcast => v1::ExchangeKind::Broadcast,

@@ -48,7 +48,7 @@ impl Running {
             inputs: stage.inputs.iter().map(|input| self.offset.apply(*input)).collect(),
             told_by: stage.told_by.iter().map(|input| self.offset.apply(*input)).collect(),
             output: convert::output_kind(&stage.output),
-            tells: !stage.tells.is_empty(),
+            tells: stage.writes_aside(),
             adapts: stage.adapts.renamed(|input| self.offset.apply(input)),
             estimated_bytes: stage.estimated_bytes,
             memory_per_task: 0,

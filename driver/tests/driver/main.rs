@@ -9,5 +9,6 @@ mod endings;
 mod faults;
 mod local;
 mod losses;
+mod range_sorts;
 mod submitted;
 mod support;

@@ -82,7 +82,7 @@ impl Wanted {
             }
             (ReadKind::All { partitions }, _) => 0..number(*partitions),
             (ReadKind::Lane, _) if lane == self.partition => 0..1,
-            (ReadKind::Partition | ReadKind::Lane, _) => 0..0,
+            (ReadKind::Partition | ReadKind::Lane | ReadKind::Range(_), _) => 0..0,
         }
     }
 }

@@ -6,6 +6,7 @@ mod gate;
 mod gather;
 mod local_exchange;
 mod pad;
+mod ranges;
 mod runtime_filter;
 mod series;
 mod shuffle_read;
@@ -14,6 +15,8 @@ mod subset;
 pub use gather::GatherExec;
 pub use local_exchange::{LocalExchange, LocalExchangeExec};
 pub use pad::PadExec;
+pub(crate) use ranges::check as check_ranges;
+pub use ranges::{LaneSamples, can_be_divided};
 pub use runtime_filter::{
     LaneKeys, RuntimeFilterExec, TellKeysExec, Teller, ToldFilter, is_of_whole_numbers, runtime_filters,
 };

@@ -21,6 +21,7 @@ use futures::{StreamExt, TryStreamExt};
 
 use super::arriving::Wanted;
 use super::plan_boilerplate;
+use super::ranges::{RangeRead, SharedSplits};
 use crate::run::ShuffleInputs;
 
 /// Blocks that one lane fetches at the same time. More hide latency; each holds a connection and a frame.
@@ -38,6 +39,8 @@ pub enum ReadKind {
     },
     /// What the producer's `i`-th lane wrote, in its order.
     Lane,
+    /// Of what every lane wrote, in this order, the `i`-th of as many ranges of keys as there are partitions, merged.
+    Range(LexOrdering),
 }
 
 /// Expressions that have the same value in every row; what a planner knew of the rows before they were cut off from the
@@ -85,6 +88,8 @@ pub struct ShuffleReadExec {
     same: Vec<SameValue>,
     /// What each partition reads, where that is not the exchange's partition of its number.
     slices: Option<Arc<[Slice]>>,
+    /// Of a read by range: the ranges, once they are known.
+    splits: SharedSplits,
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
 }
@@ -113,7 +118,15 @@ impl ShuffleReadExec {
         let properties =
             PlanProperties::new(equivalences, partitioning, EmissionType::Incremental, Boundedness::Bounded);
         let properties = Arc::new(properties);
-        Ok(Self { stage, kind, same, slices: None, properties, metrics: ExecutionPlanMetricsSet::new() })
+        Ok(Self {
+            stage,
+            kind,
+            same,
+            slices: None,
+            splits: Arc::default(),
+            properties,
+            metrics: ExecutionPlanMetricsSet::new(),
+        })
     }
 
     /// What is known of the rows' values.
@@ -147,6 +160,7 @@ impl ShuffleReadExec {
             kind: self.kind.clone(),
             same: self.same.clone(),
             slices: Some(slices),
+            splits: Arc::default(),
             properties: Arc::new(properties),
             metrics: ExecutionPlanMetricsSet::new(),
         }
@@ -156,12 +170,13 @@ impl ShuffleReadExec {
 impl DisplayAs for ShuffleReadExec {
     fn fmt_as(&self, _t: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let partitions = self.properties.output_partitioning().partition_count();
-        let what = match self.kind {
-            ReadKind::Partition => "partition",
-            ReadKind::All { .. } => "all",
-            ReadKind::Lane => "lane",
-        };
-        write!(f, "ShuffleReadExec: stage={}, partitions={partitions}, by={what}", self.stage)
+        write!(f, "ShuffleReadExec: stage={}, partitions={partitions}, by=", self.stage)?;
+        match &self.kind {
+            ReadKind::Partition => f.write_str("partition"),
+            ReadKind::All { .. } => f.write_str("all"),
+            ReadKind::Lane => f.write_str("lane"),
+            ReadKind::Range(ordering) => write!(f, "range({ordering})"),
+        }
     }
 }
 
@@ -171,6 +186,7 @@ impl ExecutionPlan for ShuffleReadExec {
         kind: read.kind.clone(),
         same: read.same.clone(),
         slices: read.slices.clone(),
+        splits: Arc::default(),
         properties: Arc::clone(&read.properties),
         metrics: ExecutionPlanMetricsSet::new(),
     })));
@@ -184,6 +200,9 @@ impl ExecutionPlan for ShuffleReadExec {
             .session_config()
             .get_extension::<ShuffleInputs>()
             .ok_or_else(|| DataFusionError::Internal("a stage's input was read outside a task".to_owned()))?;
+        if let ReadKind::Range(ordering) = &self.kind {
+            return Ok(self.range(partition, ordering, inputs, context).stream());
+        }
         let arrived = inputs.inputs.follow(self.stage).ok_or_else(|| {
             DataFusionError::Internal(format!(
                 "the task was not told where the output of {} lies",
@@ -207,7 +226,7 @@ impl ExecutionPlan for ShuffleReadExec {
         let batches = match self.kind {
             // The order of one lane's rows is kept: its only block is read from front to back.
             ReadKind::Lane => fetches.try_flatten().left_stream(),
-            ReadKind::Partition | ReadKind::All { .. } => {
+            ReadKind::Partition | ReadKind::All { .. } | ReadKind::Range(_) => {
                 fetches.try_flatten_unordered(Some(FETCHES_MAX)).right_stream()
             }
         };
@@ -222,6 +241,26 @@ impl ExecutionPlan for ShuffleReadExec {
 }
 
 impl ShuffleReadExec {
+    fn range(
+        &self,
+        partition: usize,
+        ordering: &LexOrdering,
+        inputs: Arc<ShuffleInputs>,
+        context: Arc<TaskContext>,
+    ) -> RangeRead {
+        RangeRead {
+            stage: self.stage,
+            partition,
+            partitions: self.partitioning().partition_count(),
+            ordering: ordering.clone(),
+            schema: self.schema(),
+            splits: Arc::clone(&self.splits),
+            inputs,
+            context,
+            metrics: BaselineMetrics::new(&self.metrics, partition),
+        }
+    }
+
     /// How its rows are divided.
     #[must_use]
     pub fn partitioning(&self) -> &Partitioning {

@@ -4,6 +4,7 @@
 //! and rewrites plans), spawns [`Task::run_lane`] once for each lane on that lane's core, and commits the attempt's
 //! blocks in the store when every lane has succeeded.
 
+mod aside;
 mod error;
 mod inputs;
 mod lanes;

@@ -14,16 +14,16 @@ use datafusion::prelude::SessionContext;
 use firesteel_base::{AttemptKey, Class, MemoryBudget, UserError};
 use firesteel_shuffle::fetch::Fetcher;
 use firesteel_shuffle::store::BlockStore;
-use firesteel_shuffle::{LaneOutput, Slice, WriteError};
+use firesteel_shuffle::{LaneOutput, Slice};
 use futures::StreamExt;
 
+use super::aside::{Aside, failed};
 use super::write::{self, Router};
 use super::{
     LaneSpawner, Lanes, LocalFiles, OperatorMetrics, ShuffleInputs, StageMetrics, TaskError, TaskInputs,
     TaskMetrics, metrics,
 };
 use crate::memory::GrantPool;
-use crate::ops::LaneKeys;
 use crate::session::stores;
 use crate::stage::{adapt, codec, narrow};
 use crate::{Settings, Stage};
@@ -169,7 +169,7 @@ impl Task {
     pub async fn run_lane(&self, lane: usize) -> Result<LaneOutput, TaskError> {
         let mut stream = self.plan.execute(lane, Arc::clone(&self.context))?;
         let mut router = Router::new(&self.stage.output, lane)?;
-        let mut keys = LaneKeys::new(&self.stage.tells, self.context.memory_pool());
+        let mut aside = Aside::new(&self.stage, &stream.schema(), self.context.memory_pool())?;
         let count = |number: usize| u32::try_from(number).expect("lanes and partitions fit in 32 bits");
         let mut writer = self.env.store.writer(
             self.spec.attempt,
@@ -180,13 +180,10 @@ impl Task {
         while let Some(batch) = stream.next().await {
             let batch = batch?;
             self.rows_out.fetch_add(batch.num_rows() as u64, Ordering::Relaxed);
-            keys.take(&batch)?;
+            aside.take(&batch)?;
             router.write(batch, &mut writer)?;
         }
-        let failed = |fault: WriteError| TaskError::new(fault.class(), UserError::new(fault.to_string()));
-        if !self.stage.tells.is_empty() {
-            writer.write_aside(&keys.tell()?).map_err(failed)?;
-        }
+        aside.write(&mut writer)?;
         let output = writer.finish().map_err(failed)?;
         let bytes = output.partitions.iter().map(|block| block.bytes).sum();
         self.bytes_out.fetch_add(bytes, Ordering::Relaxed);

@@ -29,7 +29,11 @@ impl Router {
             u32::try_from(partitions).map_err(|_| DataFusionError::Plan("too many partitions".to_owned()))
         };
         Ok(match output {
-            Output::Single | Output::Broadcast | Output::Merge { .. } | Output::Result => Self::One,
+            Output::Single
+            | Output::Broadcast
+            | Output::Merge { .. }
+            | Output::SampledRange { .. }
+            | Output::Result => Self::One,
             Output::Hash { exprs, partitions } => Self::Hash {
                 exprs: exprs.clone(),
                 partitions: count(*partitions)?,
@@ -81,6 +85,7 @@ pub(super) fn copies(output: &Output) -> u64 {
         | Output::Single
         | Output::Broadcast
         | Output::Merge { .. }
+        | Output::SampledRange { .. }
         | Output::Result => 1,
     }
 }

@@ -23,6 +23,8 @@ const ADAPTIVE: &str = "firesteel.adaptive";
 const MERGE_PARTITIONS_BELOW: &str = "firesteel.merge_partitions_below";
 const SPLIT_PARTITIONS_ABOVE: &str = "firesteel.split_partitions_above";
 const PIPELINE_ABOVE: &str = "firesteel.pipeline_above";
+const RANGE_SORTS: &str = "firesteel.range_sorts";
+const RANGE_SORTS_ABOVE: &str = "firesteel.range_sorts_above";
 const TARGET_PARTITIONS: &str = "datafusion.execution.target_partitions";
 const OWN: &str = "firesteel.";
 const RUNTIME: &str = "datafusion.runtime.";
@@ -47,6 +49,10 @@ pub struct SessionSettings {
     /// `firesteel.pipeline_above`: tasks that find free core threads begin to read an exchange of at least so many bytes for
     /// each of them before all that write it are done.
     pub pipeline_above: ByteSize,
+    /// `firesteel.range_sorts`: on a cluster, all core threads merge the sorted rows of a query, each a range of them.
+    pub range_sorts: bool,
+    /// `firesteel.range_sorts_above`: sorted rows of fewer bytes are merged by one core thread.
+    pub range_sorts_above: ByteSize,
 }
 
 impl Default for SessionSettings {
@@ -59,6 +65,8 @@ impl Default for SessionSettings {
             merge_partitions_below: ByteSize(256 << 10),
             split_partitions_above: ByteSize(64 << 20),
             pipeline_above: ByteSize(1 << 20),
+            range_sorts: true,
+            range_sorts_above: ByteSize(1 << 20),
         }
     }
 }
@@ -114,6 +122,8 @@ impl ExtensionOptions for SessionSettings {
             "merge_partitions_below" => self.merge_partitions_below = size(value)?,
             "split_partitions_above" => self.split_partitions_above = size(value)?,
             "pipeline_above" => self.pipeline_above = size(value)?,
+            "range_sorts" => self.range_sorts = switch(value)?,
+            "range_sorts_above" => self.range_sorts_above = size(value)?,
             "runtime_filters" => self.runtime_filters = switch(value)?,
             "adaptive" => self.adaptive = switch(value)?,
             _ => return config_err!("firesteel.{key} is not known"),
@@ -165,6 +175,16 @@ impl ExtensionOptions for SessionSettings {
                 self.pipeline_above.to_string(),
                 "On a cluster, tasks that find free core threads begin to read an exchange of at least this many bytes for \
                  each of them before all that write it are done; 0 means never.",
+            ),
+            entry(
+                RANGE_SORTS,
+                self.range_sorts.to_string(),
+                "Whether, on a cluster, all core threads merge the sorted rows of a query, each a range of them, instead of one.",
+            ),
+            entry(
+                RANGE_SORTS_ABOVE,
+                self.range_sorts_above.to_string(),
+                "Sorted rows of fewer bytes than this are merged by one core thread.",
             ),
         ]
     }

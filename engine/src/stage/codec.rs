@@ -33,7 +33,7 @@ pub use check::check_round_trip;
 use self::nodes::OwnNodes;
 use self::scan::TextScanExec;
 use super::adapt::Adapts;
-use crate::ops::is_of_whole_numbers;
+use crate::ops::{check_ranges, is_of_whole_numbers};
 use crate::{Output, Stage};
 
 /// The largest plan that is decoded, in bytes before compression.
@@ -97,11 +97,16 @@ fn decode(encoded: &[u8], context: &TaskContext) -> Result<Stage> {
         .map_err(|fault| exec_datafusion_err!("not a plan: {fault}"))?;
     let plan = physical_plan_from_bytes_with_proto_converter(&message.plan, context, &OwnNodes, &CONVERTER)?;
     let output = message.output.ok_or_else(|| exec_datafusion_err!("the stage lacks its output"))?;
+    let output = decode_output(output, &plan.schema(), context)?;
+    let tells = decode_tells(message.tells, &plan.schema())?;
+    if !tells.is_empty() && matches!(output, Output::SampledRange { .. }) {
+        return exec_err!("the stage tells keys and samples");
+    }
     Ok(Stage {
         id: StageId(message.id),
         partitions: plan.output_partitioning().partition_count(),
-        output: decode_output(output, &plan.schema(), context)?,
-        tells: decode_tells(message.tells, &plan.schema())?,
+        output,
+        tells,
         inputs: message.inputs.into_iter().map(StageId).collect(),
         told_by: message.told_by.into_iter().map(StageId).collect(),
         adapts: Adapts::default(),
@@ -176,6 +181,7 @@ enum OutputKind {
     Broadcast = 3,
     Merge = 4,
     Result = 5,
+    SampledRange = 6,
 }
 
 fn encode_output(output: &Output) -> Result<OutputMessage> {
@@ -199,6 +205,10 @@ fn encode_output(output: &Output) -> Result<OutputMessage> {
             message.ordering = serialize_physical_sort_exprs(ordering.clone(), &OwnNodes, &CONVERTER)?;
             OutputKind::Merge
         }
+        Output::SampledRange { ordering } => {
+            message.ordering = serialize_physical_sort_exprs(ordering.clone(), &OwnNodes, &CONVERTER)?;
+            OutputKind::SampledRange
+        }
         Output::Single => OutputKind::Single,
         Output::Broadcast => OutputKind::Broadcast,
         Output::Result => OutputKind::Result,
@@ -213,12 +223,15 @@ fn decode_output(message: OutputMessage, schema: &Schema, context: &TaskContext)
         OutputKind::Single => Output::Single,
         OutputKind::Broadcast => Output::Broadcast,
         OutputKind::Result => Output::Result,
-        OutputKind::Merge => {
+        kind @ (OutputKind::Merge | OutputKind::SampledRange) => {
             let exprs = parse_physical_sort_exprs(&message.ordering, &decoding, schema, &CONVERTER)?;
             let ordering = LexOrdering::new(exprs);
-            Output::Merge {
-                ordering: ordering.ok_or_else(|| exec_datafusion_err!("a merge lacks its order"))?,
+            let ordering = ordering.ok_or_else(|| exec_datafusion_err!("a merge lacks its order"))?;
+            if kind == OutputKind::Merge {
+                return Ok(Output::Merge { ordering });
             }
+            check_ranges(&ordering, schema)?;
+            Output::SampledRange { ordering }
         }
         OutputKind::Partitioned => {
             let partitioning =

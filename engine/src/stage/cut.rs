@@ -20,17 +20,30 @@ use firesteel_base::StageId;
 pub use joins::MakeJoinsDistributable;
 pub(super) use joins::emits_unmatched_left;
 
-use super::adapt::{AdaptLimits, Adapts};
+use super::adapt::{AdaptLimits, Adapts, row_by_row};
 use super::narrow::replace_children;
-use crate::ops::{ReadKind, RuntimeFilterExec, SameValue, ShuffleReadExec, TellKeysExec, Teller, ToldFilter};
+use crate::ops::{
+    ReadKind, RuntimeFilterExec, SameValue, ShuffleReadExec, TellKeysExec, Teller, ToldFilter, can_be_divided,
+};
 use crate::{Output, Place, Stage, StageGraph};
 
-/// Cuts `plan` into stages, of which `adapts` says what sizes may decide.
+/// How a plan is cut.
+#[derive(Debug, Clone, Copy)]
+pub struct CutOptions {
+    /// What sizes may decide of its stages.
+    pub adapts: AdaptLimits,
+    /// The ranges that the rows of a sort are merged in; with one, a single task merges all.
+    pub ranges: usize,
+}
+
+/// Cuts `plan` into stages.
 ///
 /// # Errors
 /// When an operator does not accept its new inputs.
-pub fn cut(plan: Arc<dyn ExecutionPlan>, adapts: AdaptLimits) -> Result<StageGraph> {
-    let mut cutter = Cutter { adapts, ..Cutter::default() };
+pub fn cut(plan: Arc<dyn ExecutionPlan>, options: CutOptions) -> Result<StageGraph> {
+    let CutOptions { adapts, ranges } = options;
+    let last_merge = last_merge(&plan).filter(|_| ranges > 1).cloned();
+    let mut cutter = Cutter { adapts, ranges, last_merge, ..Cutter::default() };
     let plan = cutter.cut(plan)?;
     cutter.end_stage(plan, Output::Result);
     let stages = cutter.stages.into_iter().map(Arc::new).collect();
@@ -43,6 +56,9 @@ struct Cutter {
     /// The stages that tell the keys of a join, by its runtime filter.
     tellers: BTreeMap<u64, StageId>,
     adapts: AdaptLimits,
+    ranges: usize,
+    /// The merge of sorted rows whose order is that of the result.
+    last_merge: Option<Arc<dyn ExecutionPlan>>,
 }
 
 impl Cutter {
@@ -52,6 +68,7 @@ impl Cutter {
             // Its rounds run within one task; DataFusion's own exchanges serve inside.
             return Ok(plan);
         }
+        let is_last_merge = self.last_merge.as_ref().is_some_and(|last| Arc::ptr_eq(last, &plan));
         let children = plan.children().into_iter().map(|child| self.cut(Arc::clone(child)));
         let plan = replace_children(Arc::clone(&plan), children.collect::<Result<Vec<_>>>()?)?;
         if let Some(repartition) = plan.downcast_ref::<RepartitionExec>() {
@@ -61,6 +78,9 @@ impl Cutter {
             return self.gather(&plan, coalesce.input());
         }
         if let Some(merge) = plan.downcast_ref::<SortPreservingMergeExec>() {
+            if is_last_merge && comes_in_divisible_order(merge)? {
+                return self.merge_ranges(merge);
+            }
             return self.merge(&plan, merge.input());
         }
         if let Some(filter) = plan.downcast_ref::<RuntimeFilterExec>() {
@@ -154,6 +174,17 @@ impl Cutter {
         replace_children(Arc::clone(plan), vec![Arc::new(read)])
     }
 
+    /// The rows of a merge in as many partitions as other stages have, whose rows are in order one partition after the other.
+    fn merge_ranges(&mut self, merge: &SortPreservingMergeExec) -> Result<Arc<dyn ExecutionPlan>> {
+        let (input, ordering) = (merge.input(), merge.expr().clone());
+        let (schema, same) = (input.schema(), SameValue::of(input));
+        let stage = self.end_stage(Arc::clone(input), Output::SampledRange { ordering: ordering.clone() });
+        let ranges = Partitioning::UnknownPartitioning(self.ranges);
+        let kind = ReadKind::Range(ordering.clone());
+        let read = ShuffleReadExec::try_new(stage, kind, schema, ranges, Some(ordering), same)?;
+        Ok(Arc::new(read))
+    }
+
     /// Ends a stage with `plan` as its root; its number.
     fn end_stage(&mut self, plan: Arc<dyn ExecutionPlan>, output: Output) -> StageId {
         let id = StageId(u32::try_from(self.stages.len()).expect("a plan has fewer than 2^32 exchanges"));
@@ -195,6 +226,26 @@ impl Cutter {
         }
         plan.children().into_iter().for_each(|child| self.mark_broadcasts(child));
     }
+}
+
+/// The merge of several sorted partitions, with nothing above it but operators that make their rows of single rows, in the order of
+/// these: the driver, which reads partition by partition, needs no merge in one task.
+fn last_merge(plan: &Arc<dyn ExecutionPlan>) -> Option<&Arc<dyn ExecutionPlan>> {
+    match plan.downcast_ref::<SortPreservingMergeExec>() {
+        Some(merge) => {
+            let is_parallel = merge.input().output_partitioning().partition_count() > 1;
+            (is_parallel && merge.fetch().is_none() && !merge.input().is::<TellKeysExec>()).then_some(plan)
+        }
+        None => row_by_row(plan).and_then(last_merge),
+    }
+}
+
+/// Whether the rows of each partition are known to come in the order of the merge, now that it is cut off from those who made them, and
+/// ranges can be made of it.
+fn comes_in_divisible_order(merge: &SortPreservingMergeExec) -> Result<bool> {
+    let ordering = merge.expr();
+    let is_known = merge.input().equivalence_properties().ordering_satisfy(ordering.clone())?;
+    Ok(is_known && can_be_divided(ordering, &merge.schema()))
 }
 
 /// The stages that `plan` reads, and those of them of which it reads not rows, but the keys that they tell; ascending.

@@ -79,6 +79,12 @@ pub enum Output {
         /// The order of each lane's rows.
         ordering: LexOrdering,
     },
+    /// Each lane's rows stay apart and in order, and samples of their keys are told beside them; the consumer's partitions each
+    /// merge a range of the keys.
+    SampledRange {
+        /// The order of each lane's rows.
+        ordering: LexOrdering,
+    },
     /// For the driver: each lane's rows are one partition.
     Result,
 }
@@ -90,7 +96,11 @@ impl Output {
         match self {
             Self::Hash { partitions, .. } | Self::RoundRobin { partitions } => *partitions,
             Self::Range(partitioning) => partitioning.partition_count(),
-            Self::Single | Self::Broadcast | Self::Merge { .. } | Self::Result => 1,
+            Self::Single
+            | Self::Broadcast
+            | Self::Merge { .. }
+            | Self::SampledRange { .. }
+            | Self::Result => 1,
         }
     }
 
@@ -104,6 +114,7 @@ impl Output {
             Self::Single => "single",
             Self::Broadcast => "broadcast",
             Self::Merge { .. } => "merge",
+            Self::SampledRange { .. } => "sampled-range",
             Self::Result => "result",
         }
     }
@@ -118,7 +129,9 @@ impl fmt::Display for Output {
             }
             Self::Range(partitioning) => write!(f, "range({partitioning})"),
             Self::RoundRobin { partitions } => write!(f, "round-robin({partitions})"),
-            Self::Merge { ordering } => write!(f, "merge({ordering})"),
+            Self::Merge { ordering } | Self::SampledRange { ordering } => {
+                write!(f, "{}({ordering})", self.kind())
+            }
             Self::Single | Self::Broadcast | Self::Result => f.write_str(self.kind()),
         }
     }
@@ -128,7 +141,13 @@ impl Stage {
     /// Blocks that each lane writes: one for each partition, and one for what it tells.
     #[must_use]
     pub fn blocks(&self) -> usize {
-        self.output.partitions() + usize::from(!self.tells.is_empty())
+        self.output.partitions() + usize::from(self.writes_aside())
+    }
+
+    /// Whether the last block of each lane holds no rows, but tells something of them.
+    #[must_use]
+    pub fn writes_aside(&self) -> bool {
+        !self.tells.is_empty() || matches!(self.output, Output::SampledRange { .. })
     }
 
     /// Tasks of this stage when each drives `lanes` partitions.

@@ -15,6 +15,7 @@ use datafusion::error::Result;
 use datafusion::execution::TaskContext;
 use datafusion::physical_plan::ExecutionPlan;
 
+use self::cut::CutOptions;
 use crate::session::SessionSettings;
 use crate::{ClusterShape, Place, StageGraph};
 
@@ -33,8 +34,12 @@ pub fn plan_stages(
     if shape.local {
         return localize::localize(plan);
     }
-    let adapts = SessionSettings::of(context.session_config().options()).adapt_limits();
-    let mut graph = cut::cut(Arc::clone(&plan), adapts)?;
+    let settings = SessionSettings::of(context.session_config().options());
+    let options = CutOptions {
+        adapts: settings.adapt_limits(),
+        ranges: if settings.range_sorts { context.session_config().target_partitions() } else { 1 },
+    };
+    let mut graph = cut::cut(Arc::clone(&plan), options)?;
     if let Err(fault) = encode_all(&mut graph) {
         let mut graph = localize::localize(plan)?;
         graph.place = Place::Driver(reason(&fault.strip_backtrace()));

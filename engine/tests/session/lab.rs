@@ -153,7 +153,7 @@ pub struct Executors {
     shape: ClusterShape,
     env: Arc<TaskEnv>,
     store: Arc<BlockStore>,
-    fetcher: Arc<Fetcher>,
+    pub fetcher: Arc<Fetcher>,
     holder: Holder,
     jobs: AtomicU64,
     /// Makes every first attempt of a result stage get lost after it has run to its end.

@@ -8,6 +8,7 @@ mod formats;
 mod key_hashes;
 mod lab;
 mod merges;
+mod range_sorts;
 mod repartitions;
 mod runtime_filters;
 mod s3;

@@ -155,7 +155,20 @@ impl Fetcher {
         schema: SchemaRef,
         counters: Arc<FetchCounters>,
     ) -> BoxStream<'static, Result<RecordBatch, FetchError>> {
-        stream::stream(Arc::clone(self), holder, key, schema, counters).boxed()
+        self.fetch_from(holder, key, 0, schema, counters)
+    }
+
+    /// Like [`Fetcher::fetch_counted`], without the first `first_frame` frames of the block, which are not read. A block that
+    /// has fewer is [missing](FetchCause::Missing).
+    pub fn fetch_from(
+        self: &Arc<Self>,
+        holder: Holder,
+        key: BlockKey,
+        first_frame: u32,
+        schema: SchemaRef,
+        counters: Arc<FetchCounters>,
+    ) -> BoxStream<'static, Result<RecordBatch, FetchError>> {
+        stream::stream(Arc::clone(self), holder, key, first_frame, schema, counters).boxed()
     }
 
     /// All that was fetched through this fetcher.

@@ -23,16 +23,17 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// The pause before a keeper is asked again that does not know yet that the executor is gone.
 const KEEPER_PAUSE: Duration = Duration::from_millis(50);
 
-/// The batches of a block.
+/// The batches of a block, from that frame on.
 pub(super) fn stream(
     fetcher: Arc<Fetcher>,
     holder: Holder,
     key: BlockKey,
+    first_frame: u32,
     schema: SchemaRef,
     counters: Arc<FetchCounters>,
 ) -> impl Stream<Item = Result<RecordBatch, FetchError>> + Send {
     let (decoder, at) = (Decoder::new(schema), At::Holder);
-    let fetch = Fetch { decoder, fetcher, holder, at, key, taken: 0, counters, grant: None };
+    let fetch = Fetch { decoder, fetcher, holder, at, key, taken: first_frame, counters, grant: None };
     stream::try_unfold((fetch, Source::Unknown), |(mut fetch, mut source)| async move {
         match fetch.next(&mut source).await {
             Ok(Some(batch)) => Ok(Some((batch, (fetch, source)))),
@@ -48,7 +49,7 @@ struct Fetch {
     holder: Holder,
     at: At,
     key: BlockKey,
-    /// Frames yielded.
+    /// Frames yielded, or not wanted.
     taken: u32,
     decoder: Decoder,
     counters: Arc<FetchCounters>,
@@ -80,7 +81,7 @@ enum Source {
 /// How far the transfer from a peer has come.
 #[derive(Default)]
 struct Remote {
-    /// Frames received.
+    /// Frames received, or not wanted.
     received: u32,
     /// What is under way, and how many of its frames are still to come.
     open: Option<Open>,
@@ -133,18 +134,27 @@ impl Fetch {
         let local = fetcher.local.read();
         let Some((_, epoch, store)) = local.as_ref().filter(|(own, _, _)| *own == self.holder.executor)
         else {
-            return Ok(Source::Remote(Remote::default()));
+            return Ok(self.remote());
         };
         if *epoch != self.holder.epoch {
             // An earlier life of ours wrote it.
             let is_kept = self.ask_keeper();
-            return if is_kept { Ok(Source::Remote(Remote::default())) } else { Err(FetchCause::StaleEpoch) };
+            return if is_kept { Ok(self.remote()) } else { Err(FetchCause::StaleEpoch) };
         }
-        let frames = store.frames(&self.key).map_err(|error| match error {
+        let mut frames = store.frames(&self.key).map_err(|error| match error {
             StoreError::NotCommitted(_) => FetchCause::NotCommitted,
             _ => FetchCause::Missing,
         })?;
-        Ok(Source::Local { frames: frames.into_iter() })
+        let first = self.taken as usize;
+        if first > frames.len() {
+            return Err(FetchCause::Missing);
+        }
+        Ok(Source::Local { frames: frames.split_off(first).into_iter() })
+    }
+
+    /// A peer of which nothing has been asked yet.
+    fn remote(&self) -> Source {
+        Source::Remote(Remote { received: self.taken, ..Remote::default() })
     }
 
     async fn read_local(&mut self, cell: &Cell) -> Result<RecordBatch, FetchCause> {

@@ -144,6 +144,9 @@ impl LaneWriter {
         let stat = &mut self.output[partition as usize];
         stat.rows += rows as u64;
         stat.bytes += bytes;
+        if partition == 0 {
+            self.first_frames.push(u32::try_from(rows).expect("a frame's rows are counted in 32 bits"));
+        }
         self.counters.count_frame(bytes);
         Ok(())
     }

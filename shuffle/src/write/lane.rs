@@ -72,6 +72,8 @@ pub struct LaneWriter {
     /// Counts the scratch buffers.
     pub(super) scratch_grant: Grant,
     pub(super) output: Vec<BlockStat>,
+    /// Rows of each frame of the first partition.
+    pub(super) first_frames: Vec<u32>,
     pub(super) counters: Arc<WriteCounters>,
 }
 
@@ -87,6 +89,7 @@ impl LaneWriter {
             scratch: Scratch::default(),
             scratch_grant: store.budget().open(HELD),
             output: vec![BlockStat::default(); partitions as usize],
+            first_frames: Vec::new(),
             counters: Arc::default(),
             store,
             lane,
@@ -148,6 +151,16 @@ impl LaneWriter {
             self.let_go_of_scratch();
         }
         Ok(())
+    }
+
+    /// Encodes what is held; how many rows each frame of the first partition has.
+    ///
+    /// # Errors
+    /// When the rows find no place.
+    pub fn frames(&mut self) -> Result<&[u32], WriteError> {
+        self.check_alive()?;
+        self.flush()?;
+        Ok(&self.first_frames)
     }
 
     /// Takes rows of other columns than the lane's into the last partition, to which no other rows may go. They can be read

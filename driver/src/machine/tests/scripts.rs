@@ -616,25 +616,60 @@ fn attempts_outlive_an_absence_of_the_manager() {
 
 #[test]
 fn readers_of_rows_that_are_divided_anew_start_over() {
-    let stages = vec![
-        stage(0, 1, &[], OutputKind::RoundRobin),
-        stage(1, 2, &[0], OutputKind::Hash),
-        stage(2, 1, &[1], OutputKind::Result),
-    ];
-    let mut script = Script::new(stages, &["a", "b"]);
-    script.grant(0, "a", 1);
-    script.finish("job7/s0/p0/a0", "a");
-    script.grant(1, "b", 2);
-    script.finish("job7/s1/p0/a0", "b");
+    for divided in [OutputKind::RoundRobin, OutputKind::SampledRange] {
+        let stages = vec![
+            stage(0, 1, &[], divided),
+            stage(1, 2, &[0], OutputKind::Hash),
+            stage(2, 1, &[1], OutputKind::Result),
+        ];
+        let mut script = Script::new(stages, &["a", "b"]);
+        script.grant(0, "a", 1);
+        script.finish("job7/s0/p0/a0", "a");
+        script.grant(1, "b", 2);
+        script.finish("job7/s1/p0/a0", "b");
+        script.said();
+        script.cannot_fetch("job7/s1/p1/a0", "b", "job7/s0/p0/a0", "a");
+        // p0 was made from rows that p1 may get the second time.
+        script.says(
+            "free job7/s0/p0/a0 on a
+             free job7/s1/p0/a0 on b
+             release 1 of lease2
+             demand s0 1 but a",
+        );
+    }
+}
+
+#[test]
+fn ranges_of_a_sort_are_made_anew_together_and_never_beside_rows_that_were_handed_out() {
+    let stages = || vec![stage(0, 2, &[], OutputKind::SampledRange), stage(1, 2, &[0], OutputKind::Result)];
+    let begun = || {
+        let mut script = Script::new(stages(), &["a", "b"]);
+        script.grant(0, "a", 1);
+        script.grant(0, "b", 1);
+        script.finish("job7/s0/p0/a0", "a");
+        script.finish("job7/s0/p1/a0", "b");
+        script.grant(1, "a", 1);
+        script.grant(1, "b", 1);
+        script.finish("job7/s1/p0/a0", "a");
+        script
+    };
+    let mut script = begun();
     script.said();
-    script.cannot_fetch("job7/s1/p1/a0", "b", "job7/s0/p0/a0", "a");
-    // p0 was made from rows that p1 may get the second time.
-    script.says(
-        "free job7/s0/p0/a0 on a
-         free job7/s1/p0/a0 on b
-         release 1 of lease2
-         demand s0 1 but a",
-    );
+    // One lane is sorted again: the range that was merged from its first run is merged again as well.
+    script.cannot_fetch("job7/s1/p1/a0", "b", "job7/s0/p1/a0", "b");
+    let said = script.said();
+    assert!(said.contains("free job7/s1/p0/a0 on a"), "{said}");
+    assert!(said.contains("demand s0 1"), "{said}");
+
+    let mut script = begun();
+    script.finish("job7/s1/p1/a0", "b");
+    script.tell(Event::ResultBegun { task: 0 });
+    script.tell(Event::ResultTaskRead { task: 0 });
+    script.said();
+    let producer = "job7/s1/p1/a0".parse().unwrap();
+    script.tell(Event::ResultFetchFailed { producer, error: UserError::new("gone") });
+    let said = script.said();
+    assert!(said.contains("settled failed"), "{said}");
 }
 
 #[test]

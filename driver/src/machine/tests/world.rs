@@ -113,12 +113,15 @@ struct Reader {
 fn random_plan(rng: &mut Rng) -> JobPlan {
     let count = 1 + rng.small(6);
     let kinds = [
+        // More of them, because sizes decide most of what is divided by key.
+        OutputKind::Hash,
         OutputKind::Hash,
         OutputKind::Range,
         OutputKind::RoundRobin,
         OutputKind::Single,
         OutputKind::Broadcast,
         OutputKind::Merge,
+        OutputKind::SampledRange,
     ];
     let mut stages: Vec<StagePlan> = Vec::new();
     for id in 0..count {

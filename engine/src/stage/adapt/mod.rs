@@ -202,7 +202,7 @@ fn divisible_input(plan: &Arc<dyn ExecutionPlan>) -> Option<StageId> {
 }
 
 /// The input of an operator that makes its rows of single rows of that input, in whatever order they come.
-fn row_by_row(plan: &Arc<dyn ExecutionPlan>) -> Option<&Arc<dyn ExecutionPlan>> {
+pub(super) fn row_by_row(plan: &Arc<dyn ExecutionPlan>) -> Option<&Arc<dyn ExecutionPlan>> {
     let is_known = plan.is::<FilterExec>()
         || plan.is::<ProjectionExec>()
         || plan.is::<CooperativeExec>()

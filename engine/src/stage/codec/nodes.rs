@@ -23,7 +23,7 @@ use super::number;
 use super::scan::TextScanExec;
 use crate::ops::{
     GatherExec, ReadKind, RuntimeFilterExec, SameValue, Series, SeriesExec, ShuffleReadExec, Teller,
-    ToldFilter,
+    ToldFilter, check_ranges,
 };
 use crate::session::rules::single_value_udaf;
 use crate::session::sinks::StagedWriteExec;
@@ -142,6 +142,7 @@ enum ReadKindMessage {
     Partition = 1,
     All = 2,
     Lane = 3,
+    Range = 4,
 }
 
 impl PhysicalExtensionCodec for OwnNodes {
@@ -269,7 +270,12 @@ fn encode_read(
     converter: &dyn PhysicalProtoConverterExtension,
 ) -> Result<ShuffleReadMessage> {
     let schema: SchemaRef = read.schema();
-    let ordering = match read.ordering() {
+    // What is known of an order may be told in fewer expressions than keys are made of.
+    let ordering = match read.kind() {
+        ReadKind::Range(ordering) => Some(ordering),
+        ReadKind::Partition | ReadKind::All { .. } | ReadKind::Lane => read.ordering(),
+    };
+    let ordering = match ordering {
         Some(ordering) => serialize_physical_sort_exprs(ordering.clone(), &OwnNodes, converter)?,
         None => Vec::new(),
     };
@@ -289,6 +295,7 @@ fn encode_read(
         ReadKind::Partition => ReadKindMessage::Partition,
         ReadKind::All { .. } => ReadKindMessage::All,
         ReadKind::Lane => ReadKindMessage::Lane,
+        ReadKind::Range(_) => ReadKindMessage::Range,
     });
     if let ReadKind::All { partitions } = read.kind() {
         message.partitions = number(*partitions)?;
@@ -302,12 +309,6 @@ fn decode_read(
     converter: &dyn PhysicalProtoConverterExtension,
 ) -> Result<Arc<dyn ExecutionPlan>> {
     let decoding = PhysicalPlanDecodeContext::new(ctx, &OwnNodes);
-    let kind = match message.kind() {
-        ReadKindMessage::Partition => ReadKind::Partition,
-        ReadKindMessage::All => ReadKind::All { partitions: message.partitions as usize },
-        ReadKindMessage::Lane => ReadKind::Lane,
-        ReadKindMessage::Unspecified => return exec_err!("a read of a kind not known here"),
-    };
     let schema = message.schema.as_ref().ok_or_else(|| exec_datafusion_err!("a read lacks its schema"))?;
     let schema: Schema = schema.try_into()?;
     let partitioning =
@@ -315,6 +316,18 @@ fn decode_read(
             .ok_or_else(|| exec_datafusion_err!("a read lacks its partitioning"))?;
     let ordering = parse_physical_sort_exprs(&message.ordering, &decoding, &schema, converter)?;
     let ordering = LexOrdering::new(ordering);
+    let kind = match message.kind() {
+        ReadKindMessage::Partition => ReadKind::Partition,
+        ReadKindMessage::All => ReadKind::All { partitions: message.partitions as usize },
+        ReadKindMessage::Lane => ReadKind::Lane,
+        ReadKindMessage::Range => {
+            let ordering = ordering.clone();
+            let ordering = ordering.ok_or_else(|| exec_datafusion_err!("a read by range lacks its order"))?;
+            check_ranges(&ordering, &schema)?;
+            ReadKind::Range(ordering)
+        }
+        ReadKindMessage::Unspecified => return exec_err!("a read of a kind not known here"),
+    };
     let same = message.same.iter().map(|same| {
         let exprs = same.exprs.iter().map(|expr| converter.proto_to_physical_expr(expr, &schema, &decoding));
         Ok(SameValue { exprs: exprs.collect::<Result<_>>()?, constant: same.constant })
