@@ -9,12 +9,13 @@ use firesteel_base::Grant;
 use futures::{Stream, stream};
 use tokio::time::Instant;
 
+use super::ahead::LocalFrames;
 use super::routes::Routed;
 use super::{FetchCause, FetchCounters, FetchError, Fetcher};
 use crate::format::{Decoder, FormatError, Trust};
 use crate::key::{BlockKey, Holder};
-use crate::store::{Cell, Loaded, StoreError};
-use crate::transport::{Asked, Received, StepError, Transfer, Way};
+use crate::store::StoreError;
+use crate::transport::{Asked, Received, StepError, Transfer};
 use crate::wire::{Request, Status};
 
 /// The pause before a block is asked for a second time; it doubles from try to try.
@@ -70,7 +71,7 @@ enum Source {
     /// Not known before the first poll.
     Unknown,
     /// The own store.
-    Local { frames: std::vec::IntoIter<Arc<Cell>> },
+    Local(LocalFrames),
     /// A peer.
     Remote(Remote),
     /// Nowhere: all have come.
@@ -114,8 +115,8 @@ impl Fetch {
         loop {
             match source {
                 Source::Unknown => *source = self.locate()?,
-                Source::Local { frames } => match frames.next() {
-                    Some(cell) => return self.read_local(&cell).await.map(Some),
+                Source::Local(frames) => match frames.next().await? {
+                    Some((received, trust)) => return self.take_local(received, trust).map(Some),
                     None => *source = Source::End,
                 },
                 Source::Remote(remote) => match self.receive_with_retries(remote).await? {
@@ -144,21 +145,10 @@ impl Fetch {
             StoreError::NotCommitted(_) => FetchCause::NotCommitted,
             _ => FetchCause::Missing,
         })?;
-        Ok(Source::Local { frames: frames.into_iter() })
+        Ok(Source::Local(LocalFrames::new(frames, fetcher.memory.clone())))
     }
 
-    async fn read_local(&mut self, cell: &Cell) -> Result<RecordBatch, FetchCause> {
-        let (received, trust) = match cell.load() {
-            Loaded::Memory(frame) => {
-                (Received { frame: frame.bytes, way: Way::Own, copied: 0, grant: None }, Trust::Resident)
-            }
-            Loaded::File(range) => {
-                let grant = self.fetcher.memory.count(cell.bytes());
-                let read = range.read().await;
-                let (frame, copied) = read.map_err(|error| FetchCause::Unreadable(error.to_string()))?;
-                (Received { frame, way: Way::Own, copied, grant }, Trust::Cluster)
-            }
-        };
+    fn take_local(&mut self, received: Received, trust: Trust) -> Result<RecordBatch, FetchCause> {
         let seal = self.key.seal(self.taken);
         let batch = self.decoder.decode_sealed(&received.frame, trust, seal).map_err(FetchCause::Corrupt)?;
         self.take(&batch, received);

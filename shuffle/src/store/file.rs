@@ -211,7 +211,7 @@ impl FileRange {
 }
 
 /// Reads a frame piece by piece.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct FrameReader {
     range: FileRange,
 }

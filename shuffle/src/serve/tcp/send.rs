@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io::{self, IoSlice};
 use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::{Buf, Bytes};
@@ -11,7 +12,9 @@ use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::sync::Semaphore;
 
+use super::ahead::{self, Place};
 use super::queue::{Outgoing, Queue, Turn};
 use crate::serve::Shared;
 use crate::serve::connection::{Dropped, within};
@@ -51,7 +54,9 @@ pub(super) async fn send(
     queue: &Queue,
     shared: &Shared,
 ) -> Result<Infallible, Dropped> {
-    let mut sender = Sender { queue, shared, reads: FuturesUnordered::new(), waiting: VecDeque::new() };
+    let (reads, waiting) = (FuturesUnordered::new(), VecDeque::new());
+    let mut sender =
+        Sender { queue, shared, reads, waiting, ahead: Arc::new(Semaphore::new(ahead::CHUNKS_MAX)) };
     loop {
         let mut batch = Batch::default();
         batch.push(queue.take_control().into());
@@ -72,6 +77,8 @@ struct Sender<'a> {
     reads: FuturesUnordered<BoxFuture<'a, Read>>,
     /// What lies in files and waits for others to be read.
     waiting: VecDeque<(u64, Outgoing)>,
+    /// Permits for chunks that are read before it is their turn.
+    ahead: Arc<Semaphore>,
 }
 
 impl<'a> Sender<'a> {
@@ -120,8 +127,9 @@ impl<'a> Sender<'a> {
 
     fn start_reads(&mut self) {
         while self.reads.len() < READS_MAX
-            && let Some((id, outgoing)) = self.waiting.pop_front()
+            && let Some((id, mut outgoing)) = self.waiting.pop_front()
         {
+            read_ahead(&mut outgoing, self.chunk_bytes(), &self.ahead);
             self.reads.push(read(id, outgoing, self.chunk_bytes()).boxed());
         }
     }
@@ -153,22 +161,38 @@ impl<'a> Sender<'a> {
 
 /// The next chunk of the current frame.
 async fn read(id: u64, mut outgoing: Outgoing, size: usize) -> Read {
-    let current = outgoing.current.as_mut().expect("a frame was begun");
-    let chunk = current.chunk(id, size).await;
+    let chunk = next_chunk(id, &mut outgoing, size).await;
     (id, outgoing, chunk)
 }
 
+async fn next_chunk(id: u64, outgoing: &mut Outgoing, size: usize) -> Result<Chunk, StoreError> {
+    let frames_behind = outgoing.cells.len();
+    let current = outgoing.current.as_mut().expect("a frame was begun");
+    let (offset, length) = (current.sent, current.next_bytes(size));
+    let bytes = match &mut current.source {
+        Source::Memory(frame) => frame.split_to(length),
+        Source::File(file) => match outgoing.ahead.take(Place { frames_behind, offset }) {
+            Some(read) => read.await?,
+            None => file.read(offset, length).await?,
+        },
+    };
+    current.sent += length;
+    let head = ServerMessage::Chunk { id, is_first: offset == 0, length, frame_bytes: current.bytes };
+    Ok(Chunk { head, bytes })
+}
+
+/// Begins to read the next chunks, when the frame that is being sent is in a file.
+fn read_ahead(outgoing: &mut Outgoing, size: usize, permits: &Arc<Semaphore>) {
+    let Some(Current { source: Source::File(reader), bytes, sent }) = &outgoing.current else { return };
+    let frames_behind = outgoing.cells.len();
+    let rest = ahead::chunks_of(reader.clone(), *bytes, frames_behind, *sent, size);
+    let behind = ahead::chunks_behind(outgoing.cells.as_slice(), outgoing.credit, size);
+    outgoing.ahead.begin(rest.chain(behind), permits);
+}
+
 impl Current {
-    async fn chunk(&mut self, id: u64, size: usize) -> Result<Chunk, StoreError> {
-        let length = size.min(self.bytes as usize - self.sent);
-        let bytes = match &mut self.source {
-            Source::Memory(frame) => frame.split_to(length),
-            Source::File(file) => file.read(self.sent, length).await?,
-        };
-        let is_first = self.sent == 0;
-        self.sent += length;
-        let head = ServerMessage::Chunk { id, is_first, length, frame_bytes: self.bytes };
-        Ok(Chunk { head, bytes })
+    fn next_bytes(&self, size: usize) -> usize {
+        size.min(self.bytes as usize - self.sent)
     }
 }
 
