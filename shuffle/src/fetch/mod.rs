@@ -3,8 +3,10 @@
 //!
 //! A fetch guarantees: every batch it yields is one that was committed, once and in order; a frame's checksum is checked
 //! when it came from another executor or from a file; it ends, with an error if need be, within its deadlines. A transfer that
-//! is cut is asked for again from the frame where it was cut, a bounded number of times.
+//! is cut is asked for again from the frame where it was cut, a bounded number of times. Of frames that lie in files a bounded
+//! number is read before they are asked for (`ahead`).
 
+mod ahead;
 mod counters;
 mod error;
 mod greeting;

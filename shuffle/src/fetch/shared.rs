@@ -13,9 +13,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::FutureExt;
 use rustix::mm::Advice;
 use tokio::net::UnixStream;
 
+use super::ahead::{Ahead, Blocking};
 use super::greeting::greet;
 use super::link::{Incoming, Lease, Link};
 use crate::format::{ALIGNMENT, FRAME_TOTAL_MAX};
@@ -36,6 +38,19 @@ pub(super) struct SharedConnection {
     /// with the last frame that is looked at.
     segments: HashMap<u64, Arc<Mapping>>,
     files: HashMap<u64, Arc<File>>,
+    /// Places of this reply that have not been seen yet.
+    unseen: u32,
+    /// Frames whose places have been seen.
+    ahead: Ahead<Seen>,
+}
+
+/// A frame of which it is known where it is.
+#[derive(Debug)]
+enum Seen {
+    InSegment(Arc<Mapping>, FramePlace, Lease),
+    InFile(Blocking<Result<Received, StepError>>),
+    /// It cannot be had, nor can any behind it.
+    Nowhere(StepError),
 }
 
 /// A frame in another process's memory.
@@ -66,8 +81,8 @@ impl SharedConnection {
     }
 
     fn new(stream: UnixStream) -> Self {
-        let (segments, files) = (HashMap::new(), HashMap::new());
-        Self { link: Link::new(stream), incoming: Incoming::new(), segments, files }
+        let (link, incoming, ahead) = (Link::new(stream), Incoming::new(), Ahead::default());
+        Self { link, incoming, segments: HashMap::new(), files: HashMap::new(), unseen: 0, ahead }
     }
 
     /// Asks for a block.
@@ -76,13 +91,55 @@ impl SharedConnection {
             self.link.send(&request.write()).await?;
             self.incoming.next(self.link.stream()).await
         };
-        answered(&within(limit, "answer", ask).await?, request)
+        let reply = answered(&within(limit, "answer", ask).await?, request)?;
+        self.unseen = reply.frames;
+        Ok(reply)
     }
 
-    /// The next frame.
+    /// The next frame of the reply, of which there must be one.
     pub async fn frame(&mut self, memory: &FrameMemory, limit: Duration) -> Result<Received, StepError> {
-        let next = self.incoming.next::<PLACE_BYTES>(self.link.stream());
-        let place = FramePlace::read(&within(limit, "frame", next).await?)?;
+        if self.ahead.is_empty() {
+            let place = within(limit, "frame", self.incoming.next(self.link.stream())).await?;
+            self.see(&place, memory);
+        }
+        self.look_ahead(memory);
+        match self.ahead.pop().expect("a place was seen") {
+            Seen::InSegment(mapping, place, lease) => look(mapping, &place, lease),
+            Seen::InFile(read) => within(limit, "frame from its file", read.end()).await?,
+            Seen::Nowhere(error) => Err(error),
+        }
+    }
+
+    /// Sees the places that have come already, as far as may be read ahead.
+    fn look_ahead(&mut self, memory: &FrameMemory) {
+        while self.unseen > 0 && self.ahead.has_room() {
+            // Nothing of a place is lost when it has not come as a whole.
+            match self.incoming.next(self.link.stream()).now_or_never() {
+                Some(Ok(place)) => self.see(&place, memory),
+                Some(Err(error)) => self.see_none(error.into()),
+                None => return,
+            }
+        }
+    }
+
+    /// Sees where a frame lies, and begins to read it when that is in a file.
+    fn see(&mut self, place: &[u8; PLACE_BYTES], memory: &FrameMemory) {
+        self.unseen = self.unseen.saturating_sub(1);
+        match self.find(place, memory) {
+            Ok((bytes, seen)) => self.ahead.push(bytes, seen),
+            Err(error) => self.see_none(error),
+        }
+    }
+
+    /// Notes that the next frame cannot be had. That is an error when its turn has come, and not before.
+    fn see_none(&mut self, error: StepError) {
+        self.unseen = 0;
+        self.ahead.push(0, Seen::Nowhere(error));
+    }
+
+    /// The frame at a place, and the bytes of memory that it takes here.
+    fn find(&mut self, place: &[u8; PLACE_BYTES], memory: &FrameMemory) -> Result<(u64, Seen), StepError> {
+        let place = FramePlace::read(place)?;
         match place.status {
             Status::Ok => {}
             Status::NotShared => return Err(StepError::FrameNotShared),
@@ -95,14 +152,13 @@ impl SharedConnection {
         match place.place {
             Place::Segment { segment, lease } => {
                 let lease = self.link.lease(lease);
-                let mapping = self.segment(segment, descriptor)?;
-                look(mapping, &place, lease)
+                Ok((0, Seen::InSegment(self.segment(segment, descriptor)?, place, lease)))
             }
             Place::File { file, packed } => {
                 let (file, memory) = (self.file(file, descriptor)?, memory.clone());
                 let form = packed.map_or(Form::Plain, |frame_bytes| Form::Packed { frame_bytes });
-                let read = tokio::task::spawn_blocking(move || read_frame(&file, &place, form, &memory));
-                within(limit, "frame from its file", async { Ok(read.await?) }).await?
+                let (bytes, read) = (place.bytes, move || read_frame(&file, &place, form, &memory));
+                Ok((bytes, Seen::InFile(Blocking::begin(read))))
             }
         }
     }

@@ -9,12 +9,13 @@ use firesteel_base::Grant;
 use futures::{Stream, stream};
 use tokio::time::Instant;
 
+use super::ahead::LocalFrames;
 use super::routes::Routed;
 use super::{FetchCause, FetchCounters, FetchError, Fetcher};
 use crate::format::{Decoder, FormatError, Trust};
 use crate::key::{BlockKey, Holder};
-use crate::store::{Cell, Loaded, StoreError};
-use crate::transport::{Asked, Form, Received, StepError, Transfer, Way};
+use crate::store::StoreError;
+use crate::transport::{Asked, Received, StepError, Transfer};
 use crate::wire::{Request, Status};
 
 /// The pause before a block is asked for a second time; it doubles from try to try.
@@ -71,7 +72,7 @@ enum Source {
     /// Not known before the first poll.
     Unknown,
     /// The own store.
-    Local { frames: std::vec::IntoIter<Arc<Cell>> },
+    Local(LocalFrames),
     /// A peer.
     Remote(Remote),
     /// Nowhere: all have come.
@@ -115,8 +116,8 @@ impl Fetch {
         loop {
             match source {
                 Source::Unknown => *source = self.locate()?,
-                Source::Local { frames } => match frames.next() {
-                    Some(cell) => return self.read_local(&cell).await.map(Some),
+                Source::Local(frames) => match frames.next().await? {
+                    Some((received, trust)) => return self.take_local(received, trust).map(Some),
                     None => *source = Source::End,
                 },
                 Source::Remote(remote) => match self.receive_with_retries(remote).await? {
@@ -149,7 +150,7 @@ impl Fetch {
         if first > frames.len() {
             return Err(FetchCause::Missing);
         }
-        Ok(Source::Local { frames: frames.split_off(first).into_iter() })
+        Ok(Source::Local(LocalFrames::new(frames.split_off(first), fetcher.memory.clone())))
     }
 
     /// A peer of which nothing has been asked yet.
@@ -157,22 +158,7 @@ impl Fetch {
         Source::Remote(Remote { received: self.taken, ..Remote::default() })
     }
 
-    async fn read_local(&mut self, cell: &Cell) -> Result<RecordBatch, FetchCause> {
-        let (received, trust) = match cell.load() {
-            Loaded::Memory(frame) => {
-                let (form, way) = (Form::Plain, Way::Own);
-                (Received { frame: frame.bytes, form, way, copied: 0, grant: None }, Trust::Resident)
-            }
-            Loaded::File(range) => {
-                let grant = self.fetcher.memory.count(range.bytes());
-                let read = range.read().await;
-                let (frame, copied) = read.map_err(|error| FetchCause::Unreadable(error.to_string()))?;
-                let packed = Form::Packed { frame_bytes: cell.bytes() };
-                let form = range.codec().map_or(Form::Plain, |_| packed);
-                let received = Received { frame, form, way: Way::Own, copied, grant };
-                (self.fetcher.memory.unpack(received).map_err(FetchCause::Corrupt)?, Trust::Cluster)
-            }
-        };
+    fn take_local(&mut self, received: Received, trust: Trust) -> Result<RecordBatch, FetchCause> {
         let seal = self.key.seal(self.taken);
         let batch = self.decoder.decode_sealed(&received.frame, trust, seal).map_err(FetchCause::Corrupt)?;
         self.take(&batch, received);

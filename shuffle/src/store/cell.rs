@@ -120,6 +120,14 @@ impl Cell {
         }
     }
 
+    /// Where in a file it lies, when it is in memory no more: it stays there until it is freed. Does not count as a use of it.
+    pub fn left_memory(&self) -> Option<FileRange> {
+        match &*self.place.lock() {
+            Place::Memory(_) | Place::Both(..) => None,
+            Place::File(range) => Some(range.clone()),
+        }
+    }
+
     /// Its bytes, when they are in no file yet.
     pub fn unwritten(&self) -> Option<Bytes> {
         match &*self.place.lock() {

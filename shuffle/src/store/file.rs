@@ -254,7 +254,7 @@ impl FileRange {
 }
 
 /// Reads a frame piece by piece, packed if it lies there packed.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct FrameReader {
     range: FileRange,
 }

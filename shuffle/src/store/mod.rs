@@ -11,6 +11,9 @@
 //! Locks are held for map operations only, never while a file is read or written.
 
 mod adopt;
+#[cfg(test)]
+mod ahead;
+mod begun;
 mod behind;
 mod cell;
 mod config;
@@ -35,6 +38,7 @@ use arrow_schema::SchemaRef;
 use firesteel_base::{AttemptKey, Epoch, ExecutorId, Grant, JobId, MemoryBudget, OutOfBudget, StageKey};
 use parking_lot::Mutex;
 
+pub(crate) use begun::begin;
 pub(crate) use cell::{Cell, Loaded};
 pub(crate) use config::Counts;
 pub use config::{FileConfig, StoreConfig, StoreUsage};

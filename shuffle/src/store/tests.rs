@@ -18,8 +18,8 @@ use super::*;
 use crate::format::{Decoder, Trust};
 use crate::write::{Assignment, WriteError};
 
-const MIB: u64 = 1 << 20;
-const LONG: Duration = Duration::from_secs(30);
+pub(super) const MIB: u64 = 1 << 20;
+pub(super) const LONG: Duration = Duration::from_secs(30);
 /// Longer than a disk that works ever takes.
 const SHORT: Duration = Duration::from_secs(2);
 
@@ -28,7 +28,7 @@ const SHORT: Duration = Duration::from_secs(2);
 pub(super) struct Gate {
     is_shut: watch::Sender<bool>,
     refusal: Mutex<Option<io::ErrorKind>>,
-    waiting: AtomicUsize,
+    pub(super) waiting: AtomicUsize,
     /// Bytes per second that are written, if that is held to a rate.
     pub(super) rate: AtomicU64,
 }
@@ -53,7 +53,7 @@ impl Gate {
         }
     }
 
-    fn shut(&self, is_shut: bool) {
+    pub(super) fn shut(&self, is_shut: bool) {
         self.is_shut.send_replace(is_shut);
     }
 
@@ -62,14 +62,14 @@ impl Gate {
     }
 }
 
-struct Lab {
-    store: Arc<BlockStore>,
-    budget: MemoryBudget,
+pub(super) struct Lab {
+    pub(super) store: Arc<BlockStore>,
+    pub(super) budget: MemoryBudget,
     folders: Vec<TempDir>,
 }
 
 impl Lab {
-    fn new(memory_max: u64, folders: usize, wait_max: Duration) -> Self {
+    pub(super) fn new(memory_max: u64, folders: usize, wait_max: Duration) -> Self {
         let folders: Vec<_> = (0..folders).map(|_| tempfile::tempdir().unwrap()).collect();
         let scratch = folders.iter().map(|folder| folder.path().to_owned()).collect();
         let budget = MemoryBudget::new(ByteSize(1 << 30));
@@ -78,12 +78,12 @@ impl Lab {
         Self { store, budget, folders }
     }
 
-    fn gate(&self, disk: usize) -> &Gate {
+    pub(super) fn gate(&self, disk: usize) -> &Gate {
         &self.store.behind.disk(disk).gate
     }
 
     /// Writes and commits so many frames of about a megabyte; returns their bytes.
-    fn write(&self, task: u32, frames: i64) -> Result<u64, WriteError> {
+    pub(super) fn write(&self, task: u32, frames: i64) -> Result<u64, WriteError> {
         let mut writer = self.store.writer(attempt(task), 0, batch(0).schema(), 1);
         for frame in 0..frames {
             writer.write(&batch(frame), &Assignment::Single)?;
@@ -120,24 +120,25 @@ impl Lab {
         entries.filter(|entry| entry.as_ref().unwrap().file_name() != "lock").count()
     }
 
-    fn assert_empty(&self) {
+    pub(super) fn assert_empty(&self) {
         self.store.free_job(JobId(1));
         assert_eq!((self.store.usage(), self.budget.used(), self.files()), (StoreUsage::default(), 0, 0));
     }
 }
 
-fn attempt(task: u32) -> AttemptKey {
+pub(super) fn attempt(task: u32) -> AttemptKey {
     AttemptKey::new(JobId(1), StageId(0), task, 0)
 }
 
-const ROWS: i64 = 1 << 17;
+/// As many as go into one frame; their columns make a MiB.
+pub(super) const ROWS: i64 = 1 << 15;
 
-fn batch(number: i64) -> RecordBatch {
-    let numbers = Int64Array::from_iter_values(number * ROWS..(number + 1) * ROWS);
-    RecordBatch::try_from_iter([("n", Arc::new(numbers) as _)]).unwrap()
+pub(super) fn batch(number: i64) -> RecordBatch {
+    let numbers = Arc::new(Int64Array::from_iter_values(number * ROWS..(number + 1) * ROWS));
+    RecordBatch::try_from_iter(["n", "o", "p", "q"].map(|name| (name, Arc::clone(&numbers) as _))).unwrap()
 }
 
-fn until(what: &str, holds: impl Fn() -> bool) {
+pub(super) fn until(what: &str, holds: impl Fn() -> bool) {
     let deadline = Instant::now() + LONG;
     while !holds() {
         assert!(Instant::now() < deadline, "not within {LONG:?}: {what}");

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 
+use super::ahead::{Ahead, Place};
 use crate::pack::{self, Codec, Codecs, Judge, Tried};
 use crate::store::{FileRange, FrameReader, Loaded, StoreError};
 use crate::wire::{FrameSize, ServerMessage};
@@ -61,16 +62,33 @@ impl Current {
         matches!(self.source, Source::File(_))
     }
 
+    /// What is left of it to be read, when it is in a file: the reader, from which byte on, and how many there are in all.
+    pub fn unread(&self) -> Option<(FrameReader, usize, u64)> {
+        match &self.source {
+            Source::File(reader) => Some((reader.clone(), self.sent, self.size.coming())),
+            Source::Memory(_) | Source::Made { .. } => None,
+        }
+    }
+
     pub fn is_sent(&self) -> bool {
         self.sent as u64 >= self.size.coming()
     }
 
-    /// The next part of it, of `size` bytes at most.
-    pub async fn chunk(&mut self, id: u64, size: usize) -> Result<Chunk, StoreError> {
+    /// The next part of it, of `size` bytes at most; `frames_behind` frames come behind it.
+    pub async fn chunk(
+        &mut self,
+        id: u64,
+        size: usize,
+        ahead: &mut Ahead,
+        frames_behind: usize,
+    ) -> Result<Chunk, StoreError> {
         let length = size.min(self.size.coming() as usize - self.sent);
         let bytes = match &mut self.source {
             Source::Memory(frame) | Source::Made { frame, .. } => frame.split_to(length),
-            Source::File(file) => file.read(self.sent, length).await?,
+            Source::File(file) => match ahead.take(Place { frames_behind, offset: self.sent }) {
+                Some(read) => read.await?,
+                None => file.read(self.sent, length).await?,
+            },
         };
         let is_first = self.sent == 0;
         self.sent += length;

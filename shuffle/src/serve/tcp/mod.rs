@@ -1,5 +1,6 @@
 //! A TCP connection: one end reads what the client asks, the other sends frames as far as the client takes them.
 
+mod ahead;
 mod form;
 mod link;
 mod queue;

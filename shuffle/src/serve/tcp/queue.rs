@@ -7,6 +7,7 @@ use std::time::Instant;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use super::ahead::Ahead;
 use crate::store::Cell;
 use crate::wire::{CREDIT_MAX, REQUESTS_MAX, Reply, ServerMessage, Status, WireError, frame_cost};
 
@@ -44,7 +45,11 @@ struct Answering {
 /// The frames of a request that are still to be sent.
 #[derive(Debug)]
 pub(super) struct Outgoing {
-    cells: std::vec::IntoIter<Arc<Cell>>,
+    pub cells: std::vec::IntoIter<Arc<Cell>>,
+    /// The credit of the request when its turn came.
+    pub credit: i64,
+    /// What is read of frames before it is sent.
+    pub ahead: Ahead,
     /// The frame that is being sent, in whatever form its sender has it.
     pub current: Option<super::form::Current>,
     /// Frames in a row that did not shrink when they were packed.
@@ -95,8 +100,10 @@ impl Queue {
         state.last_id = id;
         state.control.extend(ServerMessage::Reply { id, status, frames: count }.write());
         if !frames.is_empty() {
-            let frames = Some(Outgoing { cells: frames.into_iter(), current: None, unpackable: 0 });
-            state.requests.insert(id, Answering { credit: window as i64, is_cancelled: false, frames });
+            let (cells, credit) = (frames.into_iter(), window as i64);
+            let ahead = Ahead::default();
+            let frames = Some(Outgoing { cells, credit, ahead, current: None, unpackable: 0 });
+            state.requests.insert(id, Answering { credit, is_cancelled: false, frames });
             state.ready.push_back(id);
         }
         self.more.notify_one();
@@ -152,6 +159,7 @@ impl Queue {
         if let Some(cell) = &begins {
             request.credit -= frame_cost(cell.bytes()) as i64;
         }
+        outgoing.credit = request.credit;
         Some(Turn { id, outgoing, begins })
     }
 

@@ -5,6 +5,7 @@ use std::convert::Infallible;
 use std::io::{self, IoSlice};
 use std::os::fd::AsFd;
 use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
@@ -13,7 +14,9 @@ use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
 use tokio::net::tcp::WriteHalf;
+use tokio::sync::Semaphore;
 
+use super::ahead;
 use super::form::{Begin, Chunk, Current, Holds, Made, Make};
 use super::link::Link;
 use super::queue::{Outgoing, Queue, Turn};
@@ -57,7 +60,8 @@ pub(super) async fn send(
     shared: &Shared,
 ) -> Result<Infallible, Dropped> {
     let (reads, waiting, holds) = (FuturesUnordered::new(), VecDeque::new(), Holds::default());
-    let mut sender = Sender { queue, shared, link, holds, reads, waiting };
+    let ahead = Arc::new(Semaphore::new(ahead::CHUNKS_MAX));
+    let mut sender = Sender { queue, shared, link, holds, reads, waiting, ahead };
     loop {
         let mut batch = Batch::default();
         batch.push(queue.take_control().into());
@@ -83,6 +87,8 @@ struct Sender<'a> {
     reads: FuturesUnordered<BoxFuture<'a, Read>>,
     /// What lies in files or has to be made, and waits for others.
     waiting: VecDeque<Waiting>,
+    /// Permits for chunks that are read before it is their turn.
+    ahead: Arc<Semaphore>,
 }
 
 impl<'a> Sender<'a> {
@@ -139,11 +145,14 @@ impl<'a> Sender<'a> {
             if self.waiting.front().is_none_or(has_to_wait) {
                 return;
             }
-            let Some(Waiting { id, outgoing, make }) = self.waiting.pop_front() else { return };
+            let Some(Waiting { id, mut outgoing, make }) = self.waiting.pop_front() else { return };
             let (size, holds) = (self.chunk_bytes(), self.holds.clone());
             self.reads.push(match make {
                 Some(make) => made(id, outgoing, make, holds, size).boxed(),
-                None => read(id, outgoing, size).boxed(),
+                None => {
+                    outgoing.read_ahead(self.link.codecs, size, &self.ahead);
+                    read(id, outgoing, size).boxed()
+                }
             });
         }
     }
@@ -183,8 +192,9 @@ impl<'a> Sender<'a> {
 
 /// The next chunk of the current frame.
 async fn read(id: u64, mut outgoing: Outgoing, size: usize) -> Read {
+    let frames_behind = outgoing.cells.len();
     let current = outgoing.current.as_mut().expect("a frame was begun");
-    let chunk = current.chunk(id, size).await;
+    let chunk = current.chunk(id, size, &mut outgoing.ahead, frames_behind).await;
     let is_read = current.is_in_file();
     let read_bytes = chunk.as_ref().map_or(0, |chunk| if is_read { chunk.bytes.len() as u64 } else { 0 });
     Read { id, outgoing, chunk, tried: None, read_bytes }
@@ -192,6 +202,8 @@ async fn read(id: u64, mut outgoing: Outgoing, size: usize) -> Read {
 
 /// The first chunk of a frame that has to be made.
 async fn made(id: u64, mut outgoing: Outgoing, make: Make, holds: Holds, size: usize) -> Read {
+    // It is read as a whole.
+    outgoing.ahead.give_up();
     match make.run(&holds).await {
         Ok(Made { current, tried, read_bytes }) => {
             let is_as_before = tried.as_ref().is_some_and(|tried| tried.packed.is_none());

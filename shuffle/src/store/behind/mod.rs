@@ -200,7 +200,8 @@ impl Behind {
         let [memory, clean, passing] =
             [&self.counts.memory_bytes, &self.counts.clean_bytes, &self.counts.passing_bytes]
                 .map(|count| count.load(Ordering::Relaxed));
-        (state.dirty.is_empty() && state.in_flight == 0) || memory <= clean + passing
+        // What is in flight counts as clean a moment before it can be given up.
+        state.in_flight == 0 && (state.dirty.is_empty() || memory <= clean + passing)
     }
 
     fn want(&self, state: &mut State, bytes: u64, is_new: bool) {
