@@ -3,16 +3,19 @@
 //! read: into segments that are used again, and into new ones. Throughput is in bytes of frames.
 //!
 //! `over_tcp` has what one connection carries, by fetches at one time, threads that fetch and threads that receive, beside as
-//! many bytes from one thread's memory through a socket into another's (`plain`): what this host's TCP can do.
+//! many bytes from one thread's memory through a socket into another's (`plain`): what this host's TCP can do. `over_tcp_per_core` is the
+//! same by processor time of all threads, at both ends: bytes per second of one core, whoever else uses the cores.
 
+mod clock;
 mod data;
+mod plain;
 
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::ops::Range;
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
+use clock::measure;
 use data::{digest_rows, line_item_schema, line_items, store, write};
 use firesteel_base::{AttemptKey, Epoch, ExecutorId, JobId, MemoryBudget, StageId};
 use firesteel_micro::{Bench, Digest, Throughput, run};
@@ -20,7 +23,12 @@ use firesteel_shuffle::{
     BlockKey, BlockServer, BlockStat, BlockStore, FetchConfig, Fetcher, Holder, ServeConfig, Transport,
 };
 use futures::stream::{self, StreamExt, TryStreamExt};
+use plain::{MEMORY_BYTES, Plain};
 use tokio::runtime::{Builder, Runtime};
+
+/// The allocator of the command: frames are memory that it has just given.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const EPOCH: Epoch = Epoch(1);
 const PARTITIONS: u32 = 16;
@@ -175,86 +183,59 @@ fn shuffle(bench: &mut Bench) {
     }
 }
 
-/// Sends bytes from memory into memory, as they come, with nothing around them.
-struct Plain {
-    stream: TcpStream,
-    bytes: u64,
-}
-
-/// Bytes that are sent and received with one call.
-const PIECE_BYTES: usize = 1 << 20;
-/// Memory that is sent from and received into in turn, so that neither lies in a core's cache.
-const PLAIN_MEMORY_BYTES: usize = 64 << 20;
-
-impl Plain {
-    fn start(bytes: u64) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let stream = TcpStream::connect(listener.local_addr().expect("it has one")).expect("it listens");
-        let (mut sender, _) = listener.accept().expect("somebody connects");
-        std::thread::spawn(move || {
-            let memory = vec![7; PLAIN_MEMORY_BYTES];
-            let mut pieces = memory.chunks(PIECE_BYTES).cycle();
-            while sender.read_exact(&mut [0]).is_ok() {
-                let mut rest = bytes as usize;
-                while rest > 0 {
-                    let piece = pieces.next().expect("it goes around");
-                    let piece = &piece[..rest.min(piece.len())];
-                    sender.write_all(piece).expect("the other end reads");
-                    rest -= piece.len();
-                }
-            }
-        });
-        Self { stream, bytes }
-    }
-
-    fn receive(&mut self, memory: &mut [u8]) -> u64 {
-        self.stream.write_all(&[1]).expect("the other end reads");
-        let (mut rest, mut at) = (self.bytes as usize, 0);
-        while rest > 0 {
-            let end = (at + PIECE_BYTES).min(memory.len()).min(at + rest);
-            let count = self.stream.read(&mut memory[at..end]).expect("the other end sends");
-            rest -= count;
-            at = (at + count) % memory.len();
-        }
-        self.bytes
-    }
-}
-
 fn over_tcp(bench: &mut Bench) {
     let producer = Producer::start(bench, Transport::Tcp);
     let bytes = producer.write(attempt(0)).bytes;
+    let (mut plain, mut memory) = (Plain::start(bytes), vec![0; MEMORY_BYTES]);
+    let mut receive = || plain.receive(&mut memory);
+    let number = |bytes: &u64, digest: &mut Digest| digest.number(*bytes);
+
     let mut group = bench.group("over_tcp", Throughput::Bytes(bytes));
     group.samples(20);
-    let (mut plain, mut memory) = (Plain::start(bytes), vec![0; PLAIN_MEMORY_BYTES]);
-    group.bench("plain", || plain.receive(&mut memory), |bytes, digest| digest.number(*bytes));
+    group.bench("plain", &mut receive, number);
+    by_one_connection(&producer, |name, work| group.bench(name, work, hash));
+    drop(group);
+
+    let mut group = bench.group("over_tcp_per_core", Throughput::Bytes(bytes));
+    group.samples(20);
+    measure(&mut group, "plain", receive, number);
+    by_one_connection(&producer, |name, work| measure(&mut group, name, work, hash));
+}
+
+/// What one connection carries, by how it is used; each as it is measured.
+fn by_one_connection(
+    producer: &Producer,
+    mut measured: impl FnMut(&str, &mut dyn FnMut() -> Vec<RecordBatch>),
+) {
     for (name, at_a_time, receivers) in
         [("fetches_1", 1, 1), ("fetches_4", 4, 1), ("fetches_16", 16, 1), ("fetches_16_receivers_2", 16, 2)]
     {
-        let consumer = Consumer::with(&producer, Way::Tcp, receivers);
-        let fetch = || consumer.fetch_some(attempt(0), 0..PARTITIONS, at_a_time);
-        group.bench(name, fetch, hash);
+        let consumer = Consumer::with(producer, Way::Tcp, receivers);
+        measured(name, &mut || consumer.fetch_some(attempt(0), 0..PARTITIONS, at_a_time));
     }
     // Two core threads that share the connection.
-    let consumers = [0, 1].map(|_| Builder::new_current_thread().enable_all().build().expect("a runtime"));
-    let shared = Consumer::new(&producer, Way::Tcp);
-    let cores = consumers.map(|runtime| Consumer {
+    let runtimes = [0, 1].map(|_| Builder::new_current_thread().enable_all().build().expect("a runtime"));
+    let shared = Consumer::new(producer, Way::Tcp);
+    let cores = runtimes.map(|runtime| Consumer {
         fetcher: Arc::clone(&shared.fetcher),
         runtime,
         holder: producer.holder(),
     });
-    let fetch = || {
-        std::thread::scope(|scope| {
-            let half = PARTITIONS / 2;
-            let parts = [0..half, half..PARTITIONS];
-            let threads: Vec<_> = cores
-                .iter()
-                .zip(parts)
-                .map(|(core, part)| scope.spawn(|| core.fetch_some(attempt(0), part, FETCHES_MAX)))
-                .collect();
-            threads.into_iter().flat_map(|thread| thread.join().expect("it fetches")).collect::<Vec<_>>()
-        })
-    };
-    group.bench("threads_2", fetch, hash);
+    measured("threads_2", &mut || fetch_by_two(&cores));
+}
+
+/// Fetches all by two threads, half of the partitions each.
+fn fetch_by_two(cores: &[Consumer; 2]) -> Vec<RecordBatch> {
+    std::thread::scope(|scope| {
+        let half = PARTITIONS / 2;
+        let parts = [0..half, half..PARTITIONS];
+        let threads: Vec<_> = cores
+            .iter()
+            .zip(parts)
+            .map(|(core, part)| scope.spawn(|| core.fetch_some(attempt(0), part, FETCHES_MAX)))
+            .collect();
+        threads.into_iter().flat_map(|thread| thread.join().expect("it fetches")).collect()
+    })
 }
 
 /// Writing, and freeing what was written: in memory of the own process, in segments that lie ready, in new ones.

@@ -1,4 +1,5 @@
 //! Rows to shuffle, the same in every run.
+#![allow(dead_code)] // each bench uses its part
 
 use std::sync::Arc;
 
