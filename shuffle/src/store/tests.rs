@@ -189,7 +189,8 @@ fn freeing_a_stage_whose_frames_are_being_written_leaves_nothing() {
     until("a piece is on its way", || lab.gate(0).waiting.load(Ordering::SeqCst) > 0);
     assert_eq!(lab.files(), 1);
     lab.store.free_stage(attempt(0).task.stage);
-    assert_eq!((lab.store.usage(), lab.budget.used(), lab.files()), (StoreUsage::default(), 0, 0));
+    // A piece that was just gathered may have made a file since, which goes when it has been written.
+    assert_eq!((lab.store.usage(), lab.budget.used()), (StoreUsage::default(), 0));
     lab.gate(0).shut(false);
     assert!(lab.store.settle(LONG));
     assert_eq!((lab.store.usage(), lab.budget.used(), lab.files()), (StoreUsage::default(), 0, 0));
