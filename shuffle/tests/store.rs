@@ -686,6 +686,7 @@ fn full_disks_are_used_to_the_end_and_then_an_error_that_names_them() {
             // glommio takes no such file system past the page cache.
             let direct = engine != EngineKind::Glommio;
             let files = FileConfig { engine, direct, ..FileConfig::default() };
+            println!("by {engine:?}");
             runtime.block_on(fill_disks(Path::new(&folder), files));
         }
         return;
@@ -705,7 +706,8 @@ fn full_disks_are_used_to_the_end_and_then_an_error_that_names_them() {
     let mut other = Command::new("unshare");
     other.args(["--mount", "sh", "-c", &format!("{mounts} exec \"$@\""), "sh"]);
     let done = other.args(once_more(name, folder.path().to_str().unwrap())).output().unwrap();
-    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stdout));
+    let said = [done.stdout, done.stderr].map(|said| String::from_utf8_lossy(&said).into_owned());
+    assert!(done.status.success(), "{}", said.concat());
 }
 
 /// Waits until small disks are empty: a ring lets go of removed files by and by.

@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use ::glommio::io::{BufferedFile, DmaFile, OpenOptions, ReadResult};
 use ::glommio::{GlommioError, LocalExecutor, LocalExecutorBuilder, Placement};
@@ -27,12 +28,46 @@ fn plain(fault: GlommioError<()>) -> io::Error {
 pub(super) struct GlommioEngine {
     /// Devices that were probed with a file that is not empty.
     probed: Mutex<BTreeSet<u64>>,
+    /// Every file that is not closed yet holds one of these.
+    unclosed: Rc<()>,
 }
 
-/// A file of either kind. glommio says what the drop of an open file closes, so files are closed by being dropped.
-pub(super) enum GlommioFile {
+/// A file, closed after its drop.
+///
+/// glommio closes a file that is dropped at the next turn of its loop. An executor that ends before that turn leaves the
+/// file open for as long as the process lives, and its room taken. So the drop starts a close that can be waited for.
+pub(super) struct GlommioFile {
+    kind: Option<Kind>,
+    unclosed: Rc<()>,
+}
+
+enum Kind {
     Direct(DmaFile),
     Buffered(BufferedFile),
+}
+
+impl GlommioFile {
+    fn kind(&self) -> &Kind {
+        self.kind.as_ref().expect("only the drop takes it")
+    }
+}
+
+impl Drop for GlommioFile {
+    fn drop(&mut self) {
+        let Some(kind) = self.kind.take() else { return };
+        let unclosed = Rc::clone(&self.unclosed);
+        let close = async move {
+            let closed = match kind {
+                Kind::Direct(file) => file.close().await,
+                Kind::Buffered(file) => file.close().await,
+            };
+            if let Err(fault) = closed {
+                tracing::warn!(%fault, "cannot close a scratch file");
+            }
+            drop(unclosed);
+        };
+        ::glommio::spawn_local(close).detach();
+    }
 }
 
 impl Engine for GlommioEngine {
@@ -41,12 +76,13 @@ impl Engine for GlommioEngine {
     async fn create(&self, path: &Path, direct: bool) -> io::Result<GlommioFile> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create_new(true);
-        if direct {
+        let kind = if direct {
             self.probe_device(path).await?;
-            Ok(GlommioFile::Direct(options.dma_open(path).await.map_err(plain)?))
+            Kind::Direct(options.dma_open(path).await.map_err(plain)?)
         } else {
-            Ok(GlommioFile::Buffered(options.buffered_open(path).await.map_err(plain)?))
-        }
+            Kind::Buffered(options.buffered_open(path).await.map_err(plain)?)
+        };
+        Ok(GlommioFile { kind: Some(kind), unclosed: Rc::clone(&self.unclosed) })
     }
 
     async fn write(&self, file: &GlommioFile, pages: Pages, at: u64) -> io::Result<()> {
@@ -54,13 +90,13 @@ impl Engine for GlommioEngine {
         while done < pages.len() {
             let rest = &pages.as_bytes()[done..];
             let place = at + done as u64;
-            done += match file {
-                GlommioFile::Direct(file) => {
+            done += match file.kind() {
+                Kind::Direct(file) => {
                     let mut buffer = file.alloc_dma_buffer(rest.len());
                     buffer.as_bytes_mut().copy_from_slice(rest);
                     file.write_at(buffer, place).await.map_err(plain)?
                 }
-                GlommioFile::Buffered(file) => file.write_at(rest.to_vec(), place).await.map_err(plain)?,
+                Kind::Buffered(file) => file.write_at(rest.to_vec(), place).await.map_err(plain)?,
             };
         }
         Ok(())
@@ -71,9 +107,9 @@ impl Engine for GlommioEngine {
         let mut done = 0;
         while done < len {
             let place = at + done as u64;
-            let read: ReadResult = match file {
-                GlommioFile::Direct(file) => file.read_at_aligned(place, len - done).await.map_err(plain)?,
-                GlommioFile::Buffered(file) => file.read_at(place, len - done).await.map_err(plain)?,
+            let read: ReadResult = match file.kind() {
+                Kind::Direct(file) => file.read_at_aligned(place, len - done).await.map_err(plain)?,
+                Kind::Buffered(file) => file.read_at(place, len - done).await.map_err(plain)?,
             };
             if read.is_empty() {
                 return Err(io::ErrorKind::UnexpectedEof.into());
@@ -82,6 +118,12 @@ impl Engine for GlommioEngine {
             done += read.len();
         }
         Ok(pages)
+    }
+
+    async fn finish(&self) {
+        while Rc::strong_count(&self.unclosed) > 1 {
+            ::glommio::executor().yield_now().await;
+        }
     }
 }
 

@@ -39,6 +39,9 @@ trait Engine: 'static {
 
     /// Fills all pages from `at`; the file is that long.
     async fn read(&self, file: &Self::File, pages: Pages, at: u64) -> io::Result<Pages>;
+
+    /// Waits until files that were dropped are closed. Only an engine that closes them later has something to do.
+    async fn finish(&self) {}
 }
 
 #[cfg(test)]

@@ -255,6 +255,8 @@ async fn serve<E: Engine>(engine: E, mut requests: mpsc::UnboundedReceiver<Reque
             },
         }
     }
+    drop((running, files));
+    engine.finish().await;
 }
 
 /// Removes a file whose maker has gone.

@@ -1,4 +1,6 @@
 use std::fs;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use firesteel_base::UserError;
 use futures::executor::block_on;
@@ -198,6 +200,31 @@ fn faults_name_the_file_and_what_was_tried() {
             assert!(gone.contains("remove"), "{gone}");
         });
     });
+}
+
+#[test]
+fn a_service_that_has_ended_holds_no_file_open() {
+    with_every_engine(|scratch, folder| {
+        // The last files go together with their service.
+        let files = block_on(join_all((0..20).map(|file| {
+            let (scratch, path) = (scratch.clone(), folder.join(format!("file-{file}")));
+            async move { scratch.create(&path).await.unwrap() }
+        })));
+        drop((scratch, files));
+        let is_of_folder = |path: PathBuf| path.starts_with(folder);
+        let started = Instant::now();
+        while open_files().into_iter().any(is_of_folder) {
+            assert!(started.elapsed() < Duration::from_secs(20), "{:?}", open_files());
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    });
+}
+
+/// What this process holds open now; names of removed files end in " (deleted)".
+fn open_files() -> Vec<PathBuf> {
+    let links = fs::read_dir("/proc/self/fd").unwrap().map(|link| link.unwrap().path());
+    // One that is closed meanwhile is none.
+    links.filter_map(|link| fs::read_link(link).ok()).collect()
 }
 
 #[test]
