@@ -112,7 +112,7 @@ impl LocalFrames {
             LocalFrame::Resident(cell) => match cell.load() {
                 Loaded::Memory(frame) => {
                     let (frame, form, way) = (frame.bytes, Form::Plain, Way::Own);
-                    let received = Received { frame, form, way, copied: 0, grant: None };
+                    let received = Received { frame, form, way, copied: 0, summed: None, grant: None };
                     return Ok(Some((received, Trust::Resident)));
                 }
                 // Its memory was given up meanwhile.
@@ -145,5 +145,5 @@ async fn read(range: FileRange, frame_bytes: u64, memory: FrameMemory) -> Result
     let grant = memory.count(range.bytes());
     let form = range.codec().map_or(Form::Plain, |_| Form::Packed { frame_bytes });
     let (frame, copied) = range.read().await.map_err(|error| FetchCause::Unreadable(error.to_string()))?;
-    Ok(Received { frame, form, way: Way::Own, copied, grant })
+    Ok(Received { frame, form, way: Way::Own, copied, summed: None, grant })
 }

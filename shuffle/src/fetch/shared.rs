@@ -215,7 +215,7 @@ fn look(mapping: Arc<Mapping>, place: &FramePlace, lease: Lease) -> Result<Recei
     mapping.populate(start..start + bytes, Advice::LinuxPopulateRead);
     let frame = Bytes::from_owner(Leased { mapping, start, bytes, _lease: lease });
     // Its owner counts it.
-    Ok(Received { frame, form: Form::Plain, way: Way::Shared, copied: 0, grant: None })
+    Ok(Received { frame, form: Form::Plain, way: Way::Shared, copied: 0, summed: None, grant: None })
 }
 
 /// Reads a frame from a file that was passed. Blocks the thread.

@@ -273,7 +273,8 @@ impl Fetch {
         let damaged = |error| Failed::Again(FetchCause::Corrupt(error));
         let received = self.fetcher.memory.unpack(received).map_err(damaged)?;
         let seal = self.key.seal(self.taken);
-        let batch = self.decoder.decode_sealed(&received.frame, Trust::Cluster, seal).map_err(corrupt)?;
+        let batch = self.decoder.decode_summed(&received.frame, Trust::Cluster, seal, received.summed);
+        let batch = batch.map_err(corrupt)?;
         Ok((received, batch))
     }
 

@@ -83,6 +83,17 @@ impl FrameBuffer {
         self.written
     }
 
+    /// The bytes written from byte `from` on.
+    pub fn written_from(&self, from: usize) -> &[u8] {
+        let all = match &self.memory {
+            Memory::Own(bytes) => bytes.as_ptr(),
+            Memory::Segment(room) => room.as_slice().as_ptr(),
+        };
+        // SAFETY: the first `written` bytes from there on were written, and `&self` excludes that they are changed.
+        let written = unsafe { std::slice::from_raw_parts(all, self.written) };
+        &written[from..]
+    }
+
     /// The bytes written so far, to be patched.
     pub fn written_mut(&mut self) -> &mut [u8] {
         // SAFETY: the first `written` bytes were written, and `&mut self` excludes other references.

@@ -11,7 +11,9 @@ use arrow_data::ArrayData;
 use arrow_schema::{DataType, SchemaRef, UnionMode};
 use bytes::Bytes;
 
-use super::header::{ArchivedHeader, ArchivedNode, CODEC_NONE, PREFIX_BYTES, Prefix, check_limit, verify};
+use super::header::{
+    ArchivedHeader, ArchivedNode, CODEC_NONE, PREFIX_BYTES, Prefix, Summed, check_limit, verify,
+};
 use super::{ALIGNMENT, FRAME_ROWS_MAX, FormatError, fingerprint};
 
 /// How far a frame's bytes are trusted.
@@ -54,6 +56,17 @@ impl Decoder {
     /// # Errors
     /// As [`decode`](Self::decode); a frame under another seal has the wrong checksum.
     pub fn decode_sealed(&self, frame: &Bytes, trust: Trust, seal: u64) -> Result<RecordBatch, FormatError> {
+        self.decode_summed(frame, trust, seal, None)
+    }
+
+    /// The same, of a frame that may have been summed up as it came.
+    pub(crate) fn decode_summed(
+        &self,
+        frame: &Bytes,
+        trust: Trust,
+        seal: u64,
+        summed: Option<Summed>,
+    ) -> Result<RecordBatch, FormatError> {
         let prefix = Prefix::read(frame)?;
         if prefix.frame_bytes() != frame.len() as u64 {
             return Err(FormatError::Length { expected: prefix.frame_bytes(), found: frame.len() as u64 });
@@ -62,7 +75,7 @@ impl Decoder {
             return Err(FormatError::malformed("the frame does not lie at a multiple of 64 bytes"));
         }
         if trust != Trust::Resident {
-            verify(frame, &prefix, seal)?;
+            verify(frame, &prefix, seal, summed)?;
         }
         let header = &frame[PREFIX_BYTES..PREFIX_BYTES + prefix.header_bytes as usize];
         let header = rkyv::access::<ArchivedHeader, rkyv::rancor::Error>(header)

@@ -2,7 +2,7 @@
 
 use rkyv::util::AlignedVec;
 use rkyv::{Archive, Serialize};
-use xxhash_rust::xxh3::xxh3_64_with_seed;
+use xxhash_rust::xxh3::{Xxh3, xxh3_64_with_seed};
 
 use super::{ALIGNMENT, FRAME_BYTES_MAX, FormatError, HEADER_BYTES_MAX, VERSION};
 
@@ -129,9 +129,52 @@ pub(super) fn sign(frame: &mut [u8], seal: u64) {
     frame[8..16].copy_from_slice(&checksum.to_le_bytes());
 }
 
-/// Checks that a frame's bytes are those that were written for that seal.
-pub(super) fn verify(frame: &[u8], prefix: &Prefix, seal: u64) -> Result<(), FormatError> {
-    let found = xxh3_64_with_seed(&frame[CHECKED_FROM..], seal);
+/// The checksum of a frame that is still coming, of which each piece is read once more while it is in the cache.
+pub(crate) struct Summing {
+    hash: Box<Xxh3>,
+    seal: u64,
+    /// Bytes that are still to come before those that are checked.
+    skip: usize,
+}
+
+/// What the bytes of a whole frame add up to under a seal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Summed {
+    seal: u64,
+    checksum: u64,
+}
+
+impl Summing {
+    /// Of a frame of which nothing has come.
+    pub fn new(seal: u64) -> Self {
+        Self { hash: Box::new(Xxh3::with_seed(seal)), seal, skip: CHECKED_FROM }
+    }
+
+    /// Takes in the next piece.
+    pub fn add(&mut self, piece: &[u8]) {
+        let skipped = self.skip.min(piece.len());
+        self.skip -= skipped;
+        self.hash.update(&piece[skipped..]);
+    }
+
+    /// The frame is whole.
+    pub fn end(self) -> Summed {
+        Summed { seal: self.seal, checksum: self.hash.digest() }
+    }
+}
+
+/// Checks that a frame's bytes are those that were written for that seal. What they were summed up to under it when they
+/// came is believed.
+pub(super) fn verify(
+    frame: &[u8],
+    prefix: &Prefix,
+    seal: u64,
+    summed: Option<Summed>,
+) -> Result<(), FormatError> {
+    let found = match summed.filter(|summed| summed.seal == seal) {
+        Some(summed) => summed.checksum,
+        None => xxh3_64_with_seed(&frame[CHECKED_FROM..], seal),
+    };
     if found == prefix.checksum {
         Ok(())
     } else {
@@ -149,4 +192,52 @@ fn u32_at(bytes: &[u8; PREFIX_BYTES], at: usize) -> u32 {
 
 fn u64_at(bytes: &[u8; PREFIX_BYTES], at: usize) -> u64 {
     u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Bytes that are no frame but for where the checksum is.
+    fn signed(bytes: &[u8], seal: u64) -> (Vec<u8>, Prefix) {
+        let mut frame = [vec![0; CHECKED_FROM], bytes.to_vec()].concat();
+        sign(&mut frame, seal);
+        let checksum = u64::from_le_bytes(frame[8..16].try_into().unwrap());
+        (frame, Prefix { checksum, header_bytes: 0, payload_bytes: 0 })
+    }
+
+    fn summed(frame: &[u8], cuts: &[usize], seal: u64) -> Summed {
+        let mut summing = Summing::new(seal);
+        let mut rest = frame;
+        for cut in cuts {
+            let (piece, others) = rest.split_at(cut % (rest.len() + 1));
+            summing.add(piece);
+            rest = others;
+        }
+        summing.add(rest);
+        summing.end()
+    }
+
+    proptest! {
+        #[test]
+        fn pieces_add_up_to_the_checksum_of_the_whole(
+            bytes in prop::collection::vec(any::<u8>(), 0..3000),
+            cuts in prop::collection::vec(any::<usize>(), 0..8),
+            seal in any::<u64>(),
+            flip in any::<usize>(),
+        ) {
+            let (mut frame, prefix) = signed(&bytes, seal);
+            verify(&frame, &prefix, seal, Some(summed(&frame, &cuts, seal))).unwrap();
+            verify(&frame, &prefix, seal, None).unwrap();
+            // What was summed up under another seal says nothing, and is not believed.
+            verify(&frame, &prefix, seal, Some(summed(&frame, &cuts, seal ^ 1))).unwrap();
+            verify(&frame, &prefix, seal ^ 1, Some(summed(&frame, &cuts, seal ^ 1))).unwrap_err();
+            if !bytes.is_empty() {
+                frame[CHECKED_FROM + flip % bytes.len()] ^= 0x10;
+                verify(&frame, &prefix, seal, Some(summed(&frame, &cuts, seal))).unwrap_err();
+            }
+        }
+    }
 }

@@ -24,6 +24,7 @@ pub use fingerprint::fingerprint;
 pub(crate) use fingerprint::same_layout;
 pub use gather::{Piece, Rows};
 pub use header::PREFIX_BYTES;
+pub(crate) use header::{Summed, Summing};
 pub(crate) use order::{Places, Source, order};
 pub use plan::{FramePlan, encode};
 pub(crate) use scratch::Scratch;

@@ -16,7 +16,7 @@ use firesteel_base::{Grant, MemoryBudget};
 use futures::future::BoxFuture;
 use tokio::time::timeout;
 
-use crate::format::{FormatError, FrameBuffer};
+use crate::format::{FormatError, FrameBuffer, Summed};
 use crate::pack;
 use crate::wire::{Request, Status, WireError};
 
@@ -91,6 +91,8 @@ pub(crate) struct Received {
     pub way: Way,
     /// Bytes that were copied here to get it.
     pub copied: usize,
+    /// What its bytes add up to, when they were summed up as they came.
+    pub summed: Option<Summed>,
     /// Counts it while it is in flight.
     pub grant: Option<Grant>,
 }
@@ -133,7 +135,8 @@ impl FrameMemory {
         let grant = self.count(found);
         let frame = pack::unpack(&received.frame)?;
         let (packed_bytes, copied) = (received.frame.len() as u64, received.copied + frame.len());
-        Ok(Received { frame, form: Form::Unpacked { packed_bytes }, way: received.way, copied, grant })
+        let form = Form::Unpacked { packed_bytes };
+        Ok(Received { frame, form, way: received.way, copied, summed: None, grant })
     }
 
     /// Counts a frame that lies elsewhere.
@@ -147,7 +150,8 @@ impl FrameMemory {
 impl Arriving {
     /// The frame, all of whose bytes have come.
     pub fn finish(self, form: Form, way: Way, copied: usize) -> Received {
-        Received { frame: self.buffer.freeze(None).bytes, form, way, copied, grant: self.grant }
+        let frame = self.buffer.freeze(None).bytes;
+        Received { frame, form, way, copied, summed: None, grant: self.grant }
     }
 }
 

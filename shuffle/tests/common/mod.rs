@@ -14,6 +14,7 @@ use arrow_schema::{
     DataType, Field, Fields, IntervalUnit, Schema, SchemaRef, TimeUnit, UnionFields, UnionMode,
 };
 use firesteel_base::{AttemptKey, ByteSize, JobId, MemoryBudget, StageId};
+use firesteel_shuffle::Compression;
 use firesteel_shuffle::store::{BlockStore, FileConfig, StoreConfig};
 
 /// A small generator of numbers (xorshift64*): tests replay from a seed.
@@ -343,7 +344,9 @@ pub fn attempt(job: u64, task: u32) -> AttemptKey {
 
 /// A store with that much memory for blocks, a budget of `budget` bytes, and a scratch folder.
 pub fn store(budget: u64, memory_max: u64) -> (Arc<BlockStore>, MemoryBudget, tempfile::TempDir) {
-    store_with(budget, memory_max, FileConfig::default())
+    // Whether frames would be packed depends on how fast the disk is while the test runs.
+    let files = FileConfig { compression: Compression::None, ..FileConfig::default() };
+    store_with(budget, memory_max, files)
 }
 
 /// The same, that writes files as told.

@@ -130,7 +130,7 @@ impl Connection {
         if let Some(error) = &state.ended {
             return Err(error.clone());
         }
-        let (id, window, events) = state.requests.open()?;
+        let (id, window, events) = state.requests.open(request.key, request.first_frame)?;
         let request = Request { id, ..request.clone() }.write();
         let head = ClientMessage::Request { id, window, length: request.len() }.write();
         self.send(&mut state, &[&head[..], &request].concat());

@@ -10,7 +10,8 @@ use tokio::time::timeout;
 
 use super::connection::Connection;
 use super::requests::Chunk;
-use crate::transport::{Arriving, Form, FrameMemory, StepError, Way, within};
+use crate::format::Summing;
+use crate::transport::{Arriving, Form, FrameMemory, Received, StepError, Way, within};
 use crate::wire::{FrameSize, HEAD_BYTES, ServerMessage};
 
 /// How long a connection may lie idle. A server closes it before, unless it has gone without a word.
@@ -22,6 +23,8 @@ const DISCARD_BYTES: usize = 64 << 10;
 struct Filling {
     arriving: Arriving,
     copied: usize,
+    /// Of a frame that is not packed.
+    summing: Option<Summing>,
 }
 
 /// Receives until the connection is over; says why it is.
@@ -51,18 +54,21 @@ async fn receive_message(
         ServerMessage::Chunk { id, is_first, length, size } => {
             let chunk = connection.heard(|requests| requests.chunk(id, is_first, length as u64, size))?;
             let limit = connection.limits().io;
-            let Chunk::Into { is_last } = chunk else {
+            let Chunk::Into { begins, is_last } = chunk else {
                 filling.remove(&id);
                 return within(limit, "whole chunk", discard(stream, length)).await;
             };
-            let frame = filling
-                .entry(id)
-                .or_insert_with(|| Filling { arriving: memory.take(size.coming() as usize), copied: 0 });
+            let frame = filling.entry(id).or_insert_with(|| Filling {
+                arriving: memory.take(size.coming() as usize),
+                copied: 0,
+                summing: begins.filter(|_| size.packed_bytes.is_none()).map(Summing::new),
+            });
             within(limit, "whole chunk", fill(stream, frame, length)).await?;
-            if is_last && let Some(Filling { arriving, copied }) = filling.remove(&id) {
+            if is_last && let Some(Filling { arriving, copied, summing }) = filling.remove(&id) {
                 let FrameSize { frame_bytes, packed_bytes } = size;
                 let form = packed_bytes.map_or(Form::Plain, |_| Form::Packed { frame_bytes });
                 let frame = arriving.finish(form, Way::Tcp, copied);
+                let frame = Received { summed: summing.map(Summing::end), ..frame };
                 connection.heard(|requests| requests.arrived(id, frame))?;
             }
             Ok(())
@@ -91,11 +97,15 @@ async fn next_head(connection: &Connection, stream: &TcpStream) -> Result<[u8; H
     Ok(head)
 }
 
-/// Receives a part of a frame, into the frame's own memory.
+/// Receives a part of a frame, into the frame's own memory, and sums it up while it is in this core's cache.
 async fn fill(stream: &TcpStream, frame: &mut Filling, length: usize) -> io::Result<()> {
-    let mut part = (&mut frame.arriving.buffer).limit(length);
-    while part.has_remaining_mut() {
-        frame.copied += read(stream, &mut part).await?;
+    let end = frame.arriving.buffer.len() + length;
+    while frame.arriving.buffer.len() < end {
+        let from = frame.arriving.buffer.len();
+        frame.copied += read(stream, &mut (&mut frame.arriving.buffer).limit(end - from)).await?;
+        if let Some(summing) = &mut frame.summing {
+            summing.add(frame.arriving.buffer.written_from(from));
+        }
     }
     Ok(())
 }

@@ -6,6 +6,7 @@ use tokio::sync::mpsc;
 
 use super::window::{Bounds, Share, Window};
 use crate::format::FRAME_TOTAL_MAX;
+use crate::key::BlockKey;
 use crate::pack;
 use crate::transport::{Received, StepError};
 use crate::wire::{ClientMessage, FrameSize, REQUESTS_MAX, Status};
@@ -38,6 +39,9 @@ pub struct Requests {
 struct Asked {
     /// `None` once nobody wants it: the peer was told, and what it sent before is thrown away.
     to: Option<mpsc::UnboundedSender<Event>>,
+    key: BlockKey,
+    /// The number in its block of the frame that is coming, or comes next.
+    number: u32,
     share: Share,
     is_replied: bool,
     frames_left: u32,
@@ -49,8 +53,8 @@ struct Asked {
 /// What to do with the bytes of a chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Chunk {
-    /// Receive them into the frame, which begins with them or goes on, and is whole with them or not.
-    Into { is_last: bool },
+    /// Receive them into the frame, which begins with them and has this seal, or goes on, and is whole with them or not.
+    Into { begins: Option<u64>, is_last: bool },
     /// Throw them away.
     Nowhere,
 }
@@ -65,15 +69,27 @@ impl Requests {
     }
 
     /// Takes a request in: its number, the credit it begins with, and where its events come.
-    pub fn open(&mut self) -> Result<(u64, u64, mpsc::UnboundedReceiver<Event>), StepError> {
+    pub fn open(
+        &mut self,
+        key: BlockKey,
+        first_frame: u32,
+    ) -> Result<(u64, u64, mpsc::UnboundedReceiver<Event>), StepError> {
         if self.active >= REQUESTS_MAX {
             return Err(StepError::Busy);
         }
         self.last += 1;
         self.active += 1;
         let ((share, credit), (to, events)) = (self.window.open(), mpsc::unbounded_channel());
-        let asked =
-            Asked { to: Some(to), share, is_replied: false, frames_left: 0, frame: None, has_ended: false };
+        let asked = Asked {
+            to: Some(to),
+            key,
+            number: first_frame,
+            share,
+            is_replied: false,
+            frames_left: 0,
+            frame: None,
+            has_ended: false,
+        };
         self.known.insert(self.last, asked);
         Ok((self.last, credit, events))
     }
@@ -119,12 +135,15 @@ impl Requests {
         };
         *left -= length;
         let is_last = *left == 0;
+        let begins = is_first.then(|| asked.key.seal(asked.number));
         if is_last {
+            // No block has so many frames that numbers come again.
+            asked.number = asked.number.wrapping_add(1);
             asked.frame = None;
             asked.frames_left -= 1;
         }
         if asked.to.is_some() {
-            return Ok(Chunk::Into { is_last });
+            return Ok(Chunk::Into { begins, is_last });
         }
         if is_last {
             self.window.forget(&mut asked.share);
