@@ -42,17 +42,26 @@ pub trait Clock: Send + Sync {
 #[derive(Debug, Clone, Copy)]
 pub struct SystemClock {
     origin: Instant,
+    first: Timestamp,
+}
+
+impl SystemClock {
+    /// A clock that reads `first` now.
+    #[must_use]
+    pub fn starting_at(first: Timestamp) -> Self {
+        Self { origin: Instant::now(), first }
+    }
 }
 
 impl Default for SystemClock {
     fn default() -> Self {
-        Self { origin: Instant::now() }
+        Self::starting_at(Timestamp::default())
     }
 }
 
 impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
-        Timestamp::default() + self.origin.elapsed()
+        self.first + self.origin.elapsed()
     }
 }
 

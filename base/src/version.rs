@@ -5,4 +5,4 @@ pub const RELEASE: &str = env!("CARGO_PKG_VERSION");
 
 /// The version of the messages between client, driver, manager, worker and executor. Two processes work together
 /// when theirs are equal.
-pub const WIRE: u32 = 3;
+pub const WIRE: u32 = 4;

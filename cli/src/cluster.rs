@@ -1,13 +1,13 @@
 //! A client's view of a cluster: the manager's calls about jobs and nodes, and a worker's about results.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
 use arrow::buffer::Buffer;
 use arrow::error::ArrowError;
 use arrow::ipc::reader::StreamDecoder;
 use firesteel_base::{JobId, UserError, version};
-use firesteel_protocol::channel::{self, Channel};
+use firesteel_protocol::channel::{self, Channel, Status};
 use firesteel_protocol::v1::manager_client::ManagerClient;
 use firesteel_protocol::v1::worker_client::WorkerClient;
 use firesteel_protocol::v1::{
@@ -19,6 +19,10 @@ use futures::{Stream, StreamExt, stream};
 use crate::exit::Failure;
 use crate::output::results::Rows;
 use crate::output::text::unix_ms_now;
+
+/// How long a manager that is away is waited for.
+const AWAY_MAX: Duration = Duration::from_secs(60);
+const AWAY_PAUSE: Duration = Duration::from_millis(300);
 
 /// The manager of a cluster.
 #[derive(Debug, Clone)]
@@ -32,11 +36,7 @@ macro_rules! call {
     ($cluster:expr, $method:ident, $request:expr) => {
         match $cluster.manager.clone().$method($request).await {
             Ok(reply) => Ok(reply.into_inner()),
-            Err(status) => {
-                let error = channel::user_error("manager", &$cluster.address, &status);
-                let unreachable = channel::is_unreachable(&status);
-                Err(if unreachable { Failure::cluster(error) } else { Failure::from(error) })
-            }
+            Err(status) => Err($cluster.failure(&status)),
         }
     };
 }
@@ -84,10 +84,34 @@ impl Cluster {
         call!(self, show_job, ShowJobRequest { wire_version: version::WIRE, job: job.0 })
     }
 
-    /// The job when it has ended, or as it is when `wait` has passed.
+    /// The job when it has ended, or as it is when `wait` has passed. A manager that is away is waited for: the job goes on
+    /// without it.
     pub async fn wait(&self, job: JobId, wait: Duration) -> Result<JobInfo, Failure> {
         let max_wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-        call!(self, wait_job, WaitJobRequest { wire_version: version::WIRE, job: job.0, max_wait_ms })
+        let request = WaitJobRequest { wire_version: version::WIRE, job: job.0, max_wait_ms };
+        let mut away_since: Option<Instant> = None;
+        loop {
+            match self.manager.clone().wait_job(request).await {
+                Err(status) if channel::is_away(&status) => {
+                    let since = *away_since.get_or_insert_with(|| {
+                        tracing::warn!(%job, fault = status.message(), "the manager is away; waiting for it");
+                        Instant::now()
+                    });
+                    if since.elapsed() >= AWAY_MAX {
+                        return Err(self.failure(&status));
+                    }
+                    tokio::time::sleep(AWAY_PAUSE).await;
+                }
+                Ok(job) => return Ok(job.into_inner()),
+                Err(status) => return Err(self.failure(&status)),
+            }
+        }
+    }
+
+    /// A refusal as what it is.
+    fn failure(&self, status: &Status) -> Failure {
+        let error = channel::user_error("manager", &self.address, status);
+        if channel::is_unreachable(status) { Failure::cluster(error) } else { Failure::from(error) }
     }
 
     /// Cancels a job.

@@ -181,6 +181,8 @@ fn executor_up(executor: &Executor) -> v1::ExecutorUp {
         control_address: or_here(executor.control_address()),
         shuffle_address: or_here(executor.shuffle_address()),
         pid: std::process::id(),
+        // The manager here does not end before its executors do.
+        epoch: 0,
     }
 }
 
@@ -316,10 +318,7 @@ async fn connect(
     topology: &Topology,
 ) -> Result<(InProcessWorker, Control), UserError> {
     let member = InProcessWorker::join(manager, worker, vec![Arc::clone(executor)], Some(topology)).await?;
-    let peers = Peers {
-        manager: ManagerAt::Here(Arc::clone(manager)),
-        executors: [(executor.id().clone(), Arc::clone(executor))].into(),
-    };
+    let peers = Peers::new(ManagerAt::Here(Arc::clone(manager)), [Arc::clone(executor)]);
     Ok((member, start(peers, loop_config()).await?))
 }
 

@@ -73,8 +73,7 @@ impl Session {
     /// # Errors
     /// When no manager of this release answers there, or a setting is unknown.
     pub async fn connect(manager: &str, options: ConnectOptions) -> Result<Self, UserError> {
-        let manager = ManagerAt::Address(manager.to_owned());
-        Self::open(Peers { manager, executors: [].into() }, options).await
+        Self::open(Peers::new(ManagerAt::Address(manager.to_owned()), []), options).await
     }
 
     /// A session on a cluster whose manager, and some of whose executors, are in this process: they are reached by
@@ -87,8 +86,7 @@ impl Session {
         executors: Vec<Arc<Executor>>,
         options: ConnectOptions,
     ) -> Result<Self, UserError> {
-        let executors = executors.into_iter().map(|executor| (executor.id().clone(), executor)).collect();
-        Self::open(Peers { manager: ManagerAt::Here(manager), executors }, options).await
+        Self::open(Peers::new(ManagerAt::Here(manager), executors), options).await
     }
 
     async fn open(peers: Peers, options: ConnectOptions) -> Result<Self, UserError> {

@@ -12,26 +12,36 @@ pub struct ManagerConfig {
     /// Silence after which a worker and its executors are given up.
     pub node_timeout: Duration,
     /// Silence after which a driver is given up: its leases end and its jobs fail. A cancelled job whose driver does
-    /// not close it ends after the same time.
+    /// not close it ends after the same time. So long, too, the jobs of an earlier manager wait for their drivers.
     pub driver_timeout: Duration,
+    /// How long the jobs of a driver whose connection ended, and what they hold, wait for it to come back.
+    pub driver_return: Duration,
+    /// How long an executor that was up before this manager gets nothing new: meanwhile drivers claim what they hold there.
+    pub claim_wait: Duration,
     /// How long a driver in cluster deploy mode may take from its launch until it opens its job.
     pub launch_timeout: Duration,
     /// Epochs of executors start here. It must be larger than any epoch that an earlier run of this manager gave
     /// out; milliseconds of the unix clock are, as no run gives out a thousand a second.
     pub epoch_seed: u64,
+    /// Numbers of leases start here; larger than all that an earlier run gave out.
+    pub lease_seed: u64,
     /// How much is kept of everything.
     pub limits: Limits,
 }
 
 impl Default for ManagerConfig {
     fn default() -> Self {
+        let epoch_seed = unix_ms();
         Self {
             heartbeat: Duration::from_secs(2),
             node_suspect_after: Duration::from_secs(6),
             node_timeout: Duration::from_secs(15),
             driver_timeout: Duration::from_secs(15),
+            driver_return: Duration::from_secs(5),
+            claim_wait: Duration::from_secs(3),
             launch_timeout: Duration::from_secs(60),
-            epoch_seed: unix_ms(),
+            epoch_seed,
+            lease_seed: lease_seed(epoch_seed),
             limits: Limits::default(),
         }
     }
@@ -86,6 +96,11 @@ impl Default for Limits {
             waiters: 10_000,
         }
     }
+}
+
+/// Where a run that gives out epochs from `epoch_seed` on begins to count leases: room for a million a millisecond.
+pub(crate) fn lease_seed(epoch_seed: u64) -> u64 {
+    epoch_seed.saturating_mul(1 << 20)
 }
 
 /// The unix clock in milliseconds.

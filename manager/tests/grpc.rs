@@ -89,6 +89,7 @@ impl Served {
             control_address: format!("{name}:1"),
             shuffle_address: format!("{name}:2"),
             pid: 7,
+            epoch: 0,
         };
         worker.say(worker_to_manager::Message::ExecutorUp(up)).await;
         match worker.hear().await {
@@ -134,7 +135,7 @@ impl Driver {
             v1::OpenJob { request: 5, name: "q1".into(), sql: "select 1".into(), ..Default::default() };
         self.say(driver_to_manager::Message::OpenJob(open)).await;
         match self.hear().await {
-            manager_to_driver::Message::JobOpened(v1::JobOpened { request: 5, job }) => job,
+            manager_to_driver::Message::JobOpened(v1::JobOpened { request: 5, job, .. }) => job,
             other => panic!("{other:?}"),
         }
     }
@@ -167,6 +168,7 @@ fn hello() -> v1::DriverHello {
         release: version::RELEASE.to_owned(),
         host: "laptop".to_owned(),
         user: "ana".to_owned(),
+        incarnation: "the only one".to_owned(),
     }
 }
 

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use firesteel_base::{UserError, version};
 use tokio::net::TcpListener;
+use tonic::Code;
 use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Endpoint, Server};
-use tonic::{Code, Status};
 
+pub use tonic::Status;
 pub use tonic::transport::Channel;
 
 /// The largest message either side takes, in bytes. A stage's plan is the largest thing sent.
@@ -103,6 +104,13 @@ pub fn is_unreachable(status: &Status) -> bool {
         status.code(),
         Code::Unavailable | Code::DeadlineExceeded | Code::FailedPrecondition | Code::Unimplemented
     )
+}
+
+/// Whether a call failed because the peer is not there, or went away during it: the same may be asked of it again later.
+#[must_use]
+pub fn is_away(status: &Status) -> bool {
+    let is_broken = status.code() == Code::Unknown && std::error::Error::source(status).is_some();
+    status.code() == Code::Unavailable || is_broken
 }
 
 /// Whether a call failed because what was asked for is not there.

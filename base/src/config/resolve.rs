@@ -154,6 +154,7 @@ impl Resolver {
                 node_suspect_after: self.get("manager.node_suspect_after"),
                 node_timeout: self.get("manager.node_timeout"),
                 driver_timeout: self.get("manager.driver_timeout"),
+                state: self.get("manager.state"),
             },
             worker: WorkerSettings {
                 id: self.get("worker.id"),

@@ -40,6 +40,8 @@ pub struct ManagerSettings {
     pub node_timeout: Duration,
     /// After how long a silent driver is lost.
     pub driver_timeout: Duration,
+    /// The folder for what must outlive the manager.
+    pub state: Auto<String>,
 }
 
 /// `[worker]`

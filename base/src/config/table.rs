@@ -98,6 +98,14 @@ pub const KEYS: &[Key] = &[
         help: "A driver that has been silent for this long is lost: its leases end and its job fails.",
     },
     Key {
+        name: "manager.state",
+        default: "auto",
+        kind: Kind::OrAuto(&Kind::Text),
+        help: "The folder for what must outlive the manager: submitted jobs, and the history of all. One that is started \
+               again on it goes on where the last one ended; two at a time are refused. auto: nothing is kept, and \
+               submitted jobs are lost with the manager.",
+    },
+    Key {
         name: "worker.id",
         default: "auto",
         kind: Kind::OrAuto(&Kind::Name),

@@ -9,6 +9,7 @@ mod bench;
 mod engines;
 mod failures;
 mod local;
+mod managers;
 mod measures;
 mod sharing;
 mod slt;

@@ -1,5 +1,7 @@
 //! What happens to a job.
 
+use std::collections::BTreeSet;
+
 use firesteel_base::{AttemptKey, ExecutorId, LeaseId, StageId, UserError};
 use firesteel_shuffle::LaneSizes;
 
@@ -119,8 +121,11 @@ pub enum Event {
         /// Who, or why.
         reason: String,
     },
-    /// The manager has been away and is back: leases and demands of before mean nothing to it any more.
-    ManagerBack,
+    /// The manager has been away and is back: demands of before mean nothing to it any more.
+    ManagerBack {
+        /// The leases that go on; the others have ended.
+        leases: BTreeSet<LeaseId>,
+    },
     /// The manager is away for good.
     ManagerLost {
         /// What is told to the user.

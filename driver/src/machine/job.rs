@@ -46,6 +46,23 @@ pub(super) struct Reading {
     pub partly: bool,
 }
 
+/// A lease as the job has it: what it tells a manager that may not know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    /// Its number.
+    pub lease: LeaseId,
+    /// The stage it is for.
+    pub stage: StageId,
+    /// Where.
+    pub life: Life,
+    /// Attempts at a time.
+    pub tasks: u32,
+    /// Core threads of each.
+    pub cores_per_task: u32,
+    /// Memory of each.
+    pub memory_per_task: u64,
+}
+
 /// One job.
 #[derive(Debug)]
 pub struct JobMachine {
@@ -141,7 +158,7 @@ impl JobMachine {
                 self.result_unreadable(now, producer, &error, effects)
             }
             Event::Cancel { reason } => self.end(now, Outcome::Cancelled(reason), effects),
-            Event::ManagerBack => self.manager_back(),
+            Event::ManagerBack { leases } => self.manager_back(&leases),
             Event::ManagerLost { error } => self.end(now, Outcome::Failed(error), effects),
             Event::PlanFailed { error } => self.end(now, Outcome::Failed(error), effects),
             Event::Tick => {}
@@ -184,6 +201,29 @@ impl JobMachine {
     #[must_use]
     pub fn result_tasks(&self) -> u32 {
         self.stages[self.result_position()].plan.tasks()
+    }
+
+    /// The leases that it holds.
+    #[must_use]
+    pub fn held(&self) -> Vec<Held> {
+        let held = |(id, lease): (LeaseId, &super::lease::Lease)| {
+            let plan = &self.stages[self.position(lease.stage)?].plan;
+            Some(Held {
+                lease: id,
+                stage: lease.stage,
+                life: lease.life.clone(),
+                tasks: lease.slots,
+                cores_per_task: plan.cores_per_task(),
+                memory_per_task: plan.memory_per_task,
+            })
+        };
+        self.leases.iter().filter_map(held).collect()
+    }
+
+    /// Lives that are over for it.
+    #[must_use]
+    pub fn gone(&self) -> &BTreeSet<Life> {
+        &self.gone
     }
 
     /// True when everything was given back and nothing more is to come.
@@ -267,9 +307,9 @@ impl JobMachine {
         self.end(now, Outcome::Failed(error), effects);
     }
 
-    /// Leases end with the manager's session; attempts that run go on without one.
-    fn manager_back(&mut self) {
-        self.leases.drop_all();
+    /// Attempts that run go on, in a slot or without one.
+    fn manager_back(&mut self, leases: &BTreeSet<LeaseId>) {
+        self.leases.keep_only(leases);
         self.stages.iter_mut().for_each(|stage| stage.demand.forgotten());
     }
 

@@ -86,6 +86,17 @@ impl Leases {
         }
     }
 
+    /// All leases.
+    pub fn iter(&self) -> impl Iterator<Item = (LeaseId, &Lease)> {
+        self.active.iter().map(|(id, lease)| (*id, lease))
+    }
+
+    /// Forgets all leases but these, whatever runs in them. What was asked back of these is not any more.
+    pub fn keep_only(&mut self, kept: &BTreeSet<LeaseId>) {
+        self.active.retain(|id, _| kept.contains(id));
+        self.active.values_mut().for_each(|lease| lease.revoked = 0);
+    }
+
     /// Forgets the leases on `life`, whatever runs in them, and says which they were and with how many slots.
     pub fn drop_life(&mut self, life: &Life) -> Vec<(LeaseId, u32)> {
         self.drop_where(|lease| lease.life == *life)

@@ -46,7 +46,7 @@ pub use adapt::Decision;
 pub use effect::{Demand, Effect, Launch, Outcome, StageInputs};
 pub use event::Event;
 pub use failure::{AttemptFailure, LostBlock};
-pub use job::JobMachine;
+pub use job::{Held, JobMachine};
 pub use map_outputs::{BlockSize, MapOutput};
 pub use plan::{JobPlan, OutputKind, StagePlan};
 pub use policy::Policy;

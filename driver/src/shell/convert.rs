@@ -9,7 +9,7 @@ use firesteel_protocol::{MalformedMessage, required, v1};
 use firesteel_shuffle::{Holder, LaneSizes};
 
 use crate::machine::{
-    AttemptFailure, Demand, JobSnapshot, Life, LostBlock, MapOutput, Outcome, OutputKind, StageSnapshot,
+    AttemptFailure, Demand, Held, JobSnapshot, Life, LostBlock, MapOutput, Outcome, OutputKind, StageSnapshot,
 };
 
 pub(super) fn life(executor: &v1::ExecutorRef) -> Result<Life, MalformedMessage> {
@@ -141,6 +141,24 @@ pub(super) fn close_job(job: u64, outcome: &Outcome, rows: u64) -> v1::CloseJob 
         }
     };
     v1::CloseJob { job, state: state.into(), failure, result_rows: rows }
+}
+
+/// A lease as the manager is told of it.
+pub(super) fn held_lease(held: &Held) -> v1::HeldLease {
+    v1::HeldLease {
+        lease: held.lease.0,
+        stage: held.stage.0,
+        executor: Some((&held.life.executor).into()),
+        epoch: held.life.epoch.0,
+        tasks: held.tasks,
+        cores_per_task: held.cores_per_task,
+        memory_per_task: held.memory_per_task,
+    }
+}
+
+/// A life as the manager is told of it.
+pub(super) fn executor_life(life: &Life) -> v1::ExecutorLife {
+    v1::ExecutorLife { executor: Some((&life.executor).into()), epoch: life.epoch.0 }
 }
 
 #[cfg(test)]

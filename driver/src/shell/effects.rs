@@ -16,6 +16,9 @@ use super::run::DriverLoop;
 use super::running::Running;
 use crate::machine::{Demand, Effect, Event, Launch, Life, MapOutput, Outcome, StageInputs};
 
+/// Ends of jobs that are kept until the manager has heard of them; of more it may never hear.
+const UNHEARD_MAX: usize = 1000;
+
 impl DriverLoop {
     pub fn apply(&mut self, run: RunId, effect: Effect) {
         match effect {
@@ -197,7 +200,22 @@ impl DriverLoop {
         if self.submitted.is_none()
             && let Some(JobId(id)) = job.manager_job
         {
-            self.manager.send(ToManager::CloseJob(convert::close_job(id, outcome, rows)));
+            self.say_closed(&job, convert::close_job(id, outcome, rows));
+        }
+    }
+
+    /// Tells the manager how a query ended, again when it does not answer before it goes away.
+    fn say_closed(&mut self, job: &Running, close: v1::CloseJob) {
+        self.openings += 1;
+        let open = self.open_message(self.openings, &job.request.sql);
+        self.say_end(v1::OpenJob { resumed_job: Some(close.job), ..open }, close);
+    }
+
+    /// Tells the manager how a job ended; `open` takes it up at one that has not heard it.
+    pub fn say_end(&mut self, open: v1::OpenJob, close: v1::CloseJob) {
+        self.manager.send(ToManager::CloseJob(close.clone()));
+        if self.unheard.len() < UNHEARD_MAX {
+            self.unheard.push((open, close));
         }
     }
 

@@ -62,7 +62,8 @@ impl ManagerLink {
 /// Opens a session and waits for the welcome.
 pub(super) async fn open(peers: &Peers) -> Result<Opened, UserError> {
     let (outgoing, messages) = mpsc::unbounded_channel();
-    outgoing.send(v1::DriverToManager { message: Some(hello()) }).expect("the receiver is right here");
+    let hello = hello(&peers.incarnation);
+    outgoing.send(v1::DriverToManager { message: Some(hello) }).expect("the receiver is right here");
     let greet = async {
         let mut incoming = peers.open_manager(messages).await?;
         match incoming.next().await {
@@ -122,12 +123,13 @@ pub(super) fn reopen(peers: Peers, generation: u64, patience: Duration, inbox: m
     });
 }
 
-fn hello() -> ToManager {
+fn hello(incarnation: &str) -> ToManager {
     ToManager::Hello(v1::DriverHello {
         wire_version: version::WIRE,
         release: version::RELEASE.to_owned(),
         host: host_name(),
         user: user_name(),
+        incarnation: incarnation.to_owned(),
     })
 }
 

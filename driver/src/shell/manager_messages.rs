@@ -1,5 +1,7 @@
 //! What the manager says, and how its coming and going is taken.
 
+use std::collections::BTreeSet;
+
 use firesteel_base::{JobId, LeaseId, StageId, UserError};
 use firesteel_protocol::{MalformedMessage, required, v1};
 use tokio::sync::mpsc;
@@ -14,7 +16,7 @@ use super::run::DriverLoop;
 use crate::machine::{Event, Outcome};
 
 /// The request under which the submitted job is opened; queries count from 1.
-const SUBMITTED_REQUEST: u64 = 0;
+pub(super) const SUBMITTED_REQUEST: u64 = 0;
 
 /// The job that this process was launched for.
 pub(super) struct Submitted {
@@ -32,6 +34,10 @@ pub(super) struct Submitted {
 impl Submitted {
     pub fn new(job: JobId) -> Self {
         Self { job, is_open: false, ended: None, concluded: None, of_queries: Outcome::Succeeded, rows: 0 }
+    }
+
+    pub fn job(&self) -> JobId {
+        self.job
     }
 
     pub fn conclude(&mut self, end: Result<u64, UserError>) {
@@ -104,31 +110,37 @@ impl DriverLoop {
         }
         if let Some(submitted) = self.submitted.as_ref().filter(|submitted| !submitted.is_open) {
             let open = v1::OpenJob {
-                request: SUBMITTED_REQUEST,
-                name: self.config.name.clone(),
-                weight: self.config.weight,
-                queue: self.config.queue.clone(),
                 submitted_job: Some(submitted.job.0),
-                ..v1::OpenJob::default()
+                ..self.open_message(SUBMITTED_REQUEST, "")
             };
             self.manager.send(ToManager::OpenJob(open));
         }
     }
 
-    /// After an absence: the manager has ended this driver's jobs, so they are opened anew under other numbers. Their
-    /// attempts go on under the old ones.
+    /// After an absence: the jobs of this driver wait for it at the manager; one that is new hears of them here.
     fn resume(&mut self) {
-        if let Some(submitted) = &mut self.submitted
-            && submitted.is_open
-        {
-            let error = UserError::new(format!("the manager was lost, and {} with it", submitted.job))
-                .hint("submit it again");
-            submitted.ended = Some(Outcome::Failed(error.clone()));
-            return self.tell_all(&Event::ManagerLost { error });
+        if let Some(submitted) = self.submitted.as_ref().filter(|submitted| submitted.is_open) {
+            return self.resume_submitted(submitted.job);
         }
         for run in self.runs() {
             self.ask_for_job(run);
         }
+        for (open, close) in &self.unheard {
+            self.manager.send(ToManager::OpenJob(open.clone()));
+            self.manager.send(ToManager::CloseJob(close.clone()));
+        }
+    }
+
+    /// All queries hold their leases under one job.
+    fn resume_submitted(&mut self, job: JobId) {
+        let open = self.open_message(SUBMITTED_REQUEST, "");
+        let open = v1::OpenJob { submitted_job: Some(job.0), resumed_job: Some(job.0), ..open };
+        let all = self.jobs.values().fold(open, |all, query| {
+            let query = query.resume(v1::OpenJob::default());
+            let (leases, gone) = ([all.leases, query.leases].concat(), [all.gone, query.gone].concat());
+            v1::OpenJob { leases, gone, ..all }
+        });
+        self.manager.send(ToManager::OpenJob(all));
     }
 
     fn manager_gone(&mut self, error: UserError) {
@@ -149,7 +161,11 @@ impl DriverLoop {
         match message.message {
             Some(FromManager::Welcome(_)) => Err(MalformedMessage::new("DriverWelcome", "sent twice")),
             Some(FromManager::JobOpened(opened)) => {
-                self.job_opened(opened.request, JobId(opened.job));
+                self.job_opened(&opened);
+                Ok(())
+            }
+            Some(FromManager::JobClosed(closed)) => {
+                self.unheard.retain(|(_, close)| close.job != closed.job);
                 Ok(())
             }
             Some(FromManager::Grant(grant)) => self.granted(grant),
@@ -176,9 +192,22 @@ impl DriverLoop {
         }
     }
 
-    fn job_opened(&mut self, request: u64, job: JobId) {
+    fn job_opened(&mut self, opened: &v1::JobOpened) {
+        let (request, job) = (opened.request, JobId(opened.job));
+        if let Some((_, close)) = self.unheard.iter_mut().find(|(open, _)| open.request == request) {
+            // It was taken up to be closed. What the manager opened in its place ends as it did.
+            if close.job != job.0 {
+                close.job = job.0;
+                self.manager.send(ToManager::CloseJob(close.clone()));
+            }
+            return;
+        }
+        let leases: BTreeSet<_> = opened.leases.iter().map(|lease| LeaseId(*lease)).collect();
         if let Some(submitted) = self.submitted.as_mut().filter(|_| request == SUBMITTED_REQUEST) {
             submitted.is_open = true;
+            if opened.resumed {
+                self.tell_all(&Event::ManagerBack { leases });
+            }
             for run in self.runs() {
                 self.open_under_submitted(run);
             }
@@ -192,6 +221,7 @@ impl DriverLoop {
         let query = self.jobs.get_mut(&run).expect("it was just found");
         match query.manager_job {
             None => self.start(run, job),
+            Some(before) if opened.resumed && job == before => self.tell(run, Event::ManagerBack { leases }),
             // One manager counts on; one that counts from the start was started anew, and might give the number under
             // which this job's attempts run to another.
             Some(before) if job <= before => {
@@ -202,7 +232,7 @@ impl DriverLoop {
             }
             Some(_) => {
                 query.manager_job = Some(job);
-                self.tell(run, Event::ManagerBack);
+                self.tell(run, Event::ManagerBack { leases: BTreeSet::new() });
             }
         }
     }

@@ -30,12 +30,20 @@ pub(crate) struct Peers {
     pub manager: ManagerAt,
     /// Executors in this process; all others are reached at the address that the manager tells.
     pub executors: BTreeMap<ExecutorId, Arc<Executor>>,
+    /// Random, of this session's driver alone: a manager gives its jobs back to nobody else.
+    pub incarnation: Arc<str>,
 }
 
 /// What a peer says, until it or the connection ends.
 pub(super) type Incoming<M> = BoxStream<'static, Result<M, String>>;
 
 impl Peers {
+    /// Those of one driver.
+    pub fn new(manager: ManagerAt, executors: impl IntoIterator<Item = Arc<Executor>>) -> Self {
+        let executors = executors.into_iter().map(|executor| (executor.id().clone(), executor)).collect();
+        Self { manager, executors, incarnation: uuid::Uuid::new_v4().to_string().into() }
+    }
+
     /// Opens a session with the manager. The greeting must be waiting in `outgoing`.
     pub(super) async fn open_manager(
         &self,

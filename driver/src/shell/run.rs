@@ -13,7 +13,7 @@ use super::control::LoopConfig;
 use super::executor_link::ExecutorLink;
 use super::heartbeat::Heartbeat;
 use super::manager_link::{self, ManagerLink, Opened};
-use super::manager_messages::Submitted;
+use super::manager_messages::{SUBMITTED_REQUEST, Submitted};
 use super::messages::{Command, Input, JobRequest, Member, RunId, StageOffset};
 use super::peers::Peers;
 use super::running::Running;
@@ -52,9 +52,13 @@ pub(super) struct DriverLoop {
     shown: Option<RunId>,
     publish_at: Option<Timestamp>,
     pub heartbeat: Heartbeat,
-    openings: u64,
+    pub openings: u64,
     next_stage: u32,
     pub submitted: Option<Submitted>,
+    /// Ended jobs of which the manager has not said that it knows: as one that is new takes them up, and closes them.
+    pub unheard: Vec<(v1::OpenJob, v1::CloseJob)>,
+    /// By when the session ends, whoever has heard what.
+    hang_up_by: Option<Instant>,
     closing: Option<Vec<oneshot::Sender<()>>>,
 }
 
@@ -92,6 +96,8 @@ impl DriverLoop {
             openings: 0,
             next_stage: 0,
             submitted,
+            unheard: Vec::new(),
+            hang_up_by: None,
             closing: None,
         };
         driver.manager_up(opened.outgoing, opened.incoming, opened.welcome);
@@ -111,7 +117,7 @@ impl DriverLoop {
                 () = tokio::time::sleep_until(wake) => {}
             }
             self.tick();
-            if self.closing.is_some() && self.jobs.is_empty() {
+            if self.closing.is_some() && self.jobs.is_empty() && self.has_said_all() {
                 return self.hang_up().await;
             }
         }
@@ -124,7 +130,8 @@ impl DriverLoop {
     fn next_wake(&self) -> Instant {
         let machines = self.jobs.values().filter_map(|job| job.machine.as_ref()?.next_deadline());
         let next = machines.chain(self.publish_at).chain([self.heartbeat.next()]).min();
-        Instant::now() + (next.expect("the heartbeat has a next time") - self.now())
+        let next = Instant::now() + (next.expect("the heartbeat has a next time") - self.now());
+        self.hang_up_by.map_or(next, |by| by.min(next))
     }
 
     /// What is due by time. Runs after every input, so nothing starves it.
@@ -208,15 +215,20 @@ impl DriverLoop {
             return self.open_under_submitted(run);
         }
         let job = &self.jobs[&run];
-        let open = v1::OpenJob {
-            request: job.opening,
+        let open = self.open_message(job.opening, &job.request.sql);
+        self.manager.send(ToManager::OpenJob(job.resume(open)));
+    }
+
+    /// What opens a job of this session.
+    pub fn open_message(&self, request: u64, sql: &str) -> v1::OpenJob {
+        v1::OpenJob {
+            request,
             name: self.config.name.clone(),
-            sql: job.request.sql.clone(),
+            sql: sql.to_owned(),
             queue: self.config.queue.clone(),
             weight: self.config.weight,
-            submitted_job: None,
-        };
-        self.manager.send(ToManager::OpenJob(open));
+            ..v1::OpenJob::default()
+        }
     }
 
     /// A job that is not open yet has nothing to give back: it is forgotten, and closed should the manager open it.
@@ -299,11 +311,27 @@ impl DriverLoop {
         self.drain();
     }
 
+    /// Whether the manager has heard how all jobs ended, or cannot hear it in time. Of a submitted job nobody else can tell,
+    /// so for that a manager that is away is waited for.
+    fn has_said_all(&mut self) -> bool {
+        if let Some(submitted) = self.submitted.take() {
+            let job = Some(submitted.job().0);
+            let open = self.open_message(SUBMITTED_REQUEST, "");
+            self.say_end(v1::OpenJob { submitted_job: job, resumed_job: job, ..open }, submitted.close());
+        }
+        let is_submitted = self.config.submitted_job.is_some();
+        let patience = if is_submitted { self.config.manager_away_max } else { HANG_UP_TIMEOUT };
+        let by = *self.hang_up_by.get_or_insert_with(|| Instant::now() + patience);
+        let may_hear = match self.manager {
+            ManagerLink::Connected(_) => true,
+            ManagerLink::Away => is_submitted,
+            ManagerLink::Lost => false,
+        };
+        self.unheard.is_empty() || !may_hear || Instant::now() >= by
+    }
+
     /// Says the last word to everybody, and waits a moment until they have heard it.
     async fn hang_up(mut self) {
-        if let Some(submitted) = self.submitted.take() {
-            self.manager.send(ToManager::CloseJob(submitted.close()));
-        }
         let mut open = self.links.len() + usize::from(self.manager.is_connected());
         self.manager = ManagerLink::Lost;
         self.links.clear();

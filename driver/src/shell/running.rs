@@ -97,6 +97,17 @@ impl Running {
         }
     }
 
+    /// What a manager is told that may know nothing of it, when it was opened before.
+    pub fn resume(&self, open: v1::OpenJob) -> v1::OpenJob {
+        let (Some(machine), Some(job)) = (&self.machine, self.manager_job) else { return open };
+        v1::OpenJob {
+            resumed_job: Some(job.0),
+            leases: machine.held().iter().map(convert::held_lease).collect(),
+            gone: machine.gone().iter().map(convert::executor_life).collect(),
+            ..open
+        }
+    }
+
     /// All of its stages, as executors name them.
     pub fn stage_keys(&self) -> Vec<StageKey> {
         let Some(machine) = &self.machine else { return Vec::new() };

@@ -36,7 +36,7 @@ impl State {
         match event {
             ExecutorEvent::Up { life, ready } => {
                 *state = ExecutorState { life, up: Some(ready.clone()), ..ExecutorState::default() };
-                Some(up(index, &ready))
+                Some(up(index, &ready, None))
             }
             ExecutorEvent::Down { life, reason } => {
                 let was_up = state.up.take().is_some();
@@ -88,7 +88,7 @@ impl State {
     /// All that a manager must hear after a connection was made anew.
     pub(crate) fn all(&self) -> Vec<Message> {
         let executors = self.executors.iter().filter_map(|(&index, state)| match (&state.up, &state.down) {
-            (Some(ready), _) => Some(up(index, ready)),
+            (Some(ready), _) => Some(up(index, ready, state.epoch)),
             (None, Some((epoch, reason))) => Some(down(index, *epoch, reason)),
             (None, None) => None,
         });
@@ -113,12 +113,13 @@ impl State {
     }
 }
 
-fn up(index: u32, ready: &Ready) -> Message {
+fn up(index: u32, ready: &Ready, epoch: Option<Epoch>) -> Message {
     Message::ExecutorUp(v1::ExecutorUp {
         index,
         control_address: ready.control.clone(),
         shuffle_address: ready.shuffle.clone(),
         pid: ready.pid,
+        epoch: epoch.unwrap_or_default().0,
     })
 }
 
@@ -142,18 +143,23 @@ mod tests {
     fn state_with_executor_up() -> State {
         let mut state = State::default();
         let told = state.executor(0, ExecutorEvent::Up { life: 1, ready: ready(10) });
-        assert_eq!(told, Some(up(0, &ready(10))));
+        assert_eq!(told, Some(up(0, &ready(10), None)));
         state
     }
 
     #[test]
     fn a_manager_that_comes_back_hears_who_is_up_and_who_ended() {
         let mut state = state_with_executor_up();
+        assert_eq!(state.epoch(0, Epoch(4)), Ok(1));
         state.executor(1, ExecutorEvent::Up { life: 1, ready: ready(20) });
         assert_eq!(state.epoch(1, Epoch(5)), Ok(1));
         state.executor(1, ExecutorEvent::Down { life: 1, reason: "signal: 9".to_owned() });
         state.driver_ended(JobId(3), Err("no".to_owned()));
-        let all = [up(0, &ready(10)), down(1, Epoch(5), "signal: 9"), ended(JobId(3), &Err("no".to_owned()))];
+        let all = [
+            up(0, &ready(10), Some(Epoch(4))),
+            down(1, Epoch(5), "signal: 9"),
+            ended(JobId(3), &Err("no".to_owned())),
+        ];
         assert_eq!(state.all(), all);
         state.forget_job(JobId(3));
         assert_eq!(state.all(), all[..2]);

@@ -14,6 +14,7 @@ impl Machine {
         self.leases.check();
         self.check_leases();
         self.check_jobs();
+        self.check_claims();
         self.check_bounds();
     }
 
@@ -23,7 +24,8 @@ impl Machine {
             let life = self.nodes.life(&lease.executor).expect("a lease is on an executor that is up");
             assert_eq!(life.epoch, lease.epoch, "a lease is of the executor's present life: {lease:?}");
             let job = self.jobs.live(lease.job).expect("a lease is of a live job");
-            assert!(job.driver().is_some(), "a lease is of a job whose driver is connected: {job:?}");
+            let has_driver = job.driver().is_some() || matches!(job.phase, Phase::Detached { .. });
+            assert!(has_driver, "a lease is of a job whose driver is connected, or may come back: {job:?}");
             let sum: &mut (u64, u64) = lent.entry(lease.executor.clone()).or_default();
             sum.0 += lease.cores();
             sum.1 += u64::from(lease.tasks) * lease.memory_per_task;
@@ -56,6 +58,12 @@ impl Machine {
         }
         for job in self.jobs.iter_ended() {
             assert!(matches!(job.phase, Phase::Ended(_)) && job.ended.is_some() && job.demands.is_empty());
+        }
+    }
+
+    fn check_claims(&self) {
+        for job in self.claims.jobs().chain(self.returning.iter().copied()) {
+            assert!(self.jobs.live(job).is_some(), "{job} has ended, and what it held with it");
         }
     }
 

@@ -1,12 +1,14 @@
 //! Drivers and what they say of their jobs.
 //!
 //! ```text
-//!              Hello                    stream ended · silence for the driver time-out
+//!              Hello                    stream ended: its jobs are detached, and may be resumed
 //!   (unknown) ───────► connected ───────────────────────────────────────────────────► (unknown)
-//!                       │     ▲        its leases end; its client-mode jobs fail,
-//!                       └─────┘        its cluster-mode jobs are detached
+//!                       │     ▲         silence for the driver time-out: its leases end, its
+//!                       └─────┘         client-mode jobs fail, its cluster-mode jobs are detached
 //!                  jobs, demands, releases, heartbeats: each renews its leases
 //! ```
+//!
+//! [`resume`](super::resume) has how a driver takes its jobs up again.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -27,10 +29,39 @@ pub struct Driver {
     pub user: String,
     /// The release it is of.
     pub release: String,
+    /// Random, new with each driver.
+    pub incarnation: String,
     /// When it was last heard.
     pub heard: Timestamp,
     /// Its jobs that have not ended.
     pub jobs: BTreeSet<JobId>,
+}
+
+/// Whether what a driver leaves is kept for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum MayReturn {
+    Yes,
+    No,
+}
+
+impl Driver {
+    /// A job that it opens.
+    pub(super) fn job(&self, session: SessionId, open: OpenJob, now: Timestamp) -> Job {
+        let mut job = Job::new(open.name, open.sql, self.user.clone(), Phase::Open { driver: session }, now);
+        job.driver_host = self.host.clone();
+        job.incarnation = self.incarnation.clone();
+        job.queue = open.queue;
+        job.weight = open.weight.max(1);
+        job
+    }
+
+    /// It runs a job that is there already.
+    pub(super) fn takes(&mut self, session: SessionId, job: &mut Job) {
+        job.phase = Phase::Open { driver: session };
+        job.driver_host.clone_from(&self.host);
+        job.incarnation.clone_from(&self.incarnation);
+        self.jobs.insert(job.id);
+    }
 }
 
 /// The connected drivers.
@@ -62,6 +93,10 @@ impl Drivers {
         self.all.len()
     }
 
+    pub(super) fn get_mut(&mut self, session: SessionId) -> Option<&mut Driver> {
+        self.all.get_mut(&session)
+    }
+
     pub(super) fn forget_job(&mut self, session: SessionId, job: JobId) {
         if let Some(driver) = self.all.get_mut(&session) {
             driver.jobs.remove(&job);
@@ -85,11 +120,12 @@ impl Machine {
             None => false,
         };
         match (known, event) {
-            (false, DriverEvent::Hello { release, host, user }) => {
-                self.greet(session, Driver { host, user, release, heard: now, jobs: BTreeSet::new() }, fx);
+            (false, DriverEvent::Hello { release, host, user, incarnation }) => {
+                let jobs = BTreeSet::new();
+                self.greet(session, Driver { host, user, release, incarnation, heard: now, jobs }, fx);
             }
             (true, DriverEvent::Hello { .. }) => {
-                self.drop_driver(now, session, "a driver greets once in a session", fx);
+                self.drop_driver(now, session, "a driver greets once in a session", MayReturn::No, fx);
             }
             // The session was given up: what still comes of it is stale.
             (
@@ -101,12 +137,17 @@ impl Machine {
                 | DriverEvent::Heartbeat(_)
                 | DriverEvent::StreamLost,
             ) => {}
-            (true, DriverEvent::OpenJob(open)) => self.open_job(now, session, open, fx),
+            (true, DriverEvent::OpenJob(open)) => self.open_or_resume(now, session, open, fx),
             (true, DriverEvent::Demand(demand)) => self.note_demand(session, demand, fx),
             (true, DriverEvent::Release { lease, tasks }) => self.release(session, lease, tasks),
-            (true, DriverEvent::CloseJob { job, ending }) => self.close_job(now, session, job, ending, fx),
+            (true, DriverEvent::CloseJob { job, ending }) => {
+                self.close_job(now, session, job, ending, fx);
+                fx.push(Effect::ToDriver(session, ToDriver::JobClosed(job)));
+            }
             (true, DriverEvent::Heartbeat(progress)) => self.note_progress(session, progress),
-            (true, DriverEvent::StreamLost) => self.drop_driver(now, session, "its connection ended", fx),
+            (true, DriverEvent::StreamLost) => {
+                self.drop_driver(now, session, "its connection ended", MayReturn::Yes, fx);
+            }
         }
     }
 
@@ -119,11 +160,26 @@ impl Machine {
         fx.push(Effect::ToDriver(session, ToDriver::Welcome(self.nodes.shapes())));
     }
 
+    fn open_or_resume(
+        &mut self,
+        now: Timestamp,
+        session: SessionId,
+        mut open: OpenJob,
+        fx: &mut Vec<Effect>,
+    ) {
+        if let Some(resumed) = open.resumes.take()
+            && self.resume_job(now, session, &open, resumed, fx)
+        {
+            return;
+        }
+        match open.submitted_job {
+            Some(job) => self.adopt_job(session, open.request, job, fx),
+            None => self.open_job(now, session, open, fx),
+        }
+    }
+
     /// A job that may not be is one that has failed at once: its driver's other jobs go on.
     fn open_job(&mut self, now: Timestamp, session: SessionId, open: OpenJob, fx: &mut Vec<Effect>) {
-        if let Some(job) = open.submitted_job {
-            return self.adopt_job(session, open.request, job, fx);
-        }
         let limits = &self.config.limits;
         let refusal = if self.jobs.live_count() >= limits.live_jobs {
             Some(Refusal::TooMany { what: "jobs at a time", limit: limits.live_jobs })
@@ -134,16 +190,13 @@ impl Machine {
         };
         let driver = self.drivers.all.get_mut(&session).expect("a known driver opens jobs");
         // A text that is too long is not kept either.
-        let sql = if refusal.is_some() { String::new() } else { open.sql };
-        let mut job =
-            Job::new(open.name.clone(), sql, driver.user.clone(), Phase::Open { driver: session }, now);
-        job.driver_host = driver.host.clone();
-        job.queue = open.queue;
-        job.weight = open.weight.max(1);
-        let id = self.jobs.add(job);
+        let sql = if refusal.is_some() { String::new() } else { open.sql.clone() };
+        let id = self.jobs.add(driver.job(session, OpenJob { sql, ..open.clone() }, now));
         driver.jobs.insert(id);
         fx.push(Effect::Note(Note::JobAdded { job: id, name: open.name }));
-        fx.push(Effect::ToDriver(session, ToDriver::JobOpened { request: open.request, job: id }));
+        fx.push(Effect::Keep { job: id, at_once: false });
+        let opened = ToDriver::JobOpened { request: open.request, job: id, resumed: None };
+        fx.push(Effect::ToDriver(session, opened));
         if let Some(refusal) = refusal {
             let (job, reason) = (id, refusal.to_string());
             let failure = Failure { class: Class::User, error: UserError::new(reason.clone()) };
@@ -154,7 +207,7 @@ impl Machine {
 
     /// A driver that a worker launched takes its job. Too late, or twice: it is told to stop.
     fn adopt_job(&mut self, session: SessionId, request: u64, id: JobId, fx: &mut Vec<Effect>) {
-        fx.push(Effect::ToDriver(session, ToDriver::JobOpened { request, job: id }));
+        fx.push(Effect::ToDriver(session, ToDriver::JobOpened { request, job: id, resumed: None }));
         let driver = self.drivers.all.get_mut(&session).expect("a known driver opens jobs");
         let Some(job) = self.jobs.live_mut(id) else {
             let reason = "the job has ended, or there never was one".to_owned();
@@ -162,9 +215,8 @@ impl Machine {
         };
         match job.phase {
             Phase::Launching { .. } => {
-                job.phase = Phase::Open { driver: session };
-                job.driver_host = driver.host.clone();
-                driver.jobs.insert(id);
+                driver.takes(session, job);
+                fx.push(job.keep());
             }
             Phase::Submitted | Phase::Open { .. } | Phase::Detached { .. } | Phase::Ended(_) => {
                 let reason = "this driver was not launched for it, or its time to start is over".to_owned();
@@ -235,32 +287,43 @@ impl Machine {
         }
     }
 
-    /// A driver went away, or is sent away: its leases end and so do its jobs, but those that a worker answers for.
+    /// A driver went away, or is sent away. One that may return finds its jobs and their leases as they are, for a while;
+    /// else its leases end and so do its jobs, but those that a worker answers for.
     pub(super) fn drop_driver(
         &mut self,
         now: Timestamp,
         session: SessionId,
         reason: &str,
+        may_return: MayReturn,
         fx: &mut Vec<Effect>,
     ) {
         let Some(driver) = self.drivers.all.remove(&session) else { return };
         fx.push(Effect::EndSession(session, reason.to_owned()));
         for id in driver.jobs {
-            self.leases.end_job(id);
             self.slots_changed = true;
             let job = self.jobs.live_mut(id).expect("a driver's jobs are live");
             job.demands.clear();
             let driver_ended = job.launch.as_ref().map(|launch| launch.driver_ended.clone());
-            match (&job.cancelled, driver_ended) {
-                (Some((_, why)), _) => {
+            match (&job.cancelled, driver_ended, may_return) {
+                (Some((_, why)), _, _) => {
                     let ending = Ending::Cancelled { reason: why.clone() };
                     self.end_job(now, id, ending, fx);
                 }
-                (None, None) => self.end_job(now, id, lost("the driver went away", reason), fx),
-                (None, Some(Some((_, how)))) => {
+                (None, Some(Some((_, how))), _) => {
                     self.end_job(now, id, lost("the driver ended early", how), fx)
                 }
-                (None, Some(None)) => job.phase = Phase::Detached { since: now },
+                (None, None, MayReturn::No) => {
+                    self.end_job(now, id, lost("the driver went away", reason), fx);
+                }
+                (None, None, MayReturn::Yes) => {
+                    job.phase = Phase::Detached { until: now + self.config.driver_return };
+                }
+                (None, Some(None), _) => {
+                    job.phase = Phase::Detached { until: now + self.config.driver_timeout };
+                    if may_return == MayReturn::No {
+                        self.leases.end_job(id);
+                    }
+                }
             }
         }
     }
@@ -277,7 +340,7 @@ impl Machine {
             .collect();
         for session in silent {
             let reason = format!("nothing was heard of it for {:.1}s", timeout.as_secs_f64());
-            self.drop_driver(now, session, &reason, fx);
+            self.drop_driver(now, session, &reason, MayReturn::No, fx);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Executors of workers, and the epochs that tell their lives apart.
 //!
 //! ```text
-//!           ExecutorUp: a new epoch
+//!           ExecutorUp: a new epoch · ExecutorBack: the epoch that an earlier manager gave it
 //!   down ──────────────────────────────────────────► up
 //!    ▲                                                │
 //!    └── ExecutorDown of that epoch ──────────────────┤
@@ -11,10 +11,12 @@
 //!
 //! Epochs are drawn from one counter, which begins above all that earlier runs of the manager gave out.
 
-use firesteel_base::{Epoch, ExecutorId, WorkerId};
+use firesteel_base::{Epoch, ExecutorId, Timestamp, WorkerId};
 
 use super::Machine;
-use super::message::{Effect, ExecutorSpec, ExecutorUp, Note, SessionId, ToDriver, ToWorker, Usage};
+use super::message::{
+    Effect, ExecutorRef, ExecutorSpec, ExecutorUp, Note, SessionId, ToDriver, ToWorker, Usage,
+};
 
 /// An executor of a worker.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,6 +25,9 @@ pub struct Executor {
     pub spec: ExecutorSpec,
     /// Set while it is up.
     pub life: Option<Life>,
+    /// Set while it gets nothing new, since drivers may still claim what an earlier manager lent them there: until then
+    /// at least.
+    pub claimed_until: Option<Timestamp>,
     /// As last reported.
     pub usage: Usage,
 }
@@ -74,18 +79,99 @@ impl Machine {
         fx.push(Effect::ToWorker(session, ToWorker::ExecutorEpoch { index, epoch }));
     }
 
+    /// An executor that has its epoch already. One that an earlier manager gave stands; of one that this manager gave it
+    /// knows better.
+    pub(super) fn executor_back(
+        &mut self,
+        now: Timestamp,
+        session: SessionId,
+        id: &WorkerId,
+        (up, epoch): (ExecutorUp, Epoch),
+        fx: &mut Vec<Effect>,
+    ) {
+        let index = up.index;
+        let node = self.nodes.get(id).expect("a session's worker is known");
+        let is_down = node.executors.get(&index).is_some_and(|executor| executor.life.is_none());
+        if !is_down || !self.is_of_earlier(epoch) {
+            return self.executor_up(session, id, up, fx);
+        }
+        let claimed_until = Some(now + self.config.claim_wait);
+        self.live(id, up, epoch, claimed_until, fx);
+        fx.push(Effect::ToWorker(session, ToWorker::ExecutorEpoch { index, epoch }));
+        self.adopt_claims(&ExecutorId { worker: id.clone(), index }, epoch, fx);
+    }
+
+    /// Whether a manager before this one gave the epoch out.
+    pub(super) fn is_of_earlier(&self, epoch: Epoch) -> bool {
+        epoch != Epoch::default() && epoch.0 <= self.config.epoch_seed
+    }
+
     fn begin_life(&mut self, id: &WorkerId, up: ExecutorUp, fx: &mut Vec<Effect>) -> Epoch {
         self.last_epoch = self.last_epoch.next();
-        let epoch = self.last_epoch;
+        let (index, epoch) = (up.index, self.last_epoch);
+        self.live(id, up, epoch, None, fx);
+        self.drop_claims(&ExecutorId { worker: id.clone(), index }, fx);
+        epoch
+    }
+
+    fn live(
+        &mut self,
+        id: &WorkerId,
+        up: ExecutorUp,
+        epoch: Epoch,
+        claimed_until: Option<Timestamp>,
+        fx: &mut Vec<Effect>,
+    ) {
         let node = self.nodes.get_mut(id).expect("a session's worker is known");
         let executor = node.executors.get_mut(&up.index).expect("it was looked up");
         executor.usage = Usage { index: up.index, ..Usage::default() };
+        executor.claimed_until = claimed_until;
         let name = ExecutorId { worker: id.clone(), index: up.index };
         fx.push(Effect::Note(Note::ExecutorUp { executor: name, epoch }));
         executor.life = Some(Life { epoch, up });
         self.cluster_changed = true;
         self.seats_changed();
-        epoch
+    }
+
+    /// Gives an executor that is up a new life: whoever took its present one for ended is right then.
+    pub(super) fn renew_life(&mut self, executor: &ExecutorId, fx: &mut Vec<Effect>) {
+        let Some(life) = self.nodes.life(executor) else { return };
+        let up = life.up.clone();
+        self.executor_gone(executor, "a driver has given it up under an earlier manager", false, fx);
+        let epoch = self.begin_life(&executor.worker, up, fx);
+        let session = self.nodes.get(&executor.worker).and_then(|node| node.session);
+        // Without a session its worker hears it when it comes back.
+        let told = ToWorker::ExecutorEpoch { index: executor.index, epoch };
+        fx.extend(session.map(|session| Effect::ToWorker(session, told)));
+    }
+
+    /// A life of an earlier manager's has ended that this one has not seen.
+    pub(super) fn unseen_life_ended(
+        &mut self,
+        executor: &ExecutorId,
+        epoch: Epoch,
+        reason: &str,
+        fx: &mut Vec<Effect>,
+    ) {
+        let node = self.nodes.get_mut(&executor.worker).expect("its worker has just spoken");
+        let blocks_kept = !node.keeper_address.is_empty();
+        node.keeps_blocks |= blocks_kept;
+        let gone = ExecutorRef {
+            id: executor.clone(),
+            epoch,
+            control_address: String::new(),
+            shuffle_address: String::new(),
+            keeper_address: node.keeper_address.clone(),
+        };
+        self.tell_gone(&gone, reason, blocks_kept, fx);
+    }
+
+    fn tell_gone(&self, gone: &ExecutorRef, reason: &str, blocks_kept: bool, fx: &mut Vec<Effect>) {
+        for session in self.drivers.sessions() {
+            let told =
+                ToDriver::ExecutorGone { executor: gone.clone(), reason: reason.to_owned(), blocks_kept };
+            fx.push(Effect::ToDriver(session, told));
+        }
     }
 
     /// Ends an executor's life: leases end, and every driver hears it, as any may have blocks there. A worker that lives
@@ -103,16 +189,13 @@ impl Machine {
         node.keeps_blocks |= blocks_kept;
         if let Some(executor) = node.executors.get_mut(&executor.index) {
             executor.life = None;
+            executor.claimed_until = None;
         }
         let note =
             Note::ExecutorGone { executor: gone.id.clone(), epoch: gone.epoch, reason: reason.to_owned() };
         fx.push(Effect::Note(note));
         self.leases.end_executor(executor);
-        for session in self.drivers.sessions() {
-            let told =
-                ToDriver::ExecutorGone { executor: gone.clone(), reason: reason.to_owned(), blocks_kept };
-            fx.push(Effect::ToDriver(session, told));
-        }
+        self.tell_gone(&gone, reason, blocks_kept, fx);
         self.cluster_changed = true;
         self.seats_changed();
     }

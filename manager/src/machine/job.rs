@@ -3,22 +3,24 @@
 //! ```text
 //!   client mode                     OpenJob
 //!        (nothing) ─────────────────────────────────────────────► Open ─────────────┐
-//!                                                                  ▲                 │ CloseJob · driver gone
-//!   cluster mode                 a worker is there        OpenJob  │                 │ cancelled and not closed
-//!        Submit ────► Submitted ──────────────────► Launching ─────┤                 ▼
-//!                        ▲    └──────── cancelled ──────┼──────────┼───────────►   Ended ──► history, then
-//!                        │                              │          │ stream ended    ▲       forgotten
-//!                        │      worker lost, once more  │          ▼                 │
+//!                                                                  ▲ ▲               │ CloseJob · driver silent
+//!   cluster mode                 a worker is there        OpenJob  │ │ OpenJob that   │ cancelled and not closed
+//!        Submit ────► Submitted ──────────────────► Launching ─────┤ │ resumes it    ▼
+//!                        ▲    └──────── cancelled ──────┼──────────┼─┼─────────►   Ended ──► history, then
+//!                        │                              │          ▼ │ stream ended  ▲       forgotten
+//!                        │      worker lost, once more  │          │ │ new manager   │
 //!                        └──────────────────────────────┴────── Detached ────────────┘
-//!                                                                  driver ended · time-out · worker lost again
+//!                                                                  driver ended · not back in time · worker lost again
 //! ```
+//!
+//! While a job is detached its leases stand: what it runs goes on.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use firesteel_base::{Class, JobId, StageId, Timestamp, UserError, WorkerId};
 
-use super::message::{Demand, Ending, Failure, SessionId, StageProgress};
+use super::message::{Demand, Effect, Ending, Failure, SessionId, StageProgress};
 
 /// Where a job stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,10 +37,10 @@ pub enum Phase {
         /// The driver.
         driver: SessionId,
     },
-    /// Cluster mode: the driver's stream ended, and its worker has not said how the driver ended.
+    /// The driver's stream ended, or this manager is new: it may come back, and no worker has said how it ended.
     Detached {
-        /// Since when.
-        since: Timestamp,
+        /// Until when it is waited for.
+        until: Timestamp,
     },
     /// It has ended.
     Ended(Ending),
@@ -72,6 +74,8 @@ pub struct Job {
     pub user: String,
     /// Where its driver runs.
     pub driver_host: String,
+    /// The driver that runs it: no other may take it up.
+    pub incarnation: String,
     /// The queue whose share it draws on.
     pub queue: String,
     /// Its share relative to other jobs of its queue; never 0.
@@ -104,6 +108,7 @@ impl Job {
             sql: sql.into(),
             user,
             driver_host: String::new(),
+            incarnation: String::new(),
             queue: String::new(),
             weight: 1,
             launch: None,
@@ -115,6 +120,12 @@ impl Job {
             demands: BTreeMap::new(),
             stages: Vec::new(),
         }
+    }
+
+    /// Keeps it as it is now: at once when its client has left it to the cluster.
+    #[must_use]
+    pub fn keep(&self) -> Effect {
+        Effect::Keep { job: self.id, at_once: self.launch.is_some() }
     }
 
     /// The worker that runs its driver, in cluster mode.
@@ -162,6 +173,20 @@ impl Jobs {
         let id = job.id;
         self.live.insert(id, job);
         id
+    }
+
+    /// Takes in a job that has its number, live or ended, from before this manager.
+    pub fn restore(&mut self, job: Job) {
+        self.opened = self.opened.max(job.id.0);
+        match job.phase {
+            Phase::Ended(_) => {
+                self.history.push_back(job.id);
+                self.ended.insert(job.id, job);
+            }
+            Phase::Submitted | Phase::Launching { .. } | Phase::Open { .. } | Phase::Detached { .. } => {
+                self.live.insert(job.id, job);
+            }
+        }
     }
 
     /// A live job.

@@ -9,7 +9,7 @@ use firesteel_base::{JobId, Timestamp, WorkerId};
 use super::Machine;
 use super::job::{Job, Launch, Phase, lost};
 use super::message::{ClientRequest, Effect, Ending, Note, Refusal, Ticket, ToDriver, ToWorker};
-use super::node::NodeState;
+use super::node::{Node, NodeState};
 
 /// How often a job's driver is launched, all in all: once more after its worker was lost.
 const LAUNCHES_MAX: u32 = 2;
@@ -55,6 +55,7 @@ impl Machine {
         let name = job.name.clone();
         let id = self.jobs.add(job);
         fx.push(Effect::Note(Note::JobAdded { job: id, name }));
+        fx.push(Effect::Keep { job: id, at_once: true });
         Ok(id)
     }
 
@@ -73,6 +74,7 @@ impl Machine {
                 if job.cancelled.is_none() {
                     job.cancelled = Some((now, reason.clone()));
                     job.demands.clear();
+                    fx.push(job.keep());
                     fx.push(Effect::ToDriver(driver, ToDriver::CancelJob { job: id, reason }));
                     self.stop_driver(id, fx);
                 }
@@ -115,6 +117,7 @@ impl Machine {
             launch.driver_ended = None;
             job.phase = Phase::Launching { since: now };
             let (sql, conf) = (job.sql.clone(), launch.conf.clone());
+            fx.push(job.keep());
             fx.push(Effect::ToWorker(
                 session,
                 ToWorker::LaunchDriver { job: job.id, name: job.name.clone(), sql, conf },
@@ -165,22 +168,28 @@ impl Machine {
             .map(|job| job.id)
             .collect();
         for id in lost_jobs {
-            self.detach(id, why, fx);
-            let job = self.jobs.live_mut(id).expect("it was just seen");
-            let launches = job.launch.as_ref().map_or(0, |launch| launch.launches);
-            match &job.cancelled {
-                Some((_, reason)) => {
-                    let ending = Ending::Cancelled { reason: reason.clone() };
-                    self.end_job(now, id, ending, fx);
-                }
-                None if launches >= LAUNCHES_MAX => {
-                    self.end_job(now, id, lost(format!("the driver was lost {launches} times"), why), fx);
-                }
-                None => {
-                    job.phase = Phase::Submitted;
-                    job.stages.clear();
-                    self.launch_due = true;
-                }
+            self.driver_lost(now, id, why, fx);
+        }
+    }
+
+    fn driver_lost(&mut self, now: Timestamp, id: JobId, why: &str, fx: &mut Vec<Effect>) {
+        self.detach(id, why, fx);
+        let job = self.jobs.live_mut(id).expect("only a live job has a driver");
+        let launches = job.launch.as_ref().map_or(0, |launch| launch.launches);
+        match &job.cancelled {
+            Some((_, reason)) => {
+                let ending = Ending::Cancelled { reason: reason.clone() };
+                self.end_job(now, id, ending, fx);
+            }
+            None if launches >= LAUNCHES_MAX => {
+                self.end_job(now, id, lost(format!("the driver was lost {launches} times"), why), fx);
+            }
+            None => {
+                job.phase = Phase::Submitted;
+                job.stages.clear();
+                self.launch_due = true;
+                fx.push(job.keep());
+                self.returning.remove(&id);
             }
         }
     }
@@ -199,12 +208,25 @@ impl Machine {
 
     /// Ends jobs whose driver has not done in time what it had to.
     pub(super) fn tick_jobs(&mut self, now: Timestamp, fx: &mut Vec<Effect>) {
+        for id in self.left_by_their_workers(now) {
+            self.driver_lost(now, id, "neither it nor its worker came back", fx);
+        }
         let overdue: Vec<(JobId, Ending)> =
             self.jobs.iter_live().filter_map(|job| Some((job.id, self.overdue(now, job)?))).collect();
         for (id, ending) in overdue {
             self.stop_driver(id, fx);
             self.end_job(now, id, ending, fx);
         }
+    }
+
+    /// Jobs whose driver did not come back, and neither did the worker that ran it: after the manager was started anew.
+    fn left_by_their_workers(&self, now: Timestamp) -> Vec<JobId> {
+        let is_left = |job: &&Job| {
+            let is_overdue = matches!(job.phase, Phase::Detached { until } if now >= until);
+            let is_there = |id: &WorkerId| self.nodes.get(id).is_some_and(Node::is_present);
+            is_overdue && job.worker().is_some_and(|worker| !is_there(worker))
+        };
+        self.jobs.iter_live().filter(is_left).map(|job| job.id).collect()
     }
 
     fn overdue(&self, now: Timestamp, job: &Job) -> Option<Ending> {
@@ -224,8 +246,11 @@ impl Machine {
             (Phase::Open { .. }, Some((at, reason)), _) if now - *at >= self.config.driver_timeout => {
                 Some(Ending::Cancelled { reason: reason.clone() })
             }
+            (Phase::Detached { until }, Some((_, reason)), _) if now >= *until => {
+                Some(Ending::Cancelled { reason: reason.clone() })
+            }
             // A suspect worker may be lost, and then the driver is launched elsewhere.
-            (Phase::Detached { since }, _, _) if now - *since >= self.config.driver_timeout => {
+            (Phase::Detached { until }, _, _) if now >= *until => {
                 let node = job.worker().and_then(|id| self.nodes.get(id));
                 let suspect = node.is_some_and(|node| node.state == NodeState::Suspect);
                 (!suspect).then(|| lost("the driver went away", "its connection ended"))

@@ -1,11 +1,12 @@
 //! Leases: slots of an executor lent to a job's stage, and the only place where they are counted.
 //!
 //! ```text
-//!            Grant              Release (some)
+//!            Grant · claimed, of an earlier manager
 //!   (free) ─────────► held ──┬──────────────────► held, smaller
+//!                      │     │    Release (some)
 //!                      │     │ Revoke: asked back, once a slot; it stays held until it is released
 //!                      ▼     ▼
-//!                     ended: all released · job ended · driver gone · executor's life ended
+//!                     ended: all released · job ended · not claimed by its driver · executor's life ended
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -42,8 +43,10 @@ impl Lease {
         u64::from(self.tasks) * u64::from(self.cores_per_task)
     }
 
-    fn memory(&self) -> u64 {
-        u64::from(self.tasks) * self.memory_per_task
+    /// Memory it holds.
+    #[must_use]
+    pub fn memory(&self) -> u64 {
+        u64::from(self.tasks).saturating_mul(self.memory_per_task)
     }
 }
 
@@ -77,11 +80,31 @@ pub struct Leases {
 }
 
 impl Leases {
+    /// None yet; numbers are given from `seed` on.
+    #[must_use]
+    pub fn counting_from(seed: u64) -> Self {
+        Self { opened: seed, ..Self::default() }
+    }
+
     /// Lends slots; the lease's number is given here.
     pub fn open(&mut self, mut lease: Lease) -> LeaseId {
         assert!(lease.tasks > 0 && lease.revoked == 0, "a new lease holds slots and none is asked back");
         self.opened += 1;
         lease.id = LeaseId(self.opened);
+        self.add(lease)
+    }
+
+    /// Takes in a lease that an earlier manager gave out. Returns whether it stands: not when its number is in use, or was
+    /// never given out before this one counted.
+    pub fn adopt(&mut self, lease: Lease, seed: u64) -> bool {
+        let is_free = lease.id.0 <= seed && !self.all.contains_key(&lease.id);
+        if is_free {
+            self.add(lease);
+        }
+        is_free
+    }
+
+    fn add(&mut self, lease: Lease) -> LeaseId {
         let lent = self.by_executor.entry(lease.executor.clone()).or_default();
         lent.cores += lease.cores();
         lent.memory += lease.memory();
@@ -140,6 +163,13 @@ impl Leases {
         let ids = self.by_executor.get(executor).map(|lent| lent.leases.clone()).unwrap_or_default();
         for id in ids {
             self.release(id, u32::MAX);
+        }
+    }
+
+    /// Notes that none of a lease's slots are asked back any more.
+    pub fn forget_revoked(&mut self, id: LeaseId) {
+        if let Some(lease) = self.all.get_mut(&id) {
+            lease.revoked = 0;
         }
     }
 

@@ -1,7 +1,7 @@
 //! The manager's logic: what happened goes in, what is to be done comes out.
 //!
 //! Every thing with a life has its own file, which opens with its states: [`node`], [`executor`], [`driver`], [`job`], [`lease`].
-//! `launch` runs drivers in cluster deploy mode, [`queue`] says whose turn it is and [`share`] what is fair, `schedule` lends slots and `revoke`
+//! `launch` runs drivers in cluster deploy mode, `resume` lets drivers and executors outlive a connection or the manager itself, [`queue`] says whose turn it is and [`share`] what is fair, `schedule` lends slots and `revoke`
 //! asks them back, [`show`] is what clients see.
 
 mod check;
@@ -13,12 +13,15 @@ pub mod lease;
 pub mod message;
 pub mod node;
 pub mod queue;
+mod resume;
 mod revoke;
 mod schedule;
 pub mod share;
 pub mod show;
 #[cfg(test)]
 mod tests;
+
+use std::collections::BTreeSet;
 
 use firesteel_base::{Epoch, JobId, Timestamp};
 
@@ -29,6 +32,7 @@ use job::{Job, Jobs};
 use lease::Leases;
 use message::{Effect, Ending, Event, ToDriver, ToWorker};
 use node::Nodes;
+use resume::Claims;
 
 /// All that the manager knows.
 #[derive(Debug)]
@@ -38,6 +42,10 @@ pub struct Machine {
     drivers: Drivers,
     jobs: Jobs,
     leases: Leases,
+    /// What drivers hold on executors that have not come back yet.
+    claims: Claims,
+    /// Jobs of an earlier manager whose drivers have not come back.
+    returning: BTreeSet<JobId>,
     /// The executors that may get tasks, until one comes or goes.
     cluster: Option<Cluster>,
     /// The last one given out, to any executor.
@@ -56,15 +64,17 @@ impl Machine {
     pub fn new(config: ManagerConfig) -> Self {
         Self {
             last_epoch: Epoch(config.epoch_seed),
-            config,
             nodes: Nodes::default(),
             drivers: Drivers::default(),
             jobs: Jobs::default(),
-            leases: Leases::default(),
+            leases: Leases::counting_from(config.lease_seed),
+            claims: Claims::default(),
+            returning: BTreeSet::new(),
             cluster: None,
             cluster_changed: false,
             slots_changed: false,
             launch_due: false,
+            config,
         }
     }
 
@@ -103,6 +113,8 @@ impl Machine {
     /// The one way for a job to end: its leases end with it, and the history takes it.
     fn end_job(&mut self, now: Timestamp, id: JobId, ending: Ending, effects: &mut Vec<Effect>) {
         self.leases.end_job(id);
+        self.claims.end_job(id);
+        self.returning.remove(&id);
         self.slots_changed = true;
         self.launch_due = true;
         if let Some(driver) = self.jobs.live(id).and_then(Job::driver) {
@@ -110,10 +122,12 @@ impl Machine {
         }
         let limits = &self.config.limits;
         let forgotten = self.jobs.end(id, ending, now, limits.ended_jobs, limits.ended_sql_bytes);
+        effects.extend(self.jobs.get(id).map(Job::keep));
         effects.push(Effect::JobEnded(id));
         let keepers = self.nodes.present().filter(|node| node.keeps_blocks).filter_map(|node| node.session);
         effects.extend(keepers.map(|session| Effect::ToWorker(session, ToWorker::FreeKept(id))));
         if let Some(job) = forgotten {
+            effects.push(Effect::Forget(job.id));
             self.free_result(&job, effects);
         }
     }

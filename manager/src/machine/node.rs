@@ -79,7 +79,9 @@ impl Node {
         let executors = registration
             .executors
             .into_iter()
-            .map(|spec| (spec.index, Executor { spec, life: None, usage: Usage::default() }))
+            .map(|spec| {
+                (spec.index, Executor { spec, life: None, claimed_until: None, usage: Usage::default() })
+            })
             .collect();
         Self {
             id: registration.worker,
@@ -149,6 +151,10 @@ impl Nodes {
 
     pub(super) fn get_mut(&mut self, id: &WorkerId) -> Option<&mut Node> {
         self.all.get_mut(id)
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Node> {
+        self.all.values_mut()
     }
 
     /// All workers by name.
@@ -230,6 +236,7 @@ impl Machine {
                 None,
                 WorkerEvent::Heartbeat(_)
                 | WorkerEvent::ExecutorUp(_)
+                | WorkerEvent::ExecutorBack { .. }
                 | WorkerEvent::ExecutorDown { .. }
                 | WorkerEvent::DriverEnded { .. }
                 | WorkerEvent::Leaving { .. }
@@ -244,11 +251,19 @@ impl Machine {
                 self.heard_worker(now, &id);
                 self.executor_up(session, &id, up, fx);
             }
+            (Some(id), WorkerEvent::ExecutorBack { up, epoch }) => {
+                self.heard_worker(now, &id);
+                self.executor_back(now, session, &id, (up, epoch), fx);
+            }
             (Some(id), WorkerEvent::ExecutorDown { index, epoch, reason }) => {
                 self.heard_worker(now, &id);
                 let executor = ExecutorId { worker: id, index };
-                if self.nodes.life(&executor).is_some_and(|life| life.epoch == epoch) {
-                    self.executor_gone(&executor, &reason, true, fx);
+                match self.nodes.life(&executor) {
+                    Some(life) if life.epoch == epoch => self.executor_gone(&executor, &reason, true, fx),
+                    None if self.is_of_earlier(epoch) => {
+                        self.unseen_life_ended(&executor, epoch, &reason, fx);
+                    }
+                    Some(_) | None => {}
                 }
             }
             (Some(id), WorkerEvent::DriverEnded { job, succeeded, reason }) => {
@@ -405,6 +420,7 @@ impl Machine {
 
     /// Judges the silence of every worker.
     pub(super) fn tick_nodes(&mut self, now: Timestamp, fx: &mut Vec<Effect>) {
+        self.end_claims(now);
         let mut lost = Vec::new();
         let mut suspects = false;
         for node in self.nodes.all.values_mut() {

@@ -110,7 +110,8 @@ impl Machine {
         let alive = self.nodes.present().filter(|node| node.is_alive());
         let site = |node: &Node, index: u32| {
             let executor = &node.executors[&index];
-            executor.life.as_ref().map(|_| Site {
+            let is_open = executor.life.is_some() && executor.claimed_until.is_none();
+            is_open.then(|| Site {
                 id: node.executor_id(index),
                 rack: node.rack.clone(),
                 host: node.host.clone(),
@@ -324,7 +325,11 @@ impl Machine {
             memory_per_task: demand.memory_per_task,
         });
         let job = self.jobs.live_mut(demand.job).expect("only live jobs have demands");
-        job.started.get_or_insert(now);
+        if job.started.is_none() {
+            job.started = Some(now);
+            // Its driver's leases tell the same again.
+            fx.push(Effect::Keep { job: job.id, at_once: false });
+        }
         let left = job.demands.get_mut(&demand.stage).expect("it is being met");
         left.tasks -= tasks;
         if left.tasks == 0 {

@@ -25,7 +25,7 @@ const MESSAGE_BYTES_MAX: usize = 64 << 20;
 /// Serves the manager until `shutdown` is done; then sessions are ended, and connections get a grace time to close.
 ///
 /// # Errors
-/// When the listener fails.
+/// When the listener fails, or the manager ends by itself.
 pub async fn serve(
     manager: Arc<Manager>,
     listener: TcpListener,
@@ -33,6 +33,7 @@ pub async fn serve(
 ) -> Result<(), UserError> {
     let service = ManagerServer::new(Rpc(Arc::clone(&manager))).max_decoding_message_size(MESSAGE_BYTES_MAX);
     let (stopping, stop) = oneshot::channel();
+    let failing = Arc::clone(&manager);
     let signal = async move {
         shutdown.await;
         manager.stop().await;
@@ -52,6 +53,7 @@ pub async fn serve(
         ended = serving => ended.map_err(|fault| {
             UserError::new("the manager's gRPC service failed").detail(fault.to_string())
         }),
+        error = failing.failed() => Err(error),
         () = overdue => {
             tracing::warn!("connections were still open when the grace time was over");
             Ok(())

@@ -8,8 +8,8 @@ use firesteel_protocol::v1::{self, driver_to_manager, worker_to_manager};
 use firesteel_protocol::{MalformedMessage, required};
 
 use crate::machine::message::{
-    Demand, DriverEvent, Ending, ExecutorSpec, ExecutorUp, Failure, OpenJob, Registration, StageProgress,
-    Usage, WorkerEvent,
+    Demand, DriverEvent, Ending, ExecutorSpec, ExecutorUp, Failure, HeldLease, OpenJob, Registration,
+    Resumed, StageProgress, Usage, WorkerEvent,
 };
 
 type Converted<T> = Result<T, MalformedMessage>;
@@ -20,12 +20,7 @@ pub(super) fn worker_event(message: v1::WorkerToManager) -> Converted<WorkerEven
     Ok(match required(message.message, "WorkerToManager.message")? {
         Message::Register(register) => WorkerEvent::Register(registration(register)?),
         Message::Heartbeat(beat) => WorkerEvent::Heartbeat(beat.executors.iter().map(usage).collect()),
-        Message::ExecutorUp(up) => WorkerEvent::ExecutorUp(ExecutorUp {
-            index: up.index,
-            control_address: filled(up.control_address, "ExecutorUp.control_address")?,
-            shuffle_address: filled(up.shuffle_address, "ExecutorUp.shuffle_address")?,
-            pid: up.pid,
-        }),
+        Message::ExecutorUp(up) => executor_up(up)?,
         Message::ExecutorDown(down) => {
             WorkerEvent::ExecutorDown { index: down.index, epoch: Epoch(down.epoch), reason: down.reason }
         }
@@ -36,6 +31,18 @@ pub(super) fn worker_event(message: v1::WorkerToManager) -> Converted<WorkerEven
         },
         Message::Leaving(leaving) => WorkerEvent::Leaving { reason: leaving.reason },
     })
+}
+
+fn executor_up(up: v1::ExecutorUp) -> Converted<WorkerEvent> {
+    let epoch = Epoch(up.epoch);
+    let up = ExecutorUp {
+        index: up.index,
+        control_address: filled(up.control_address, "ExecutorUp.control_address")?,
+        shuffle_address: filled(up.shuffle_address, "ExecutorUp.shuffle_address")?,
+        pid: up.pid,
+    };
+    let has_epoch = epoch != Epoch::default();
+    Ok(if has_epoch { WorkerEvent::ExecutorBack { up, epoch } } else { WorkerEvent::ExecutorUp(up) })
 }
 
 /// Who a worker is; its version is checked by the caller.
@@ -103,23 +110,62 @@ fn usage(usage: &v1::ExecutorUsage) -> Usage {
 pub(super) fn driver_event(message: v1::DriverToManager) -> Converted<DriverEvent> {
     use driver_to_manager::Message;
     Ok(match required(message.message, "DriverToManager.message")? {
-        Message::Hello(hello) => {
-            DriverEvent::Hello { release: hello.release, host: hello.host, user: hello.user }
-        }
-        Message::OpenJob(open) => DriverEvent::OpenJob(OpenJob {
-            request: open.request,
-            name: open.name,
-            sql: open.sql,
-            queue: open.queue,
-            weight: open.weight.max(1),
-            submitted_job: open.submitted_job.map(JobId),
-        }),
+        Message::Hello(hello) => DriverEvent::Hello {
+            release: hello.release,
+            host: hello.host,
+            user: hello.user,
+            incarnation: filled(hello.incarnation, "DriverHello.incarnation")?,
+        },
+        Message::OpenJob(open) => DriverEvent::OpenJob(open_job(open)?),
         Message::Demand(wanted) => DriverEvent::Demand(demand(wanted)?),
         Message::Release(release) => {
             DriverEvent::Release { lease: LeaseId(release.lease), tasks: release.tasks }
         }
         Message::CloseJob(close) => DriverEvent::CloseJob { job: JobId(close.job), ending: ending(close)? },
         Message::Heartbeat(beat) => DriverEvent::Heartbeat(beat.jobs.into_iter().map(progress).collect()),
+    })
+}
+
+fn open_job(open: v1::OpenJob) -> Converted<OpenJob> {
+    let life = |life: v1::ExecutorLife| {
+        let executor = required(life.executor.as_ref(), "ExecutorLife.executor")?;
+        Ok((ExecutorId::try_from(executor)?, Epoch(life.epoch)))
+    };
+    let resumes = match open.resumed_job {
+        None => None,
+        Some(job) => Some(Resumed {
+            job: JobId(job),
+            leases: open.leases.iter().map(held_lease).collect::<Converted<_>>()?,
+            gone: open.gone.into_iter().map(life).collect::<Converted<_>>()?,
+        }),
+    };
+    Ok(OpenJob {
+        request: open.request,
+        name: open.name,
+        sql: open.sql,
+        queue: open.queue,
+        weight: open.weight.max(1),
+        submitted_job: open.submitted_job.map(JobId),
+        resumes,
+    })
+}
+
+fn held_lease(held: &v1::HeldLease) -> Converted<HeldLease> {
+    if held.tasks == 0 || held.cores_per_task == 0 {
+        return Err(MalformedMessage::new(
+            "HeldLease",
+            "a lease is of at least one task of at least one core",
+        ));
+    }
+    let executor = required(held.executor.as_ref(), "HeldLease.executor")?;
+    Ok(HeldLease {
+        lease: LeaseId(held.lease),
+        stage: StageId(held.stage),
+        executor: ExecutorId::try_from(executor)?,
+        epoch: Epoch(held.epoch),
+        tasks: held.tasks,
+        cores_per_task: held.cores_per_task,
+        memory_per_task: held.memory_per_task,
     })
 }
 

@@ -9,11 +9,15 @@
 //! The task never waits for anybody: a session that lets its queue run full is dropped as dead. [`Manager`] is the
 //! handle; [`grpc`] serves it to other processes, and local mode calls it as it is.
 //!
+//! With a [`Journal`] jobs outlive the manager: what changes of them is written before anybody hears of it, or once in a
+//! tick where their drivers could tell it again.
+//!
 //! The first message of a session is its greeting. A gRPC client must have it on its way *before* it waits for the
 //! answer to its call, as the answer to the call is the answer to the greeting.
 
 pub mod grpc;
 mod inbound;
+mod journal;
 mod outbound;
 mod run;
 mod session;
@@ -24,17 +28,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use firesteel_base::{Clock, JobId, SystemClock, version};
+use firesteel_base::{Clock, JobId, SystemClock, UserError, version};
 use firesteel_protocol::channel::check_version;
 use firesteel_protocol::v1;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_stream::Stream;
 use tonic::Status;
 
 use crate::ManagerConfig;
-use crate::config::unix_ms;
+use crate::config::{lease_seed, unix_ms};
+use crate::machine::Machine;
 use crate::machine::message::{ClientRequest, Refusal};
-use run::{Input, Runner, View};
+pub use journal::Journal;
+use run::{Input, Runner, Start, View};
 pub(crate) use session::Outgoing;
 
 /// A stream of messages.
@@ -50,6 +56,7 @@ pub struct Manager {
     sessions: AtomicU64,
     session_queue: usize,
     started_unix_ms: u64,
+    failure: watch::Receiver<Option<UserError>>,
 }
 
 impl Manager {
@@ -62,11 +69,44 @@ impl Manager {
     /// As [`start`](Self::start), by a clock of the caller's: what is silent for too long is judged by it.
     #[must_use]
     pub fn start_with_clock(config: ManagerConfig, clock: Arc<dyn Clock>) -> Arc<Self> {
+        let machine = Machine::new(config.clone());
+        Self::launch(&config, Start { machine, clock, origin_unix_ms: unix_ms(), journal: None })
+    }
+
+    /// Starts a manager that goes on where the one that kept this journal ended. Its epochs and leases count on.
+    #[must_use]
+    pub fn start_with_journal(config: ManagerConfig, mut journal: Journal) -> Arc<Self> {
+        let epoch_seed = journal.epoch_seed();
+        let config = ManagerConfig { epoch_seed, lease_seed: lease_seed(epoch_seed), ..config };
+        let clock = SystemClock::starting_at(journal.now());
+        let machine = Machine::restore(config.clone(), journal.take_jobs(), clock.now());
+        let origin_unix_ms = journal.origin_unix_ms();
+        let start = Start { machine, clock: Arc::new(clock), origin_unix_ms, journal: Some(journal) };
+        Self::launch(&config, start)
+    }
+
+    fn launch(config: &ManagerConfig, start: Start) -> Arc<Self> {
         let (inputs, queue) = mpsc::channel(config.limits.event_queue);
-        let session_queue = config.limits.session_queue;
-        let started_unix_ms = unix_ms();
-        tokio::spawn(Runner::new(config, clock, started_unix_ms).run(queue));
-        Arc::new(Self { inputs, sessions: AtomicU64::new(1), session_queue, started_unix_ms })
+        let (failed, failure) = watch::channel(None);
+        let run = Runner::new(config, start).run(queue);
+        tokio::spawn(async move {
+            if let Err(error) = run.await {
+                tracing::error!(%error, "the manager ends");
+                failed.send_replace(Some(error));
+            }
+        });
+        let (session_queue, started_unix_ms) = (config.limits.session_queue, unix_ms());
+        Arc::new(Self { inputs, sessions: AtomicU64::new(1), session_queue, started_unix_ms, failure })
+    }
+
+    /// Completes when the manager has ended by itself, with the reason.
+    pub async fn failed(&self) -> UserError {
+        let mut failure = self.failure.clone();
+        match failure.wait_for(Option::is_some).await.map(|error| error.clone()) {
+            Ok(Some(error)) => error,
+            // It was stopped.
+            Ok(None) | Err(_) => std::future::pending().await,
+        }
     }
 
     /// A worker's session: what it says goes in, what it is told comes out, until either side ends.

@@ -49,7 +49,13 @@ pub(super) fn to_driver(message: ToDriver, heartbeat: Duration) -> v1::ManagerTo
             heartbeat_ms: millis(heartbeat),
             cluster: Some(cluster(executors)),
         }),
-        ToDriver::JobOpened { request, job } => Message::JobOpened(v1::JobOpened { request, job: job.0 }),
+        ToDriver::JobOpened { request, job, resumed } => Message::JobOpened(v1::JobOpened {
+            request,
+            job: job.0,
+            resumed: resumed.is_some(),
+            leases: resumed.into_iter().flatten().map(|lease| lease.0).collect(),
+        }),
+        ToDriver::JobClosed(job) => Message::JobClosed(v1::JobClosed { job: job.0 }),
         ToDriver::Grant(lent) => Message::Grant(grant(lent)),
         ToDriver::Revoke { lease, tasks } => Message::Revoke(v1::Revoke { lease: lease.0, tasks }),
         ToDriver::ExecutorGone { executor, reason, blocks_kept } => {

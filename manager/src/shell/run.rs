@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use firesteel_base::{Clock, JobId, Timestamp};
+use firesteel_base::{Clock, JobId, Timestamp, UserError};
 use firesteel_protocol::v1;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::MissedTickBehavior;
 use tonic::Status;
 use tracing::{debug, info, warn};
 
+use super::journal::Journal;
 use super::{outbound, stopping};
 use crate::ManagerConfig;
 use crate::machine::Machine;
@@ -56,19 +57,19 @@ impl Queue {
 pub(super) struct View<'a> {
     pub(super) machine: &'a Machine,
     pub(super) now: Timestamp,
-    started_unix_ms: u64,
+    origin_unix_ms: u64,
 }
 
 impl View<'_> {
     pub(super) fn job_info(&self, job: &Job) -> v1::JobInfo {
-        outbound::job_info(self.machine, job, self.started_unix_ms)
+        outbound::job_info(self.machine, job, self.origin_unix_ms)
     }
 }
 
 pub(super) struct Runner {
     machine: Machine,
     clock: Arc<dyn Clock>,
-    started_unix_ms: u64,
+    origin_unix_ms: u64,
     heartbeat: Duration,
     tick: Duration,
     links: BTreeMap<SessionId, Link>,
@@ -77,26 +78,42 @@ pub(super) struct Runner {
     answers: BTreeMap<Ticket, oneshot::Sender<Result<JobId, Refusal>>>,
     waiters: BTreeMap<JobId, Vec<oneshot::Sender<Result<v1::JobInfo, Status>>>>,
     waiters_max: usize,
+    journal: Option<Journal>,
+}
+
+/// What a manager starts with.
+pub(super) struct Start {
+    pub machine: Machine,
+    pub clock: Arc<dyn Clock>,
+    /// The unix clock at time 0 of `clock`.
+    pub origin_unix_ms: u64,
+    pub journal: Option<Journal>,
 }
 
 impl Runner {
-    pub(super) fn new(config: ManagerConfig, clock: Arc<dyn Clock>, started_unix_ms: u64) -> Self {
+    pub(super) fn new(config: &ManagerConfig, start: Start) -> Self {
+        let Start { machine, clock, origin_unix_ms, journal } = start;
         Self {
             clock,
-            started_unix_ms,
+            origin_unix_ms,
             heartbeat: config.heartbeat,
-            tick: tick_of(&config),
+            tick: tick_of(config),
             links: BTreeMap::new(),
             greetings: BTreeMap::new(),
             tickets: 0,
             answers: BTreeMap::new(),
             waiters: BTreeMap::new(),
             waiters_max: config.limits.waiters,
-            machine: Machine::new(config),
+            machine,
+            journal,
         }
     }
 
-    pub(super) async fn run(mut self, mut inputs: mpsc::Receiver<Input>) {
+    /// Runs until it is told to stop, or its handle is gone.
+    ///
+    /// # Errors
+    /// When the journal cannot be written: what nobody will remember is told to nobody.
+    pub(super) async fn run(mut self, mut inputs: mpsc::Receiver<Input>) -> Result<(), UserError> {
         let mut ticks = tokio::time::interval(self.tick);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -109,28 +126,30 @@ impl Runner {
             match input {
                 None => return self.end_all(),
                 Some(Input::Stop(stopped)) => {
-                    self.end_all();
+                    let ended = self.end_all();
                     // Whoever stops the manager may not wait for it.
                     let _ = stopped.send(());
-                    return;
+                    return ended;
                 }
-                Some(input) => self.take(input),
+                Some(input) => self.take(input)?,
             }
         }
     }
 
-    fn take(&mut self, input: Input) {
+    fn take(&mut self, input: Input) -> Result<(), UserError> {
         match input {
             Input::Event(event) => {
-                if event == Event::Tick {
+                let is_tick = event == Event::Tick;
+                self.step(event)?;
+                if is_tick {
                     self.forget_waiters();
+                    self.write_journal()?;
                 }
-                self.step(event);
             }
             Input::Open { id, link, greeting, greeted } => {
                 self.links.insert(id, link);
                 self.greetings.insert(id, greeted);
-                self.step(*greeting);
+                self.step(*greeting)?;
                 if let Some(greeted) = self.greetings.remove(&id) {
                     // When the caller has gone its pump never starts, and its queue is closed.
                     let _ = greeted.send(Ok(()));
@@ -139,31 +158,51 @@ impl Runner {
             Input::Fault { id, status } => {
                 warn!(session = id.0, fault = status.message(), "a session sent what makes no sense");
                 if let Some(event) = self.end(id, status) {
-                    self.step(event);
+                    self.step(event)?;
                 }
             }
             Input::Client { request, answer } => {
                 self.tickets += 1;
                 let ticket = Ticket(self.tickets);
                 self.answers.insert(ticket, answer);
-                self.step(Event::Client(ticket, request));
+                self.step(Event::Client(ticket, request))?;
             }
             Input::Wait { job, ended } => self.wait(job, ended),
             Input::Look(look) => look(&self.view()),
             Input::Stop(_) => unreachable!("the loop takes it"),
         }
+        Ok(())
     }
 
-    fn step(&mut self, event: Event) {
+    fn step(&mut self, event: Event) -> Result<(), UserError> {
         let mut events = VecDeque::from([event]);
         let mut effects = Vec::new();
         while let Some(event) = events.pop_front() {
             debug!(?event, "step");
             self.machine.step(self.clock.now(), event, &mut effects);
+            self.keep(&effects)?;
             for effect in effects.drain(..) {
                 events.extend(self.perform(effect));
             }
         }
+        Ok(())
+    }
+
+    /// Notes which jobs changed. Those that their clients leave to the cluster are written before anybody hears of it.
+    fn keep(&mut self, effects: &[Effect]) -> Result<(), UserError> {
+        let Some(journal) = &mut self.journal else { return Ok(()) };
+        for effect in effects {
+            match effect {
+                Effect::Keep { job, at_once } => journal.note(*job, *at_once),
+                Effect::Forget(job) => journal.note(*job, false),
+                _ => {}
+            }
+        }
+        if journal.is_urgent() { journal.write(&self.machine) } else { Ok(()) }
+    }
+
+    fn write_journal(&mut self) -> Result<(), UserError> {
+        self.journal.as_mut().map_or(Ok(()), |journal| journal.write(&self.machine))
     }
 
     /// Runs an effect. Returns what happens of it: a session that cannot be told is lost.
@@ -212,6 +251,8 @@ impl Runner {
                 record(&note);
                 None
             }
+            // They were noted before anything was done.
+            Effect::Keep { .. } | Effect::Forget(_) => None,
         }
     }
 
@@ -230,15 +271,16 @@ impl Runner {
         Some(link.queue.lost(id))
     }
 
-    fn end_all(&mut self) {
+    fn end_all(&mut self) -> Result<(), UserError> {
         for link in std::mem::take(&mut self.links).into_values() {
             // The first reason stands.
             let _ = link.why.set(stopping());
         }
+        self.write_journal()
     }
 
     fn view(&self) -> View<'_> {
-        View { machine: &self.machine, now: self.clock.now(), started_unix_ms: self.started_unix_ms }
+        View { machine: &self.machine, now: self.clock.now(), origin_unix_ms: self.origin_unix_ms }
     }
 
     fn wait(&mut self, id: JobId, ended: oneshot::Sender<Result<v1::JobInfo, Status>>) {

@@ -38,7 +38,8 @@ pub struct Daemon {
 
 impl Daemon {
     pub fn start(name: &str, mut command: Command, folder: &Path) -> anyhow::Result<Self> {
-        let log = File::create(folder.join(format!("{name}.log")))?;
+        // One that is started again goes on in the log of the one before.
+        let log = File::options().create(true).append(true).open(folder.join(format!("{name}.log")))?;
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log);
         let mut child = command.spawn().with_context(|| format!("cannot start {command:?}"))?;
         let (sender, lines) = mpsc::channel();

@@ -248,6 +248,19 @@ impl ProcessCluster {
         self.workers.remove(worker).signal_and_wait(signal, STOP_MAX).map(drop)
     }
 
+    /// Kills the manager, as by a crash, and starts another one in its place after `away`.
+    ///
+    /// # Errors
+    /// When it had ended already, or the new one is not ready in time.
+    pub fn restart_manager(&mut self, away: Duration) -> anyhow::Result<()> {
+        self.manager.signal(Signal::Kill)?;
+        self.manager.wait(STOP_MAX)?;
+        thread::sleep(away);
+        let (manager, _) = start_manager(&self.binary, self.folder.path(), &self.options, &self.address)?;
+        self.manager = manager;
+        Ok(())
+    }
+
     /// Asks all processes to end, the workers first, and checks that they did, that nothing they started is left, and that
     /// their scratch folders are empty.
     ///

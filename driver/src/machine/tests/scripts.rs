@@ -1,5 +1,6 @@
 //! One behaviour each: what comes in, and what is done about it.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use firesteel_base::{AttemptKey, Class, Epoch, ExecutorId, JobId, LeaseId, StageId, Timestamp, UserError};
@@ -605,13 +606,32 @@ fn progress_counts_what_runs_and_what_is_done() {
 #[test]
 fn attempts_outlive_an_absence_of_the_manager() {
     let mut script = second_stage_running();
-    script.tell(Event::ManagerBack);
+    script.tell(Event::ManagerBack { leases: BTreeSet::new() });
     script.says("");
     script.fail("job7/s1/p0/a0", "a", failure(Class::Transient, "x"));
     script.says("demand s1 1 but a");
     script.finish("job7/s1/p1/a0", "b");
     // Its slot was lent by the session that ended.
     script.says("");
+}
+
+#[test]
+fn leases_that_outlive_an_absence_of_the_manager_are_used_and_given_back() {
+    let mut script = second_stage_running();
+    let held = script.machine.held();
+    let told: Vec<_> = held.iter().map(|held| (held.stage, held.life.to_string(), held.tasks)).collect();
+    assert_eq!(told.len(), 2, "{told:?}");
+    let (kept, lost) = (held[0].lease, held[1].lease);
+    script.tell(Event::Revoked { lease: kept, tasks: 1 });
+    script.tell(Event::ManagerBack { leases: BTreeSet::from([kept]) });
+    script.says("");
+    assert_eq!(script.machine.held().iter().map(|held| held.lease).collect::<Vec<_>>(), [kept]);
+    // It is asked back no more, so the task that failed beside it runs there next.
+    script.fail("job7/s1/p1/a0", "b", failure(Class::Transient, "x"));
+    script.says("demand s1 1 but b");
+    script.finish("job7/s1/p0/a0", "a");
+    let said = script.said();
+    assert!(said.contains("launch job7/s1/p1/a1") && !said.contains(&format!("{lost}")), "{said}");
 }
 
 #[test]

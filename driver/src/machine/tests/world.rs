@@ -538,8 +538,11 @@ impl World {
                     | None => {}
                     Some(Event::ResultFetchFailed { .. } | Event::LinkLost { .. } | Event::Cancel { .. }) => {
                     }
-                    Some(Event::ClusterChanged { .. } | Event::ManagerBack | Event::DemandRefused { .. }) => {
-                    }
+                    Some(
+                        Event::ClusterChanged { .. }
+                        | Event::ManagerBack { .. }
+                        | Event::DemandRefused { .. },
+                    ) => {}
                     Some(event) => self.tell(event),
                 }
             }
@@ -550,9 +553,13 @@ impl World {
                 }
             }
             12 if self.rng.chance(20) => {
-                self.leases.clear();
+                // It has forgotten all, or knows some of it.
+                let held: Vec<_> = self.leases.keys().copied().collect();
+                let knows = self.rng.chance(50);
+                let kept = held.into_iter().filter(|_| knows && self.rng.chance(70)).collect();
+                self.leases.retain(|lease, _| BTreeSet::contains(&kept, lease));
                 self.demands.clear();
-                self.tell(Event::ManagerBack);
+                self.tell(Event::ManagerBack { leases: kept });
             }
             13 if self.rng.chance(3) => self.tell(Event::Cancel { reason: "enough".into() }),
             14 if self.rng.chance(10) => {

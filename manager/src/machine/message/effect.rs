@@ -23,6 +23,15 @@ pub enum Effect {
     Answer(Ticket, Result<JobId, Refusal>),
     /// Wake whoever waits for this job's end.
     JobEnded(JobId),
+    /// Keep this job as it is now, for a manager that comes after this one; before anything else is done, or soon.
+    Keep {
+        /// Which.
+        job: JobId,
+        /// Whether nobody may hear of what changed before it is kept: nobody else could tell it again.
+        at_once: bool,
+    },
+    /// Keep this job no longer.
+    Forget(JobId),
     /// Record it; nothing is to be done.
     Note(Note),
 }
@@ -106,7 +115,11 @@ pub enum ToDriver {
         request: u64,
         /// The job.
         job: JobId,
+        /// The leases that go on, when it is the job that the driver has run before.
+        resumed: Option<Vec<LeaseId>>,
     },
+    /// What it said of this job's end was heard.
+    JobClosed(JobId),
     /// It may run tasks.
     Grant(Grant),
     /// Slots are wanted back when what runs in them has ended.

@@ -29,6 +29,13 @@ pub enum WorkerEvent {
     Heartbeat(Vec<Usage>),
     /// An executor of it can be used.
     ExecutorUp(ExecutorUp),
+    /// An executor of it can be used, and has had that epoch since an earlier session.
+    ExecutorBack {
+        /// The executor.
+        up: ExecutorUp,
+        /// Its epoch.
+        epoch: Epoch,
+    },
     /// An executor's life of that epoch has ended.
     ExecutorDown {
         /// Which one.
@@ -133,8 +140,10 @@ pub enum DriverEvent {
         host: String,
         /// Who runs it.
         user: String,
+        /// Random, new with each driver.
+        incarnation: String,
     },
-    /// It starts a job.
+    /// It starts a job, or takes one up again.
     OpenJob(OpenJob),
     /// How many tasks of a stage still need a slot; replaces what it said of that stage before.
     Demand(Demand),
@@ -173,6 +182,38 @@ pub struct OpenJob {
     pub weight: u32,
     /// In cluster deploy mode: the job that this driver was launched for.
     pub submitted_job: Option<JobId>,
+    /// The job, when this driver has run it since an earlier session.
+    pub resumes: Option<Resumed>,
+}
+
+/// A job that its driver takes up again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resumed {
+    /// Which.
+    pub job: JobId,
+    /// What its driver holds.
+    pub leases: Vec<HeldLease>,
+    /// Lives of executors that its driver takes for ended: it runs nothing in them any more.
+    pub gone: Vec<(ExecutorId, Epoch)>,
+}
+
+/// A lease as its driver has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeldLease {
+    /// Its number.
+    pub lease: LeaseId,
+    /// The stage it is for.
+    pub stage: StageId,
+    /// Where.
+    pub executor: ExecutorId,
+    /// In which life.
+    pub epoch: Epoch,
+    /// Tasks at a time; never 0.
+    pub tasks: u32,
+    /// Cores of each; never 0.
+    pub cores_per_task: u32,
+    /// Memory of each.
+    pub memory_per_task: u64,
 }
 
 /// What a stage still needs.

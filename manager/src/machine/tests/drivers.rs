@@ -77,17 +77,18 @@ fn a_driver_cannot_touch_what_is_anothers() {
 }
 
 #[test]
-fn a_driver_whose_stream_ends_takes_its_leases_and_jobs_with_it() {
+fn a_driver_whose_stream_ends_and_that_does_not_come_back_takes_its_leases_and_jobs_with_it() {
     let mut world = World::new();
-    world.worker("a", &[4]);
+    let a = world.worker("a", &[4]);
     let (d, job) = world.job();
     world.demand(d, job, 4);
     let (waiting, next) = world.job();
     world.demand(waiting, next, 4);
-    assert_eq!(
-        world.driver_says(d, DriverEvent::StreamLost),
-        ["end 2: its connection ended", "job1 ended", "d3 grant lease2 job2/s0 a/e0 x4"]
-    );
+    assert_eq!(world.driver_says(d, DriverEvent::StreamLost), ["end 2: its connection ended"]);
+    assert_eq!((world.state(job), world.held(job)), (JobState::Running, 4));
+    world.pass(4 * SECOND);
+    world.worker_says(a, WorkerEvent::Heartbeat(Vec::new()));
+    assert_eq!(world.pass(SECOND), ["job1 ended", "d3 grant lease2 job2/s0 a/e0 x4"]);
     assert_eq!(world.failure(job), "the driver went away detail: its connection ended");
     assert_eq!(world.driver_says(d, DriverEvent::StreamLost), [""; 0]);
 }

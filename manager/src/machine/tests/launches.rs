@@ -103,7 +103,7 @@ fn a_driver_process_that_ends_early_fails_the_job_when_its_stream_ends() {
         world.demand(d, job, 2);
         if stream_first {
             world.driver_says(d, DriverEvent::StreamLost);
-            assert_eq!((world.state(job), world.held(job)), (JobState::Running, 0), "its worker knows more");
+            assert_eq!((world.state(job), world.held(job)), (JobState::Running, 2), "its worker knows more");
             world.worker_says(a, ended(job, false, "killed by signal 9"));
         } else {
             world.worker_says(a, ended(job, false, "killed by signal 9"));

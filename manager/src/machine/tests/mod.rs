@@ -4,6 +4,7 @@ mod drivers;
 mod launches;
 mod model;
 mod nodes;
+mod resuming;
 mod sharing;
 
 use std::collections::BTreeMap;
@@ -31,6 +32,7 @@ impl World {
     }
 
     fn with(config: ManagerConfig) -> Self {
+        let config = ManagerConfig { lease_seed: 0, ..config };
         Self { machine: Machine::new(config), now: Timestamp(0), sessions: 0 }
     }
 
@@ -161,7 +163,16 @@ fn up(name: &str, index: u32, pid: u32) -> ExecutorUp {
 }
 
 fn hello() -> DriverEvent {
-    DriverEvent::Hello { release: "0.1.0".to_owned(), host: "laptop".to_owned(), user: "ana".to_owned() }
+    hello_of("the first")
+}
+
+fn hello_of(incarnation: &str) -> DriverEvent {
+    DriverEvent::Hello {
+        release: "0.1.0".to_owned(),
+        host: "laptop".to_owned(),
+        user: "ana".to_owned(),
+        incarnation: incarnation.to_owned(),
+    }
 }
 
 fn open_job() -> OpenJob {
@@ -172,6 +183,7 @@ fn open_job() -> OpenJob {
         queue: String::new(),
         weight: 1,
         submitted_job: None,
+        resumes: None,
     }
 }
 
@@ -206,13 +218,15 @@ fn opened(told: &[String]) -> JobId {
 fn tell(effect: &Effect) -> Option<String> {
     Some(match effect {
         Effect::ToWorker(session, message) => format!("w{} {}", session.0, tell_worker(message)),
+        // It follows every word of an end.
+        Effect::ToDriver(_, ToDriver::JobClosed(_)) => return None,
         Effect::ToDriver(session, message) => format!("d{} {}", session.0, tell_driver(message)),
         Effect::Refuse(session, refusal) => format!("refuse {}: {refusal}", session.0),
         Effect::EndSession(session, reason) => format!("end {}: {reason}", session.0),
         Effect::Answer(_, Ok(job)) => format!("answer {job}"),
         Effect::Answer(_, Err(refusal)) => format!("answer: {refusal}"),
         Effect::JobEnded(job) => format!("{job} ended"),
-        Effect::Note(_) => return None,
+        Effect::Note(_) | Effect::Keep { .. } | Effect::Forget(_) => return None,
     })
 }
 
@@ -235,10 +249,15 @@ fn tell_driver(message: &ToDriver) -> String {
     };
     match message {
         ToDriver::Welcome(shapes) => format!("welcome [{}]", list(shapes)),
-        ToDriver::JobOpened { job, .. } => format!("opened {job}"),
+        ToDriver::JobOpened { job, resumed: None, .. } => format!("opened {job}"),
+        ToDriver::JobOpened { job, resumed: Some(leases), .. } => {
+            let leases: Vec<String> = leases.iter().map(ToString::to_string).collect();
+            format!("resumed {job} [{}]", leases.join(" "))
+        }
         ToDriver::Grant(g) => {
             format!("grant {} {}/{} {} x{}", g.lease, g.job, g.stage, g.executor.id, g.tasks)
         }
+        ToDriver::JobClosed(job) => format!("closed {job}"),
         ToDriver::Revoke { lease, tasks } => format!("revoke {lease} x{tasks}"),
         ToDriver::ExecutorGone { executor, reason, blocks_kept } => {
             let kept =

@@ -1,5 +1,5 @@
-//! Random histories: duplicates, stale epochs, messages of dead sessions, cuts and restarts, in any order. After every
-//! step all invariants hold; when all is quiet and free again, all demand is met.
+//! Random histories: duplicates, stale epochs, messages of dead sessions, cuts and restarts, of the manager too, in any order.
+//! After every step all invariants hold; when all is quiet and free again, all demand is met.
 
 use std::collections::BTreeMap;
 
@@ -8,30 +8,93 @@ use proptest::test_runner::Config;
 
 use super::*;
 use crate::Limits;
+use crate::machine::executor::Executor;
+use crate::machine::lease::Lease;
 
 const WORKERS: [&str; 4] = ["a", "b", "c", "d"];
 
 /// Something that happens. Numbers choose among what there is, dead sessions and ended jobs included.
 #[derive(Debug, Clone)]
 enum Action {
-    Register { worker: usize, incarnation: u8 },
-    Up { session: u64, index: u32, pid: u32 },
-    Down { session: u64, index: u32, stale: bool },
-    WorkerBeat { session: u64 },
-    Leave { session: u64 },
-    CutWorker { session: u64 },
-    DriverEnded { session: u64, job: u64, succeeded: bool },
+    Register {
+        worker: usize,
+        incarnation: u8,
+    },
+    Up {
+        session: u64,
+        index: u32,
+        pid: u32,
+    },
+    /// Up, and in the epoch that it was told last.
+    Back {
+        session: u64,
+        index: u32,
+        pid: u32,
+    },
+    Down {
+        session: u64,
+        index: u32,
+        stale: bool,
+    },
+    WorkerBeat {
+        session: u64,
+    },
+    Leave {
+        session: u64,
+    },
+    CutWorker {
+        session: u64,
+    },
+    DriverEnded {
+        session: u64,
+        job: u64,
+        succeeded: bool,
+    },
     EverybodyBeats,
     Hello,
-    Open { session: u64, weight: u32, submitted: Option<u64> },
-    Demand { session: u64, job: u64, wanted: Wanted },
-    Release { session: u64, lease: u64, tasks: u32 },
-    Close { session: u64, job: u64, succeeded: bool },
-    DriverBeat { session: u64 },
-    CutDriver { session: u64 },
+    Open {
+        session: u64,
+        weight: u32,
+        submitted: Option<u64>,
+    },
+    /// A driver claims a job with what it holds, or some of it.
+    Resume {
+        session: u64,
+        job: u64,
+        claimed: u8,
+    },
+    Demand {
+        session: u64,
+        job: u64,
+        wanted: Wanted,
+    },
+    Release {
+        session: u64,
+        lease: u64,
+        tasks: u32,
+    },
+    Close {
+        session: u64,
+        job: u64,
+        succeeded: bool,
+    },
+    DriverBeat {
+        session: u64,
+    },
+    CutDriver {
+        session: u64,
+    },
     Submit,
-    Cancel { job: u64 },
-    Pass { millis: u64 },
+    Cancel {
+        job: u64,
+    },
+    Pass {
+        millis: u64,
+    },
+    /// The manager ends, and another one goes on with what was kept. Everybody comes back at once, or when it happens.
+    Restart {
+        at_once: bool,
+    },
 }
 
 #[derive(Debug, Clone)]
@@ -83,6 +146,10 @@ fn action(narrow: bool) -> BoxedStrategy<Action> {
     prop_oneof![
         4 => (0..WORKERS.len(), 0..2u8).prop_map(|(worker, incarnation)| Action::Register { worker, incarnation }),
         6 => (number(), 0..3u32, 0..2u32).prop_map(|(session, index, pid)| Action::Up { session, index, pid }),
+        4 => (number(), 0..3u32, 0..2u32).prop_map(|(session, index, pid)| Action::Back { session, index, pid }),
+        4 => (number(), number(), any::<u8>())
+            .prop_map(|(session, job, claimed)| Action::Resume { session, job, claimed }),
+        1 => any::<bool>().prop_map(|at_once| Action::Restart { at_once }),
         2 => (number(), 0..2u32, any::<bool>())
             .prop_map(|(session, index, stale)| Action::Down { session, index, stale }),
         6 => number().prop_map(|session| Action::WorkerBeat { session }),
@@ -116,6 +183,12 @@ struct Model {
     epochs: BTreeMap<ExecutorId, Epoch>,
     granted: BTreeMap<LeaseId, u32>,
     revoked: BTreeMap<LeaseId, u32>,
+    /// What drivers held when the manager was started anew.
+    held: Vec<Lease>,
+    /// How often it was.
+    runs: u64,
+    /// Leases that were taken up again.
+    resumed: usize,
 }
 
 fn pick(number: u64, count: usize) -> Option<usize> {
@@ -123,18 +196,83 @@ fn pick(number: u64, count: usize) -> Option<usize> {
 }
 
 impl Model {
-    fn new(narrow: bool) -> Self {
+    /// Of a run of the manager: past all numbers of those before.
+    fn config(run: u64) -> ManagerConfig {
         let limits = Limits { live_jobs: 12, ended_jobs: 5, gone_nodes: 2, drivers: 6, ..Limits::default() };
-        let config = ManagerConfig { epoch_seed: 1000, limits, ..ManagerConfig::default() };
+        let epoch_seed = 1000 + run * 1_000_000;
+        ManagerConfig { epoch_seed, lease_seed: run * 1_000_000, limits, ..ManagerConfig::default() }
+    }
+
+    fn new(narrow: bool) -> Self {
         Self {
-            machine: Machine::new(config),
+            machine: Machine::new(Self::config(0)),
             now: Timestamp(0),
             narrow,
             sessions: Vec::new(),
             epochs: BTreeMap::new(),
             granted: BTreeMap::new(),
             revoked: BTreeMap::new(),
+            held: Vec::new(),
+            runs: 0,
+            resumed: 0,
         }
+    }
+
+    fn restart(&mut self, at_once: bool) {
+        self.runs += 1;
+        let jobs = self.machine.jobs(true).into_iter().cloned().collect();
+        self.held = self.machine.leases.iter().cloned().collect();
+        let after = Machine::restore(Self::config(self.runs), jobs, self.now);
+        let before = std::mem::replace(&mut self.machine, after);
+        self.machine.check();
+        if at_once {
+            self.come_back(&before);
+        }
+    }
+
+    /// Workers with their executors, and a driver with all open jobs: what they held, they hold again.
+    fn come_back(&mut self, before: &Machine) {
+        for node in before.nodes.present() {
+            let session = self.greet();
+            let register = registration(node.id.as_str(), &node.incarnation, &[4, 2]);
+            self.step(Event::Worker(session, WorkerEvent::Register(register)));
+            for life in node.executors.values().filter_map(|executor| executor.life.clone()) {
+                let back = WorkerEvent::ExecutorBack { up: life.up, epoch: life.epoch };
+                self.step(Event::Worker(session, back));
+            }
+        }
+        let driver = self.greet();
+        self.step(Event::Driver(driver, hello()));
+        let open: Vec<JobId> =
+            before.jobs.iter_live().filter(|job| job.driver().is_some()).map(|job| job.id).collect();
+        for job in open {
+            let submitted_job = before.job(job).and_then(|job| job.launch.as_ref().map(|_| job.id));
+            let resumes = Some(Resumed { job, leases: self.claims(job, u8::MAX), gone: Vec::new() });
+            let open = OpenJob { resumes, submitted_job, ..open_job() };
+            self.step(Event::Driver(driver, DriverEvent::OpenJob(open)));
+            assert_eq!(
+                self.machine.leases.cores_of(job),
+                before.leases.cores_of(job),
+                "{job} holds what it held"
+            );
+        }
+    }
+
+    /// What the job's driver holds, of this manager and of the one before; those that `claimed` names by its bits.
+    fn claims(&self, job: JobId, claimed: u8) -> Vec<HeldLease> {
+        let known = self.machine.leases.of_job(job);
+        let before = self.held.iter().filter(|lease| lease.job == job);
+        let all = known.chain(before).enumerate().filter(|(at, _)| claimed & (1 << (at % 8)) != 0);
+        all.map(|(_, lease)| HeldLease {
+            lease: lease.id,
+            stage: lease.stage,
+            executor: lease.executor.clone(),
+            epoch: lease.epoch,
+            tasks: lease.tasks,
+            cores_per_task: lease.cores_per_task,
+            memory_per_task: lease.memory_per_task,
+        })
+        .collect()
     }
 
     fn greet(&mut self) -> SessionId {
@@ -214,7 +352,8 @@ impl Model {
         match effect {
             Effect::Note(Note::ExecutorUp { executor, epoch }) => {
                 let before = self.epochs.insert(executor, epoch);
-                assert!(before.is_none_or(|before| before < epoch), "epochs grow");
+                // A manager that is new may hear of the one that is.
+                assert!(before.is_none_or(|before| before <= epoch), "epochs grow");
             }
             Effect::ToDriver(session, ToDriver::Grant(grant)) => {
                 assert!(self.machine.drivers.get(session).is_some(), "only a connected driver gets slots");
@@ -223,6 +362,11 @@ impl Model {
                     "the grant is of the present life"
                 );
                 assert!(self.granted.insert(grant.lease, grant.tasks).is_none(), "a lease is granted once");
+            }
+            // What was asked back is counted anew.
+            Effect::ToDriver(_, ToDriver::JobOpened { resumed: Some(leases), .. }) => {
+                self.resumed += leases.len();
+                self.revoked.retain(|lease, _| !leases.contains(lease));
             }
             Effect::ToDriver(_, ToDriver::Revoke { lease, tasks }) => {
                 let revoked = self.revoked.entry(lease).or_default();
@@ -239,7 +383,9 @@ impl Model {
             // What comes last in the fair order leaves nothing idle either.
             for demand in job.demands.values() {
                 for node in self.machine.nodes.present().filter(|node| node.is_alive()) {
-                    for executor in node.executors.values().filter(|executor| executor.life.is_some()) {
+                    let is_open =
+                        |executor: &&Executor| executor.life.is_some() && executor.claimed_until.is_none();
+                    for executor in node.executors.values().filter(is_open) {
                         let id = node.executor_id(executor.spec.index);
                         let (lent, _) = self.machine.leases.lent(&id);
                         let idle = lent < u64::from(executor.spec.slots) && !demand.excluded.contains(&id);
@@ -258,6 +404,13 @@ impl Model {
             }
             Action::Up { session, index, pid } => {
                 Event::Worker(self.worker_session(session), WorkerEvent::ExecutorUp(up("x", index, pid)))
+            }
+            Action::Back { session, index, pid } => {
+                let session = self.worker_session(session);
+                let worker = self.machine.nodes.iter().find(|node| node.session == Some(session));
+                let epoch = worker.and_then(|node| self.epochs.get(&node.executor_id(index)));
+                let (up, epoch) = (up("x", index, pid), epoch.copied().unwrap_or_default());
+                Event::Worker(session, WorkerEvent::ExecutorBack { up, epoch })
             }
             Action::Down { session, index, stale } => {
                 let newest = self.epochs.values().copied().max().unwrap_or_default();
@@ -291,6 +444,16 @@ impl Model {
                     OpenJob { weight, submitted_job: submitted.map(|job| self.job(job)), ..open_job() };
                 Event::Driver(self.driver_session(session), DriverEvent::OpenJob(open))
             }
+            Action::Resume { session, job, claimed } => {
+                let job = self.job(job);
+                let gone = self.epochs.iter().map(|(executor, epoch)| (executor.clone(), *epoch));
+                let gone = gone.filter(|_| claimed % 16 == 0).collect();
+                let resumes = Some(Resumed { job, leases: self.claims(job, claimed), gone });
+                let submitted_job = self.machine.job(job).and_then(|job| job.launch.as_ref().map(|_| job.id));
+                let open = OpenJob { resumes, submitted_job, ..open_job() };
+                Event::Driver(self.driver_session(session), DriverEvent::OpenJob(open))
+            }
+            Action::Restart { at_once } => return self.restart(at_once),
             Action::Demand { session, job, wanted } => {
                 let demand = self.demand(job, &wanted);
                 Event::Driver(self.driver_of(demand.job, session), DriverEvent::Demand(demand))
@@ -342,6 +505,11 @@ impl Model {
 
     /// Every worker is up again, drivers give back whatever they get, and in the end nobody waits.
     fn settle(&mut self) {
+        // Whoever may come back has had its time.
+        for _ in 0..16 {
+            self.everybody_beats();
+            self.act(Action::Pass { millis: 1_000 });
+        }
         for name in WORKERS {
             let session = self.greet();
             if self.machine.nodes.get(&name.parse().unwrap()).is_some_and(|node| node.is_present()) {
@@ -417,15 +585,17 @@ proptest! {
 
 /// The histories must reach what they are to test.
 #[test]
-fn histories_lend_and_ask_back() {
+fn histories_lend_and_ask_back_and_outlive_managers() {
     use proptest::strategy::ValueTree;
     use proptest::test_runner::TestRunner;
     let mut runner = TestRunner::deterministic();
-    let (mut granted, mut revoked) = (0, 0);
-    for _ in 0..100 {
+    let (mut granted, mut revoked, mut resumed) = (0, 0, 0);
+    for _ in 0..300 {
         let model = run(false, history(false).new_tree(&mut runner).unwrap().current());
         granted += model.granted.len();
         revoked += model.revoked.len();
+        resumed += model.resumed;
     }
-    assert!(granted > 500 && revoked > 20, "{granted} leases granted, {revoked} asked back");
+    let told = format!("{granted} leases granted, {revoked} asked back, {resumed} resumed");
+    assert!(granted > 800 && revoked > 8 && resumed > 100, "{told}");
 }

@@ -1,0 +1,152 @@
+//! The manager dies, and another one goes on in its place.
+
+use std::time::Duration;
+
+use firesteel_base::ByteSize;
+use firesteel_bench::queries::{tpch, tpch_tables_sql};
+use firesteel_driver::Phase;
+use firesteel_testing::cluster::{ClusterOptions, ProcessCluster, Running};
+use firesteel_testing::data;
+use firesteel_testing::oracle::Answer;
+use firesteel_testing::oracle::tpch::{Scale, check};
+use serde_json::Value;
+
+use crate::engines::{Engine, FIRESTEEL, cluster, runtime};
+use crate::tpch::register;
+
+/// How long the cluster is without a manager.
+const AWAY: Duration = Duration::from_millis(700);
+
+fn with_state(folder: &tempfile::TempDir) -> ClusterOptions {
+    ClusterOptions::default().alert().set("manager.state", folder.path().to_str().unwrap())
+}
+
+/// The jobs that the manager remembers, the latest first.
+fn jobs(cluster: &ProcessCluster) -> Vec<Value> {
+    let text = cluster.run(&["jobs", "list", "--all", "--json"]).unwrap().succeeded().unwrap();
+    match serde_json::from_str(&text).unwrap() {
+        Value::Array(jobs) => jobs,
+        other => panic!("jobs are {other}"),
+    }
+}
+
+/// Kills the manager while a query is half done and starts another one: the answer is right, and nothing that was done is
+/// done again.
+async fn survives(cluster: &mut ProcessCluster, engine: &Engine, query: &str) {
+    let answered = async {
+        let (_, batches) = engine.rows(tpch(query).unwrap().sql).await.unwrap();
+        check(Scale::One, query, &Answer::from_batches(&batches).unwrap()).unwrap();
+    };
+    let mut progress = engine.0.progress();
+    let harmed = async {
+        let hit = progress.wait_for(|now| {
+            let (done, all) = now.tasks();
+            done > 0 && done < all && now.stages.iter().any(|stage| stage.running > 0)
+        });
+        tokio::time::timeout(Duration::from_secs(60), hit).await.unwrap().unwrap();
+        cluster.restart_manager(AWAY).unwrap();
+    };
+    let mut watch = engine.0.progress();
+    let watched = async {
+        let mut most_done = std::collections::BTreeMap::new();
+        while watch.changed().await.is_ok() {
+            let now = watch.borrow_and_update().clone();
+            for stage in &now.stages {
+                let before = most_done.insert(stage.stage, stage.done).unwrap_or(0);
+                assert!(stage.done >= before, "{query}: {} was run again: {now:?}", stage.stage);
+                assert_eq!(stage.failed_attempts, 0, "{query}: {now:?}");
+            }
+            if now.phase == Phase::Succeeded {
+                return;
+            }
+        }
+    };
+    tokio::join!(answered, harmed, watched);
+}
+
+#[test]
+fn a_query_goes_on_while_there_is_no_manager_and_the_next_one_knows_it() {
+    let state = tempfile::tempdir().unwrap();
+    let mut cluster = cluster(with_state(&state));
+    runtime().block_on(async {
+        let engine = Engine::connect(cluster.address()).await.unwrap();
+        register(&engine, Scale::One).await;
+        for query in ["q18", "q09"] {
+            survives(&mut cluster, &engine, query).await;
+        }
+        engine.0.close().await;
+    });
+    let jobs = jobs(&cluster);
+    assert!(jobs.len() >= 2 && jobs.iter().all(|job| job["state"] == "succeeded"), "{jobs:?}");
+    cluster.wait_for("all slots and blocks to be free", |cluster| cluster.is_idle()).unwrap();
+    assert_eq!(cluster.sql("SELECT 1 AS one").unwrap(), "one\n1\n");
+    cluster.stop().unwrap();
+}
+
+/// Nothing was kept: what runs is known from those who run it.
+#[test]
+fn a_query_outlives_a_manager_that_keeps_nothing() {
+    let mut cluster = cluster(ClusterOptions::default().alert());
+    runtime().block_on(async {
+        let engine = Engine::connect(cluster.address()).await.unwrap();
+        register(&engine, Scale::One).await;
+        survives(&mut cluster, &engine, "q18").await;
+        engine.0.close().await;
+    });
+    let jobs = jobs(&cluster);
+    assert!(jobs.iter().all(|job| job["state"] == "succeeded"), "{jobs:?}");
+    cluster.wait_for("all slots and blocks to be free", |cluster| cluster.is_idle()).unwrap();
+    cluster.stop().unwrap();
+}
+
+/// One runs and one has ended: both are there under the next manager, and the client that waits for the first does not notice.
+#[test]
+fn submitted_jobs_and_their_results_outlive_the_manager() {
+    let state = tempfile::tempdir().unwrap();
+    let mut cluster = cluster(with_state(&state));
+    let data = data::tpch(Scale::One).unwrap();
+    let script = tpch_tables_sql(&data).join(";\n") + ";\n" + tpch("q18").unwrap().sql;
+    let file = cluster.folder().join("q18.sql");
+    std::fs::write(&file, script).unwrap();
+    std::fs::write(cluster.folder().join("one.sql"), "SELECT 41 + 1 AS answer").unwrap();
+    let submit = |cluster: &ProcessCluster, file: &str, more: &[&str]| {
+        let file = cluster.folder().join(file);
+        let arguments = [&["submit", file.to_str().unwrap(), "--format", "csv"], more].concat();
+        Running::start(cluster.client(&arguments)).unwrap()
+    };
+    submit(&cluster, "one.sql", &[]).finish().unwrap().succeeded().unwrap();
+    let long = submit(&cluster, "q18.sql", &[]);
+    cluster
+        .wait_for("the long one to run", |cluster| {
+            let running = |job: &Value| job["state"] == "running" && job["slots_held"].as_u64() > Some(0);
+            Ok(jobs(cluster).iter().any(running))
+        })
+        .unwrap();
+    cluster.restart_manager(AWAY).unwrap();
+    let known = jobs(&cluster);
+    assert!(known.len() == 2 && known.iter().any(|job| job["ended_unix_ms"].is_null()), "{known:?}");
+    let answer = long.finish().unwrap().succeeded().unwrap();
+    let lines = answer.lines().count();
+    assert!(lines > 50, "q18 has 57 rows at this scale: {answer}");
+    let known = jobs(&cluster);
+    assert!(known.len() == 2 && known.iter().all(|job| job["state"] == "succeeded"), "{known:?}");
+    // The result of the one that had ended is still where it was.
+    let one = known.iter().find(|job| job["name"] == "one").unwrap()["job"].as_str().unwrap().to_owned();
+    let result = cluster.run(&["jobs", "result", &one, "--format", "csv"]).unwrap().succeeded().unwrap();
+    assert_eq!(result, "answer\n42\n");
+    // The workers keep both results on their disks, so the cluster is not asked whether it leaves nothing.
+}
+
+#[test]
+fn two_managers_do_not_share_a_journal() {
+    let state = tempfile::tempdir().unwrap();
+    let options = ClusterOptions { workers: 1, memory: ByteSize(1 << 30), ..with_state(&state) };
+    let cluster = cluster(options);
+    let second = ["manager", "--bind", "127.0.0.1:0", "--state", state.path().to_str().unwrap()];
+    let mut command = std::process::Command::new(FIRESTEEL);
+    command.args(second);
+    let fault = Running::start(command).unwrap().finish().unwrap().failed_with(1).unwrap();
+    assert!(fault.contains("another manager has the journal") && fault.contains("--state"), "{fault}");
+    assert_eq!(cluster.sql("SELECT 1 AS one").unwrap(), "one\n1\n");
+    cluster.stop().unwrap();
+}
