@@ -1,10 +1,14 @@
 //! What dies is noticed, and the answer is still right.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use firesteel_bench::queries::{tpch, tpch_tables_sql};
 use firesteel_driver::Phase;
+use firesteel_engine::datafusion::arrow::util::pretty::pretty_format_batches;
 use firesteel_testing::cluster::{ClusterOptions, Running, Signal, proc, send};
 use firesteel_testing::data;
 use firesteel_testing::oracle::Answer;
@@ -184,5 +188,60 @@ fn a_worker_that_leaves_is_missed_by_nobody() {
         })
         .unwrap();
     assert_eq!(cluster.sql("SELECT count(*) AS n FROM generate_series(1, 1000)").unwrap(), "n\n1000\n");
+    cluster.stop().unwrap();
+}
+
+/// Lets a process run for a small part of the time only, until it is dropped.
+struct Slowed {
+    end: Arc<AtomicBool>,
+    slowing: Option<JoinHandle<()>>,
+}
+
+impl Slowed {
+    fn down(pid: u32) -> Self {
+        let end = Arc::new(AtomicBool::new(false));
+        let ended = Arc::clone(&end);
+        let slowing = thread::spawn(move || {
+            while !ended.load(Ordering::Relaxed) {
+                for (signal, millis) in [(Signal::Stop, 97), (Signal::Continue, 3)] {
+                    send(pid, signal).unwrap();
+                    thread::sleep(Duration::from_millis(millis));
+                }
+            }
+        });
+        Self { end, slowing: Some(slowing) }
+    }
+}
+
+impl Drop for Slowed {
+    fn drop(&mut self) {
+        self.end.store(true, Ordering::Relaxed);
+        self.slowing.take().unwrap().join().unwrap();
+    }
+}
+
+/// What it has begun is done a second time by the other one, and whoever is first counts.
+#[test]
+fn an_executor_that_is_slow_is_overtaken() {
+    const QUERY: &str = "SELECT l_returnflag, l_linestatus, count(*), sum(l_extendedprice * (1 - l_discount)), \
+                         count(DISTINCT l_suppkey) FROM lineitem GROUP BY 1, 2 ORDER BY 1, 2";
+    let cluster = cluster(ClusterOptions::default());
+    let slow = cluster.executor_pids(0).unwrap()[0];
+    runtime().block_on(async {
+        let engine = Engine::connect(cluster.address()).await.unwrap();
+        register(&engine, Scale::One).await;
+        let rows = async |query: &str| {
+            pretty_format_batches(&engine.rows(query).await.unwrap().1).unwrap().to_string()
+        };
+        let right = rows(QUERY).await;
+        let slowed = Slowed::down(slow);
+        let overtaken = rows(&format!("EXPLAIN ANALYZE {QUERY}")).await;
+        assert!(overtaken.contains("speculated: task") && overtaken.contains("on w0/e0"), "{overtaken}");
+        assert_eq!(rows(QUERY).await, right);
+        drop(slowed);
+        engine.rows("SET firesteel.speculation = false").await.unwrap();
+        assert!(!rows(&format!("EXPLAIN ANALYZE {QUERY}")).await.contains("speculated"));
+        engine.0.close().await;
+    });
     cluster.stop().unwrap();
 }

@@ -9,7 +9,7 @@
 //!
 //! A cancelled attempt holds its slot until the executor says that it has ended.
 
-use firesteel_base::{AttemptKey, LeaseId};
+use firesteel_base::{AttemptKey, LeaseId, Timestamp};
 
 use super::Life;
 
@@ -26,6 +26,8 @@ pub(super) struct Attempt {
     pub life: Life,
     pub lease: LeaseId,
     pub state: AttemptState,
+    /// When it was launched.
+    pub since: Timestamp,
     pub rows: u64,
     pub bytes: u64,
     /// Some of its input is still to come.
@@ -33,8 +35,8 @@ pub(super) struct Attempt {
 }
 
 impl Attempt {
-    pub fn launched(key: AttemptKey, life: Life, lease: LeaseId, early: bool) -> Self {
-        Self { key, life, lease, state: AttemptState::Launched, rows: 0, bytes: 0, early }
+    pub fn launched(now: Timestamp, key: AttemptKey, life: Life, lease: LeaseId, early: bool) -> Self {
+        Self { key, life, lease, state: AttemptState::Launched, since: now, rows: 0, bytes: 0, early }
     }
 
     /// The executor has said that it runs.

@@ -94,12 +94,30 @@ impl JobMachine {
             }
             StageState::Blocked | StageState::Complete | StageState::Released => 0,
         };
+        if tasks == 0 && stage.state == StageState::Running && !stage.stragglers().is_empty() {
+            return self.demand_for_stragglers(stage);
+        }
         let mut demand = bare_demand(stage, tasks);
         if tasks > 0 {
             demand.early = stage.state == StageState::Early;
             demand.inputs = stage.places.totals().to_vec();
             demand.excluded = self.useless_executors(stage).into_iter().collect();
         }
+        demand
+    }
+
+    /// Slots that nobody else needs, where not all of them run already.
+    fn demand_for_stragglers(&self, stage: &Stage) -> Demand {
+        let excluded = self.excluded(stage);
+        let excluded: BTreeSet<_> = excluded.union(&stage.executors_of_stragglers()).cloned().collect();
+        if self.executors.is_subset(&excluded) {
+            return bare_demand(stage, 0);
+        }
+        let count = u32::try_from(stage.stragglers().len()).expect("tasks are numbered in 32 bits");
+        let mut demand = bare_demand(stage, count);
+        demand.early = true;
+        demand.inputs = stage.places.totals().to_vec();
+        demand.excluded = excluded.into_iter().collect();
         demand
     }
 

@@ -141,7 +141,9 @@ impl JobMachine {
             Event::AttemptProgress { attempt, life, rows, bytes } => {
                 self.progressed(attempt, &life, rows, bytes)
             }
-            Event::AttemptFinished { attempt, life, lanes } => self.finished(attempt, life, lanes, effects),
+            Event::AttemptFinished { attempt, life, lanes } => {
+                self.finished(attempt, life, lanes, now, effects)
+            }
             Event::AttemptFailed { attempt, life, failure } => {
                 self.failed(now, attempt, &life, failure, effects)
             }
@@ -172,7 +174,8 @@ impl JobMachine {
     pub fn next_deadline(&self) -> Option<Timestamp> {
         match &self.state {
             JobState::Waiting | JobState::Running | JobState::Delivering => {
-                self.empty_since.map(|since| since + self.policy.no_executors_wait_max)
+                let empty = self.empty_since.map(|since| since + self.policy.no_executors_wait_max);
+                self.stages.iter().filter_map(|stage| stage.experience.look_at()).chain(empty).min()
             }
             JobState::Ending { since, .. } => Some(*since + self.policy.ending_wait_max),
             JobState::Ended { .. } => None,

@@ -184,6 +184,11 @@ impl Places {
         index.and_then(|index| self.bytes.get(task as usize)?.get(index)).copied().unwrap_or(0)
     }
 
+    /// Bytes of `task`'s input.
+    pub fn bytes_of(&self, task: u32) -> u64 {
+        self.bytes.get(task as usize).map_or(0, |row| row.iter().sum())
+    }
+
     /// Bytes of all tasks' input on each executor, in the executors' order.
     pub fn totals(&self) -> &[(ExecutorId, u64)] {
         &self.totals

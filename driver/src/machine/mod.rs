@@ -8,6 +8,7 @@
 //!   job.rs        the job: begins, delivers its result, ends
 //!   schedule.rs   which stages are wanted, who gets a slot, what is demanded and freed
 //!   early.rs      stages that begin while their inputs are still written
+//!   speculate.rs  second attempts of tasks that take much longer than others
 //!   reports.rs    what executors report of attempts
 //!   losses.rs     executors and blocks that are gone, and what must be run again because of it
 //!   stage.rs task.rs attempt.rs lease.rs map_outputs.rs   one thing with a life each
@@ -32,6 +33,7 @@ mod policy;
 mod progress;
 mod reports;
 mod schedule;
+mod speculate;
 mod stage;
 mod task;
 

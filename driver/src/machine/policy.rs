@@ -22,6 +22,10 @@ pub struct Policy {
     pub ending_wait_max: Duration,
     /// How long a job waits on a cluster that has lost its last executor.
     pub no_executors_wait_max: Duration,
+    /// How many times as long as its input lets expect a task may run before it gets a second attempt.
+    pub straggler_times: u32,
+    /// How long any task may run.
+    pub straggler_after: Duration,
 }
 
 impl Policy {
@@ -49,6 +53,8 @@ impl Default for Policy {
             fetch_failures_per_executor_max: 3,
             ending_wait_max: Duration::from_secs(5),
             no_executors_wait_max: Duration::from_secs(60),
+            straggler_times: 2,
+            straggler_after: Duration::from_secs(2),
         }
     }
 }

@@ -30,6 +30,7 @@ impl JobMachine {
         key: AttemptKey,
         life: Life,
         lanes: Vec<LaneSizes>,
+        now: Timestamp,
         effects: &mut Vec<Effect>,
     ) {
         let Some((position, attempt)) = self.take_attempt(key, &life) else {
@@ -39,6 +40,7 @@ impl JobMachine {
             AttemptState::Cancelling => effects.push(Effect::FreeAttempt { attempt: key, life }),
             AttemptState::Launched | AttemptState::Started => {
                 self.commit(position, MapOutput { producer: key, life, lanes }, effects);
+                self.learn_from(now, position, &attempt);
             }
         }
     }

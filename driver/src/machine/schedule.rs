@@ -18,7 +18,8 @@ impl JobMachine {
         if !self.is_active() {
             return;
         }
-        self.fill_slots(effects);
+        self.find_stragglers(now);
+        self.fill_slots(now, effects);
         self.offer_result(effects);
         self.sync_demands(now, effects);
     }
@@ -140,11 +141,12 @@ impl JobMachine {
         self.stages[position].places = places;
     }
 
-    fn fill_slots(&mut self, effects: &mut Vec<Effect>) {
+    fn fill_slots(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
         for id in self.leases.idle() {
             self.return_revoked(id, effects);
             while let Some((position, task, life)) = self.next_for(id) {
-                self.launch(position, task, id, life, effects);
+                self.note_second(now, position, task, effects);
+                self.launch(now, position, task, (id, life), effects);
             }
         }
         self.release_idle(effects);
@@ -178,8 +180,11 @@ impl JobMachine {
         if !stage.state.launches() {
             return None;
         }
-        if stage.pending().is_empty() || self.excluded(stage).contains(executor) {
+        if self.excluded(stage).contains(executor) {
             return None;
+        }
+        if stage.pending().is_empty() {
+            return self.pick_straggler(position, executor);
         }
         let may_avoid = self.can_avoid(stage, executor);
         let shuns = |task: u32| may_avoid && stage.tasks[task as usize].avoid.as_ref() == Some(executor);
@@ -189,10 +194,10 @@ impl JobMachine {
 
     fn launch(
         &mut self,
+        now: Timestamp,
         position: usize,
         number: u32,
-        lease: LeaseId,
-        life: Life,
+        (lease, life): (LeaseId, Life),
         effects: &mut Vec<Effect>,
     ) {
         let inputs = self.inputs_of(position);
@@ -206,7 +211,7 @@ impl JobMachine {
         let task = stage.task_mut(number);
         let attempt = AttemptKey { task: task_key, attempt: task.attempts };
         task.attempts += 1;
-        task.live.push(Attempt::launched(attempt, life.clone(), lease, early));
+        task.live.push(Attempt::launched(now, attempt, life.clone(), lease, early));
         self.leases.occupy(lease, attempt);
         self.used.insert(life.clone());
         let stage = &self.stages[position];

@@ -24,6 +24,7 @@ use firesteel_shuffle::Slice;
 use super::demand::DemandState;
 use super::map_outputs::Places;
 use super::plan::StagePlan;
+use super::speculate::Experience;
 use super::task::{Task, TaskState};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,7 +108,10 @@ pub(super) struct Stage {
     /// Where its input lies; made when it begins to run.
     pub places: Places,
     pub demand: DemandState,
+    /// What its tasks have shown, and which of them take too long.
+    pub experience: Experience,
     pending: BTreeSet<u32>,
+    running: BTreeSet<u32>,
     absent: BTreeSet<u32>,
     available: u32,
 }
@@ -131,7 +135,9 @@ impl Stage {
             early: None,
             places: Places::default(),
             demand: DemandState::default(),
+            experience: Experience::default(),
             pending: (0..tasks).collect(),
+            running: BTreeSet::new(),
             absent: BTreeSet::new(),
             available: 0,
             plan,
@@ -177,20 +183,21 @@ impl Stage {
         self.available -= u32::from(task.state.available());
         self.available += u32::from(state.available());
         task.state = state;
-        match state {
-            TaskState::Pending => {
-                self.pending.insert(number);
-                self.absent.remove(&number);
-            }
-            TaskState::Absent => {
-                self.pending.remove(&number);
-                self.absent.insert(number);
-            }
-            TaskState::Running | TaskState::Committed | TaskState::Delivered => {
-                self.pending.remove(&number);
-                self.absent.remove(&number);
-            }
+        self.experience.forget(number);
+        for numbers in [&mut self.pending, &mut self.running, &mut self.absent] {
+            numbers.remove(&number);
         }
+        match state {
+            TaskState::Pending => self.pending.insert(number),
+            TaskState::Running => self.running.insert(number),
+            TaskState::Absent => self.absent.insert(number),
+            TaskState::Committed | TaskState::Delivered => false,
+        };
+    }
+
+    /// Tasks of which an attempt is out.
+    pub fn running(&self) -> &BTreeSet<u32> {
+        &self.running
     }
 
     /// True when nothing of it has to be run.

@@ -23,6 +23,7 @@ const ADAPTIVE: &str = "firesteel.adaptive";
 const MERGE_PARTITIONS_BELOW: &str = "firesteel.merge_partitions_below";
 const SPLIT_PARTITIONS_ABOVE: &str = "firesteel.split_partitions_above";
 const PIPELINE_ABOVE: &str = "firesteel.pipeline_above";
+const SPECULATION: &str = "firesteel.speculation";
 const RANGE_SORTS: &str = "firesteel.range_sorts";
 const RANGE_SORTS_ABOVE: &str = "firesteel.range_sorts_above";
 const TARGET_PARTITIONS: &str = "datafusion.execution.target_partitions";
@@ -49,6 +50,9 @@ pub struct SessionSettings {
     /// `firesteel.pipeline_above`: tasks that find free core threads begin to read an exchange of at least so many bytes for
     /// each of them before all that write it are done.
     pub pipeline_above: ByteSize,
+    /// `firesteel.speculation`: on a cluster, tasks that take much longer than the others of their stage get a second attempt
+    /// in core threads that nobody else needs.
+    pub speculation: bool,
     /// `firesteel.range_sorts`: on a cluster, all core threads merge the sorted rows of a query, each a range of them.
     pub range_sorts: bool,
     /// `firesteel.range_sorts_above`: sorted rows of fewer bytes are merged by one core thread.
@@ -65,6 +69,7 @@ impl Default for SessionSettings {
             merge_partitions_below: ByteSize(256 << 10),
             split_partitions_above: ByteSize(64 << 20),
             pipeline_above: ByteSize(1 << 20),
+            speculation: true,
             range_sorts: true,
             range_sorts_above: ByteSize(1 << 20),
         }
@@ -81,12 +86,13 @@ impl SessionSettings {
     /// What sizes may decide.
     #[must_use]
     pub fn adapt_limits(&self) -> AdaptLimits {
-        let pipeline_above = self.pipeline_above.0;
+        let (pipeline_above, speculate) = (self.pipeline_above.0, self.speculation);
         if !self.adaptive {
-            return AdaptLimits { pipeline_above, ..AdaptLimits::NEVER };
+            return AdaptLimits { pipeline_above, speculate, ..AdaptLimits::NEVER };
         }
         AdaptLimits {
             pipeline_above,
+            speculate,
             merge_below: self.merge_partitions_below.0,
             split_above: self.split_partitions_above.0,
             broadcast_below: self.broadcast_threshold.0,
@@ -122,6 +128,7 @@ impl ExtensionOptions for SessionSettings {
             "merge_partitions_below" => self.merge_partitions_below = size(value)?,
             "split_partitions_above" => self.split_partitions_above = size(value)?,
             "pipeline_above" => self.pipeline_above = size(value)?,
+            "speculation" => self.speculation = switch(value)?,
             "range_sorts" => self.range_sorts = switch(value)?,
             "range_sorts_above" => self.range_sorts_above = size(value)?,
             "runtime_filters" => self.runtime_filters = switch(value)?,
@@ -175,6 +182,12 @@ impl ExtensionOptions for SessionSettings {
                 self.pipeline_above.to_string(),
                 "On a cluster, tasks that find free core threads begin to read an exchange of at least this many bytes for \
                  each of them before all that write it are done; 0 means never.",
+            ),
+            entry(
+                SPECULATION,
+                self.speculation.to_string(),
+                "Whether, on a cluster, tasks that take much longer than the others of their stage get a second attempt in \
+                 core threads that nobody else needs.",
             ),
             entry(
                 RANGE_SORTS,

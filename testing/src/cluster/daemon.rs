@@ -18,13 +18,17 @@ use super::proc;
 /// Lines of a log that a failure shows.
 const LOG_LINES: usize = 40;
 
-/// How a process is told to end.
+/// What a process is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Signal {
     /// It is asked to: SIGTERM.
     Terminate,
     /// It is made to, as by a crash: SIGKILL.
     Kill,
+    /// It stands still: SIGSTOP.
+    Stop,
+    /// It goes on: SIGCONT.
+    Continue,
 }
 
 /// A process that is killed when dropped.
@@ -109,6 +113,8 @@ pub fn send(pid: u32, signal: Signal) -> anyhow::Result<()> {
     let signal = match signal {
         Signal::Terminate => rustix::process::Signal::TERM,
         Signal::Kill => rustix::process::Signal::KILL,
+        Signal::Stop => rustix::process::Signal::STOP,
+        Signal::Continue => rustix::process::Signal::CONT,
     };
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).context("it is no process id")?;
     Ok(kill_process(pid, signal)?)

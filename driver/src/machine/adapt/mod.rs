@@ -13,8 +13,9 @@
 mod slices;
 
 use std::fmt;
+use std::time::Duration;
 
-use firesteel_base::{ByteSize, StageId};
+use firesteel_base::{ByteSize, ExecutorId, StageId};
 use firesteel_engine::stage::adapt::{Adapts, Broadcast};
 use firesteel_shuffle::LaneSizes;
 
@@ -59,6 +60,15 @@ pub enum Decision {
         /// Those of which some was missing: the stage, tasks of it that were done, and all of them.
         inputs: Vec<(StageId, u32, u32)>,
     },
+    /// A task that takes long got a second attempt.
+    Speculated {
+        /// The task.
+        task: u32,
+        /// How long the first has run.
+        after: Duration,
+        /// Where.
+        executor: ExecutorId,
+    },
 }
 
 impl Decision {
@@ -66,7 +76,7 @@ impl Decision {
     #[must_use]
     pub fn renamed(self, name: impl Fn(StageId) -> StageId) -> Self {
         match self {
-            Self::Regrouped { .. } => self,
+            Self::Regrouped { .. } | Self::Speculated { .. } => self,
             Self::Spared { empty, spared } => {
                 Self::Spared { empty: name(empty), spared: spared.into_iter().map(name).collect() }
             }
@@ -106,6 +116,10 @@ impl fmt::Display for Decision {
                     .map(|(stage, done, tasks)| format!("{done} of {tasks} tasks of {stage}"))
                     .collect();
                 write!(f, "pipelined: began when {} were done", inputs.join(", "))
+            }
+            Self::Speculated { task, after, executor } => {
+                let after = after.as_secs_f64();
+                write!(f, "speculated: task {task} was begun a second time after {after:.1} s on {executor}")
             }
         }
     }

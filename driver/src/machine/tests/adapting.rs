@@ -12,6 +12,7 @@ const LIMITS: AdaptLimits = AdaptLimits {
     broadcast_below: 500,
     spare_inputs: true,
     pipeline_above: 0,
+    speculate: false,
 };
 
 /// Two scans of two tasks each, and a join of them by key of four partitions.

@@ -3,4 +3,5 @@
 mod adapting;
 mod early;
 mod scripts;
+mod speculating;
 mod world;

@@ -16,8 +16,8 @@ const JOB: JobId = JobId(7);
 
 /// A machine, and what it has said since it was asked last.
 pub(super) struct Script {
-    machine: JobMachine,
-    now: Timestamp,
+    pub(super) machine: JobMachine,
+    pub(super) now: Timestamp,
     said: Vec<Effect>,
     leases: u64,
 }
@@ -87,6 +87,12 @@ impl Script {
             |bytes: &&[u64]| LaneSizes::of(&LaneOutput { partitions: bytes.iter().map(block).collect() });
         let lanes = lanes.iter().map(lane).collect();
         self.tell(Event::AttemptFinished { attempt: attempt.parse().unwrap(), life: life(on), lanes });
+    }
+
+    /// The attempt has written so many bytes so far.
+    pub fn progress(&mut self, attempt: &str, on: &str, bytes: u64) {
+        let (attempt, life) = (attempt.parse().unwrap(), life(on));
+        self.tell(Event::AttemptProgress { attempt, life, rows: bytes / 10, bytes });
     }
 
     fn fail(&mut self, attempt: &str, on: &str, failure: AttemptFailure) {

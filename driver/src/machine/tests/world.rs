@@ -93,7 +93,7 @@ struct World {
     /// Stages, and inputs of theirs that are not read.
     spared: BTreeSet<(StageId, StageId)>,
     /// Decisions of each kind.
-    decisions: [u32; 4],
+    decisions: [u32; 5],
     told: Vec<Event>,
     result: Vec<MapOutput>,
     reader: Reader,
@@ -182,6 +182,7 @@ fn random_adapts(rng: &mut Rng, stages: &[StagePlan], at: usize) -> Adapts {
             broadcast_below: rng.below(3000),
             spare_inputs: true,
             pipeline_above: rng.below(60),
+            speculate: rng.chance(70),
         },
     }
 }
@@ -191,7 +192,10 @@ impl World {
         let mut rng = Rng(seed);
         let plan = random_plan(&mut rng);
         let mut world = Self {
-            machine: JobMachine::new(plan.clone(), Policy::default()),
+            machine: JobMachine::new(
+                plan.clone(),
+                Policy { straggler_after: Duration::from_millis(50), ..Policy::default() },
+            ),
             plan,
             now: Timestamp(0),
             epochs: 0,
@@ -207,7 +211,7 @@ impl World {
             freed: BTreeSet::new(),
             slices: BTreeMap::new(),
             spared: BTreeSet::new(),
-            decisions: [0; 4],
+            decisions: [0; 5],
             told: Vec::new(),
             result: Vec::new(),
             reader: Reader::default(),
@@ -286,6 +290,7 @@ impl World {
                     Decision::Spared { .. } => 1,
                     Decision::Absorbed { .. } => 2,
                     Decision::Early { .. } => 3,
+                    Decision::Speculated { .. } => 4,
                 };
                 self.decisions[kind] += 1;
                 if let Decision::Spared { spared, .. } = decision {
@@ -658,7 +663,7 @@ fn brief(effect: &Effect) -> String {
 #[test]
 fn whatever_happens_the_job_ends_right_and_gives_everything_back() {
     let only = std::env::var("FIRESTEEL_SEED").ok().map(|seed| seed.parse::<u64>().unwrap());
-    let (mut succeeded, mut failed, mut decisions) = (0, 0, [0; 4]);
+    let (mut succeeded, mut failed, mut decisions) = (0, 0, [0; 5]);
     for seed in only.map_or(0..SEEDS, |seed| seed..seed + 1) {
         let mut world = World::new(seed);
         let run = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| world.run_to_end()));
@@ -668,7 +673,7 @@ fn whatever_happens_the_job_ends_right_and_gives_everything_back() {
             eprintln!("seed {seed} (FIRESTEEL_SEED={seed} runs it alone)");
             std::panic::resume_unwind(panic);
         }
-        (0..4).for_each(|kind| decisions[kind] += world.decisions[kind]);
+        (0..5).for_each(|kind| decisions[kind] += world.decisions[kind]);
         match world.outcome.unwrap() {
             Outcome::Succeeded => succeeded += 1,
             Outcome::Failed(error) => {

@@ -76,12 +76,20 @@ pub struct AdaptLimits {
     pub spare_inputs: bool,
     /// An exchange of at least so many bytes for each task that reads it may be read while it is written. 0: never.
     pub pipeline_above: u64,
+    /// Whether tasks that take much longer than others are run a second time beside the first.
+    pub speculate: bool,
 }
 
 impl AdaptLimits {
     /// Everything runs as planned.
-    pub const NEVER: Self =
-        Self { merge_below: 0, split_above: 0, broadcast_below: 0, spare_inputs: false, pipeline_above: 0 };
+    pub const NEVER: Self = Self {
+        merge_below: 0,
+        split_above: 0,
+        broadcast_below: 0,
+        spare_inputs: false,
+        pipeline_above: 0,
+        speculate: false,
+    };
 }
 
 impl Default for AdaptLimits {
@@ -100,7 +108,7 @@ impl Adapts {
         limits: AdaptLimits,
     ) -> Self {
         let pipelined = if limits.pipeline_above > 0 { pipelined(plan, stages) } else { Vec::new() };
-        if (AdaptLimits { pipeline_above: 0, ..limits }) == AdaptLimits::NEVER {
+        if (AdaptLimits { pipeline_above: 0, speculate: false, ..limits }) == AdaptLimits::NEVER {
             return Self { pipelined, limits, ..Self::default() };
         }
         let partitions = plan.output_partitioning().partition_count();
