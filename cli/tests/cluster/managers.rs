@@ -30,9 +30,13 @@ fn jobs(cluster: &ProcessCluster) -> Vec<Value> {
     }
 }
 
-/// Kills the manager while a query is half done and starts another one: the answer is right, and nothing that was done is
-/// done again.
-async fn survives(cluster: &mut ProcessCluster, engine: &Engine, query: &str) {
+/// Harms the manager while a query is half done: the answer is right, and nothing that was done is done again.
+async fn survives(
+    cluster: &mut ProcessCluster,
+    engine: &Engine,
+    query: &str,
+    harm: impl FnOnce(&mut ProcessCluster),
+) {
     let answered = async {
         let (_, batches) = engine.rows(tpch(query).unwrap().sql).await.unwrap();
         check(Scale::One, query, &Answer::from_batches(&batches).unwrap()).unwrap();
@@ -44,7 +48,7 @@ async fn survives(cluster: &mut ProcessCluster, engine: &Engine, query: &str) {
             done > 0 && done < all && now.stages.iter().any(|stage| stage.running > 0)
         });
         tokio::time::timeout(Duration::from_secs(60), hit).await.unwrap().unwrap();
-        cluster.restart_manager(AWAY).unwrap();
+        harm(cluster);
     };
     let mut watch = engine.0.progress();
     let watched = async {
@@ -72,7 +76,7 @@ fn a_query_goes_on_while_there_is_no_manager_and_the_next_one_knows_it() {
         let engine = Engine::connect(cluster.address()).await.unwrap();
         register(&engine, Scale::One).await;
         for query in ["q18", "q09"] {
-            survives(&mut cluster, &engine, query).await;
+            survives(&mut cluster, &engine, query, |cluster| cluster.restart_manager(AWAY).unwrap()).await;
         }
         engine.0.close().await;
     });
@@ -83,6 +87,25 @@ fn a_query_goes_on_while_there_is_no_manager_and_the_next_one_knows_it() {
     cluster.stop().unwrap();
 }
 
+/// Longer than it takes for silence to be the end of a worker, or of a driver.
+#[test]
+fn nobody_is_given_up_by_a_manager_that_was_frozen() {
+    let mut cluster = cluster(ClusterOptions::default().alert());
+    let executors = cluster.executor_pids(0).unwrap();
+    runtime().block_on(async {
+        let engine = Engine::connect(cluster.address()).await.unwrap();
+        register(&engine, Scale::One).await;
+        let frozen = Duration::from_secs(5);
+        survives(&mut cluster, &engine, "q18", |cluster| cluster.freeze_manager(frozen).unwrap()).await;
+        engine.0.close().await;
+    });
+    assert!(cluster.nodes().unwrap().iter().all(|node| node["state"] == "alive"));
+    assert_eq!(cluster.executor_pids(0).unwrap(), executors);
+    let jobs = jobs(&cluster);
+    assert!(jobs.iter().all(|job| job["state"] == "succeeded"), "{jobs:?}");
+    cluster.stop().unwrap();
+}
+
 /// Nothing was kept: what runs is known from those who run it.
 #[test]
 fn a_query_outlives_a_manager_that_keeps_nothing() {
@@ -90,7 +113,7 @@ fn a_query_outlives_a_manager_that_keeps_nothing() {
     runtime().block_on(async {
         let engine = Engine::connect(cluster.address()).await.unwrap();
         register(&engine, Scale::One).await;
-        survives(&mut cluster, &engine, "q18").await;
+        survives(&mut cluster, &engine, "q18", |cluster| cluster.restart_manager(AWAY).unwrap()).await;
         engine.0.close().await;
     });
     let jobs = jobs(&cluster);

@@ -185,7 +185,7 @@ fn may_try_again(task: &Task, policy: &Policy) -> bool {
 
 /// How long a task with that much input may run.
 fn patience(pace: u64, input: u64, policy: &Policy) -> Duration {
-    let expected = u128::from(pace) * u128::from(input) >> 20;
+    let expected = (u128::from(pace) * u128::from(input)) >> 20;
     let expected = Duration::from_millis(u64::try_from(expected).unwrap_or(u64::MAX));
     policy.straggler_after.max(expected.saturating_mul(policy.straggler_times))
 }

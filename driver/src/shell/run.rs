@@ -311,23 +311,20 @@ impl DriverLoop {
         self.drain();
     }
 
-    /// Whether the manager has heard how all jobs ended, or cannot hear it in time. Of a submitted job nobody else can tell,
-    /// so for that a manager that is away is waited for.
+    /// Whether nothing has to be heard any more. Of how a submitted job ended nobody else can tell, so a manager that is away
+    /// is waited for; a client's process ends when its user has what he asked for.
     fn has_said_all(&mut self) -> bool {
         if let Some(submitted) = self.submitted.take() {
             let job = Some(submitted.job().0);
             let open = self.open_message(SUBMITTED_REQUEST, "");
             self.say_end(v1::OpenJob { submitted_job: job, resumed_job: job, ..open }, submitted.close());
         }
-        let is_submitted = self.config.submitted_job.is_some();
-        let patience = if is_submitted { self.config.manager_away_max } else { HANG_UP_TIMEOUT };
+        if self.config.submitted_job.is_none() || self.unheard.is_empty() {
+            return true;
+        }
+        let patience = self.config.manager_away_max;
         let by = *self.hang_up_by.get_or_insert_with(|| Instant::now() + patience);
-        let may_hear = match self.manager {
-            ManagerLink::Connected(_) => true,
-            ManagerLink::Away => is_submitted,
-            ManagerLink::Lost => false,
-        };
-        self.unheard.is_empty() || !may_hear || Instant::now() >= by
+        matches!(self.manager, ManagerLink::Lost) || Instant::now() >= by
     }
 
     /// Says the last word to everybody, and waits a moment until they have heard it.

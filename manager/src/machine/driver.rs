@@ -87,6 +87,10 @@ impl Drivers {
         self.all.iter().map(|(session, driver)| (*session, driver))
     }
 
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Driver> {
+        self.all.values_mut()
+    }
+
     /// How many are connected.
     #[must_use]
     pub fn count(&self) -> usize {

@@ -22,13 +22,14 @@ pub mod show;
 mod tests;
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use firesteel_base::{Epoch, JobId, Timestamp};
 
 use crate::ManagerConfig;
 use crate::placement::Cluster;
 use driver::Drivers;
-use job::{Job, Jobs};
+use job::{Job, Jobs, Phase};
 use lease::Leases;
 use message::{Effect, Ending, Event, ToDriver, ToWorker};
 use node::Nodes;
@@ -89,8 +90,25 @@ impl Machine {
                 self.tick_drivers(now, effects);
                 self.tick_jobs(now, effects);
             }
+            Event::Absence(span) => self.forgive_silence(now, span),
         }
         self.settle(now, effects);
+    }
+
+    /// Everybody was heard so much later, and whoever is waited for is waited for so much longer.
+    fn forgive_silence(&mut self, now: Timestamp, span: Duration) {
+        let later = |at: Timestamp| (at + span).min(now);
+        for node in self.nodes.iter_mut() {
+            node.heard = later(node.heard);
+        }
+        self.drivers.iter_mut().for_each(|driver| driver.heard = later(driver.heard));
+        for job in self.jobs.iter_live_mut() {
+            match &mut job.phase {
+                Phase::Launching { since } => *since = later(*since),
+                Phase::Detached { until } => *until = *until + span,
+                Phase::Submitted | Phase::Open { .. } | Phase::Ended(_) => {}
+            }
+        }
     }
 
     /// Draws the conclusions of a step: drivers hear of executors before they get slots on them.

@@ -105,6 +105,11 @@ impl Journal {
         self.urgent |= urgent;
     }
 
+    /// Whether something has changed that is not written.
+    pub(super) fn has_unwritten(&self) -> bool {
+        !self.changed.is_empty()
+    }
+
     /// Whether something urgent has changed.
     pub(super) fn is_urgent(&self) -> bool {
         self.urgent

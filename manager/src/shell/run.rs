@@ -17,8 +17,11 @@ use crate::ManagerConfig;
 use crate::machine::Machine;
 use crate::machine::job::Job;
 use crate::machine::message::{
-    ClientRequest, DriverEvent, Effect, Event, Note, Refusal, SessionId, Ticket, WorkerEvent,
+    ClientRequest, DriverEvent, Effect, Event, Note, Refusal, SessionId, Ticket, ToDriver, WorkerEvent,
 };
+
+/// A turn of the loop may come so much late before its host is said to have stood still.
+const STARVED: Duration = Duration::from_millis(500);
 
 /// What the task is asked to do.
 pub(super) enum Input {
@@ -79,6 +82,8 @@ pub(super) struct Runner {
     waiters: BTreeMap<JobId, Vec<oneshot::Sender<Result<v1::JobInfo, Status>>>>,
     waiters_max: usize,
     journal: Option<Journal>,
+    /// Ends of jobs that were heard and are not written yet: their drivers hear of it when they are.
+    unwritten_ends: Vec<(SessionId, JobId)>,
 }
 
 /// What a manager starts with.
@@ -106,6 +111,7 @@ impl Runner {
             waiters_max: config.limits.waiters,
             machine,
             journal,
+            unwritten_ends: Vec::new(),
         }
     }
 
@@ -116,6 +122,7 @@ impl Runner {
     pub(super) async fn run(mut self, mut inputs: mpsc::Receiver<Input>) -> Result<(), UserError> {
         let mut ticks = tokio::time::interval(self.tick);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut seen = std::time::Instant::now();
         loop {
             let input = tokio::select! {
                 // A flood of messages must not hold up time-outs.
@@ -123,6 +130,11 @@ impl Runner {
                 _ = ticks.tick() => Some(Input::Event(Event::Tick)),
                 input = inputs.recv() => input,
             };
+            if let Some(absence) = self.absence(seen.elapsed()) {
+                warn!(?absence, "the manager has stood still; nobody is given up for it");
+                self.step(Event::Absence(absence))?;
+            }
+            seen = std::time::Instant::now();
             match input {
                 None => return self.end_all(),
                 Some(Input::Stop(stopped)) => {
@@ -134,6 +146,11 @@ impl Runner {
                 Some(input) => self.take(input)?,
             }
         }
+    }
+
+    /// The part of a gap between two turns of the loop that is no wait for a tick.
+    fn absence(&self, gap: Duration) -> Option<Duration> {
+        (gap > 2 * self.tick + STARVED).then(|| gap - self.tick)
     }
 
     fn take(&mut self, input: Input) -> Result<(), UserError> {
@@ -198,11 +215,26 @@ impl Runner {
                 _ => {}
             }
         }
-        if journal.is_urgent() { journal.write(&self.machine) } else { Ok(()) }
+        if journal.is_urgent() { self.write_journal() } else { Ok(()) }
     }
 
     fn write_journal(&mut self) -> Result<(), UserError> {
-        self.journal.as_mut().map_or(Ok(()), |journal| journal.write(&self.machine))
+        let Some(journal) = &mut self.journal else { return Ok(()) };
+        journal.write(&self.machine)?;
+        for (id, job) in std::mem::take(&mut self.unwritten_ends) {
+            if let Some(event) = self.tell_driver(id, ToDriver::JobClosed(job)) {
+                self.step(event)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn tell_driver(&mut self, id: SessionId, message: ToDriver) -> Option<Event> {
+        let message = outbound::to_driver(message, self.heartbeat);
+        self.tell(id, |queue| match queue {
+            Queue::Driver(queue) => queue.try_send(message).map_err(|fault| fault.to_string()),
+            Queue::Worker(_) => unreachable!("a driver's session is not a worker's"),
+        })
     }
 
     /// Runs an effect. Returns what happens of it: a session that cannot be told is lost.
@@ -216,13 +248,14 @@ impl Runner {
                     Queue::Driver(_) => unreachable!("a worker's session is not a driver's"),
                 })
             }
-            Effect::ToDriver(id, message) => {
-                let message = outbound::to_driver(message, self.heartbeat);
-                self.tell(id, |queue| match queue {
-                    Queue::Driver(queue) => queue.try_send(message).map_err(|fault| fault.to_string()),
-                    Queue::Worker(_) => unreachable!("a driver's session is not a worker's"),
-                })
+            // It would not say it again.
+            Effect::ToDriver(id, ToDriver::JobClosed(job))
+                if self.journal.as_ref().is_some_and(Journal::has_unwritten) =>
+            {
+                self.unwritten_ends.push((id, job));
+                None
             }
+            Effect::ToDriver(id, message) => self.tell_driver(id, message),
             Effect::Refuse(id, refusal) => {
                 warn!(session = id.0, %refusal, "refused");
                 self.links.remove(&id);

@@ -248,6 +248,16 @@ impl ProcessCluster {
         self.workers.remove(worker).signal_and_wait(signal, STOP_MAX).map(drop)
     }
 
+    /// Has the manager stand still for `span`.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn freeze_manager(&mut self, span: Duration) -> anyhow::Result<()> {
+        self.manager.signal(Signal::Stop)?;
+        thread::sleep(span);
+        self.manager.signal(Signal::Continue)
+    }
+
     /// Kills the manager, as by a crash, and starts another one in its place after `away`.
     ///
     /// # Errors

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use firesteel_base::{Class, Epoch, ExecutorId, JobId, LeaseId, StageId, UserError, WorkerId};
 
@@ -18,6 +19,9 @@ pub enum Event {
     Client(Ticket, ClientRequest),
     /// Time has passed.
     Tick,
+    /// The manager itself has stood still for so long, its process stopped or its host starved: nobody was silent meanwhile, only
+    /// not heard.
+    Absence(Duration),
 }
 
 /// What a worker says.

@@ -115,6 +115,23 @@ fn heartbeats_renew_leases_and_silence_ends_them() {
     assert_eq!(world.demand(d, job, 4), [""; 0], "what still comes is stale");
 }
 
+/// After it the first tick comes before anything that was said meanwhile.
+#[test]
+fn nobody_is_given_up_because_the_manager_stood_still() {
+    let mut world = World::new();
+    let a = world.worker("a", &[4]);
+    let (d, job) = world.job();
+    world.demand(d, job, 4);
+    world.pass(SECOND);
+    world.now = world.now + 60 * SECOND;
+    world.step(Event::Absence(60 * SECOND));
+    assert_eq!(world.step(Event::Tick), [""; 0]);
+    assert_eq!((world.state(job), world.held(job)), (JobState::Running, 4));
+    // Who says nothing from then on is given up as always.
+    world.worker_says(a, WorkerEvent::Heartbeat(Vec::new()));
+    assert_eq!(world.pass(14 * SECOND), ["end 2: nothing was heard of it for 15.0s", "job1 ended"]);
+}
+
 #[test]
 fn progress_is_kept_for_showing() {
     let mut world = World::new();

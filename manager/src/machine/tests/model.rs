@@ -91,6 +91,9 @@ enum Action {
     Pass {
         millis: u64,
     },
+    Absence {
+        millis: u64,
+    },
     /// The manager ends, and another one goes on with what was kept. Everybody comes back at once, or when it happens.
     Restart {
         at_once: bool,
@@ -170,6 +173,7 @@ fn action(narrow: bool) -> BoxedStrategy<Action> {
         1 => Just(Action::Submit),
         1 => number().prop_map(|job| Action::Cancel { job }),
         4 => (0..4_000u64).prop_map(|millis| Action::Pass { millis }),
+        1 => (0..40_000u64).prop_map(|millis| Action::Absence { millis }),
     ]
     .boxed()
 }
@@ -480,6 +484,10 @@ impl Model {
                 Event::Client(Ticket(0), request)
             }
             Action::Cancel { job } => Event::Client(Ticket(0), ClientRequest::Cancel { job: self.job(job) }),
+            Action::Absence { millis } => {
+                self.now = self.now + Duration::from_millis(millis);
+                Event::Absence(Duration::from_millis(millis))
+            }
             Action::Pass { millis } => {
                 self.now = self.now + Duration::from_millis(millis);
                 Event::Tick
