@@ -62,6 +62,12 @@ class Answers(unittest.TestCase):
         failed = common.answer(session, {"sql": "fail", "answer": None})
         self.assertEqual(failed, {"is": "failed", "kind": "error", "message": "ValueError: no such table"})
 
+    def test_what_the_engine_tells_is_part_of_the_outcome(self) -> None:
+        session = common.Session(
+            "fake", "1", lambda sql: common.Answer([], 0, list), told=lambda: {"bytes_shuffled": 7}
+        )
+        self.assertEqual(common.answer(session, {"sql": ""})["bytes_shuffled"], 7)
+
     def test_a_worker_whose_engine_is_not_whole_ends(self) -> None:
         def ask(sql: str) -> common.Answer:
             raise ValueError("no connection")
@@ -220,6 +226,13 @@ class Installing(unittest.TestCase):
         cluster = engines.prepare("firesteel-cluster", Path("/f"), place).command
         worker = str(engines.HERE / "workers" / "firesteel_worker.py")
         self.assertEqual(cluster, (sys.executable, worker, *common_words, "--executors", "2", "--programs", "/f"))
+
+    def test_a_variant_is_the_engine_with_other_variables(self) -> None:
+        place = Place("shuffle", Path("/data"), 2, 2, None)
+        plain = engines.prepare("firesteel-cluster", Path("/f"), place).command
+        tcp = engines.prepare("firesteel-cluster-tcp", Path("/f"), place)
+        self.assertEqual(tcp.name, "firesteel-cluster-tcp")
+        self.assertEqual(tcp.command, ("env", "FIRESTEEL_EXECUTOR_TRANSPORT=tcp", *plain))
 
     def test_every_engine_has_a_worker(self) -> None:
         for name in engines.NAMES:
