@@ -57,8 +57,8 @@ def distribute_by(kind: Kind, partitions: int | None) -> str:
 
 
 def anti_join(kind: Kind, _partitions: int | None) -> str:
-    """Ballista has no words for an exchange; a join has one on either side, unless the other side is sent everywhere. All rows
-    pass it, as it keeps those without a partner."""
+    """Ballista has no words for an exchange; a join has one on either side, unless the other side is sent everywhere.
+    All rows pass it, as it keeps those without a partner."""
     return f"SELECT {kind.sums()} FROM {kind.name} AS r LEFT ANTI JOIN (VALUES ({NO_KEY})) AS t (k) ON r.{KEY} = t.k"
 
 

@@ -108,8 +108,8 @@ def cells(exchange: Exchange, engine: str, record: records.Json) -> list[str]:
 
 
 def table(exchanges: Sequence[Exchange], told: Mapping[str, records.Json]) -> str:
-    """What is printed, as Markdown: an exchange is the query with it less the query without it, GB/s is for each core, of
-    processor time."""
+    """What is printed, as Markdown: an exchange is the query with it less the query without it, GB/s is for each core,
+    of processor time."""
     head = ["rows", "partitions", "engine", "wall s", "cpu s", "exchange wall s", "exchange cpu s"]
     head += ["exchange GB/s per core", "all GB/s per core"]
     lines = [head, ["---", "---:", "---", *["---:"] * 6]]
@@ -145,7 +145,7 @@ def partition_counts(text: str) -> list[int]:
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Reads the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="a folder for the rows, which are made if they are not there")
+    parser.add_argument("--data", type=Path, required=True, help="a folder for the rows, which are made when missing")
     parser.add_argument("--engines", type=engine_names, required=True, help=f"some of {','.join(DIALECTS)}")
     parser.add_argument("--rows", type=kind_names, default=["narrow", "wide"], help="[default: narrow,wide]")
     parser.add_argument("--bytes", type=run.size, default=1 << 29, help="of the rows, in memory [default: 512MiB]")

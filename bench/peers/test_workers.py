@@ -19,8 +19,10 @@ import engines
 from engines import Crates, Place, Unusable, Wheels
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "workers"))
+import ballista_worker  # noqa: E402
 import children  # noqa: E402
 import common  # noqa: E402
+import firesteel_worker  # noqa: E402
 
 
 class Answers(unittest.TestCase):
@@ -153,6 +155,35 @@ class Children(unittest.TestCase):
     def test_ports_are_free(self) -> None:
         port = children.free_port()
         self.assertFalse(children.listens(port))
+
+
+class Exchanges(unittest.TestCase):
+    """What workers do otherwise when exchanges are asked for."""
+
+    def place(self, folder: str) -> common.Place:
+        (Path(folder) / "rows").mkdir()
+        (Path(folder) / "rows" / "part-0.parquet").touch()
+        return common.Place("shuffle", Path(folder), 2, None, 2)
+
+    def test_firesteel_is_told_the_tables(self) -> None:
+        relay = mock.Mock(answer=mock.Mock(return_value={"is": "done"}))
+        with tempfile.TemporaryDirectory() as folder:
+            firesteel_worker.tell_tables(relay, self.place(folder))
+        *_, last = (call.args[0]["sql"] for call in relay.answer.call_args_list)
+        self.assertEqual(last, f"CREATE EXTERNAL TABLE rows STORED AS PARQUET LOCATION '{folder}/rows/'")
+
+    def test_a_table_that_is_refused_is_a_worker_that_is_not_ready(self) -> None:
+        relay = mock.Mock(answer=mock.Mock(return_value={"is": "failed", "message": "no such file"}))
+        with tempfile.TemporaryDirectory() as folder, self.assertRaisesRegex(children.NotReady, "no such file"):
+            firesteel_worker.tell_tables(relay, self.place(folder))
+        relay.kill.assert_called_once()
+
+    def test_the_adaptive_planner_of_ballista_is_for_other_queries(self) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            settings = ballista_worker.chosen_settings(self.place(folder))
+        self.assertEqual(settings["ballista.planner.adaptive.enabled"], "false")
+        other = ballista_worker.chosen_settings(common.Place("tpch", Path(), 2, None, 2))
+        self.assertEqual(other["ballista.planner.adaptive.enabled"], "true")
 
 
 class Installing(unittest.TestCase):

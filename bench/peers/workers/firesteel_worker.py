@@ -40,8 +40,8 @@ def smallest_data(firesteel: str) -> Path:
 
 
 def tell_tables(relay: Relay, place: Place) -> None:
-    """Makes the tables of the place known. One scan of a file each, whatever the partitions: an exchange into a thousand
-    would have its input cut into a thousand pieces too."""
+    """Makes the tables of the place known. Files are scanned whole, whatever the partitions: an exchange into a
+    thousand would have its input cut into a thousand pieces too."""
     statements = ["SET datafusion.optimizer.repartition_file_scans = false"]
     for table, files in place.tables().items():
         location = files.removesuffix("*.parquet").replace("'", "''")

@@ -115,12 +115,17 @@ class Stages:
         self._seen = -1
 
     def told(self) -> dict[str, int]:
-        """The bytes that went from stage to stage, as they were written: compressed, unless that is off."""
+        """The bytes that went from stage to stage and those put on disk for lack of memory, as they were written:
+        compressed, unless that is off."""
         self._context.listenerBus().waitUntilEmpty()
         stages = self._context.statusStore().stageList(None, False, False, self._quantiles, None)
         new = [stage for stage in map(stages.apply, range(stages.size())) if stage.stageId() > self._seen]
         self._seen = max([self._seen, *(stage.stageId() for stage in new)])
-        return {"bytes_shuffled": sum(stage.shuffleWriteBytes() for stage in new)}
+        return {
+            "bytes_shuffled": sum(stage.shuffleWriteBytes() for stage in new),
+            "bytes_spilled": sum(stage.diskBytesSpilled() for stage in new),
+            "tasks": sum(stage.numCompleteTasks() for stage in new),
+        }
 
 
 if __name__ == "__main__":
