@@ -66,7 +66,7 @@ def chosen_settings(place: Place) -> dict[str, str]:
     """Settings of the session. The default of 16 partitions is for more cores."""
     partitions = {"datafusion.execution.target_partitions": str(place.cores)}
     if place.benchmark == "shuffle":
-        # The adaptive planner would send the other side of the join everywhere, and no row through an exchange. And
+        # The adaptive planner may send the other side of the join everywhere, and no row through an exchange. And
         # one into a thousand partitions would have its input cut into a thousand pieces too.
         return {
             **partitions,
