@@ -61,6 +61,8 @@ NAMES = (
     "ballista",
 )
 CLUSTERS = ("firesteel-cluster", "sail-cluster", "spark-cluster", "ballista")
+# An engine of those in another setting, as environment variables: only asked by its name.
+VARIANTS = {"firesteel-cluster-tcp": ("firesteel-cluster", ("FIRESTEEL_EXECUTOR_TRANSPORT=tcp",))}
 
 
 class Unusable(Exception):
@@ -88,6 +90,9 @@ class Place:
 
 def prepare(name: str, firesteel: Path, place: Place) -> Engine:
     """Installs the engine if need be. Raises `Unusable`."""
+    if name in VARIANTS:
+        base, variables = VARIANTS[name]
+        return Engine(name, ("env", *variables, *prepare(base, firesteel, place).command))
     arguments = [place.benchmark, "--data", str(place.data), "--cores", str(place.cores)]
     if place.memory_bytes is not None:
         # In bytes, as all of them read it.

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import json
 import subprocess
+import tempfile
 from pathlib import Path
 from typing import Any
 
 SECONDS_MAX = 120
+# Of a statement that writes files of rows.
+SQL_SECONDS_MAX = 1800
+# The smallest data that there is: for commands that want some, whatever it holds.
+SMALLEST_SCALE = "0.001"
 
 
 class CannotDo(Exception):
@@ -46,16 +51,34 @@ class Firesteel:
         """Writes a page about several records. Raises `CannotDo`."""
         self._run("report", *map(str, records), "--html", str(html))
 
+    def machine(self) -> dict[str, Any]:
+        """What a record says of the machine. Raises `CannotDo`."""
+        with tempfile.TemporaryDirectory() as folder:
+            data = Path(folder) / "tpch"
+            self.generate_smallest(data)
+            return self.info("tpch", data)[1]
+
+    def generate_smallest(self, folder: Path) -> None:
+        """Makes a small folder of TPC-H data. Raises `CannotDo`."""
+        self._run("gen", "tpch", "--scale", SMALLEST_SCALE, "--out", str(folder))
+
+    def sql(self, statement: str) -> str:
+        """Runs a statement in local mode: its rows as CSV with a header. Raises `CannotDo`."""
+        return self._call(["sql", "--quiet", "--format", "csv", "-c", statement], "sql", SQL_SECONDS_MAX)
+
     def _run(self, verb: str, *arguments: str) -> str:
-        command = [str(self.binary), "bench", verb, *arguments]
+        return self._call(["bench", verb, *arguments], f"bench {verb}", SECONDS_MAX)
+
+    def _call(self, words: list[str], what: str, seconds_max: float) -> str:
+        command = [str(self.binary), *words]
         try:
             done = subprocess.run(
-                command, capture_output=True, text=True, timeout=SECONDS_MAX, stdin=subprocess.DEVNULL
+                command, capture_output=True, text=True, timeout=seconds_max, stdin=subprocess.DEVNULL
             )
         except (OSError, subprocess.TimeoutExpired) as fault:
-            raise CannotDo(f"{self.binary} bench {verb}: {fault}") from fault
+            raise CannotDo(f"{self.binary} {what}: {fault}") from fault
         if done.returncode != 0:
             # Its first line is the message; detail and hint follow.
             said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-            raise CannotDo(f"{self.binary} bench {verb}: {said[0]}")
+            raise CannotDo(f"{self.binary} {what}: {said[0]}")
         return done.stdout

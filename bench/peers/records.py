@@ -21,6 +21,8 @@ MEASURES = (
     "bytes_shuffled",
     "bytes_spilled",
     "bytes_copied",
+    "input_rows",
+    "input_bytes",
     "stages",
     "tasks",
 )

@@ -7,11 +7,13 @@ import datetime
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NoReturn
 
 import records
+from dialects import Wording
 from engines import CLUSTERS, NAMES, Engine, Place, Unusable, prepare
 from firesteel import CannotDo, Firesteel
 from portable import Portable
@@ -25,10 +27,17 @@ UNITS = {"": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
 
 @dataclass(frozen=True)
 class Query:
-    """A query of a benchmark."""
+    """A query of a benchmark, in the words of the benchmark or in those of each engine."""
 
     name: str
     sql: str
+    wordings: Mapping[str, Wording] = field(default_factory=dict)
+    # What every run of it tells of the rows that it is about.
+    input: Mapping[str, int] = field(default_factory=dict)
+
+    def wording(self, engine: str) -> Wording:
+        """As that engine is asked it."""
+        return self.wordings.get(engine) or Wording(self.sql)
 
 
 @dataclass(frozen=True)
@@ -74,10 +83,13 @@ class Runner:
     def ask(self, query: Query, keep_answer: bool) -> tuple[Message, Path | None]:
         """Asks a query once: the outcome, and where the answer is when it is to be kept."""
         answer = self._answer(query) if keep_answer else None
+        wording = query.wording(self.engine.name)
         try:
             if self._worker is None:
                 self._worker = Worker(self.engine.command, self._log)
-            return self._worker.ask(query.name, query.sql, answer, self._timeout), answer
+            if fault := self._prepare(self._worker, query, wording, check_plan=keep_answer):
+                return fault, None
+            return self._worker.ask(query.name, wording.sql, answer, self._timeout), answer
         except WorkerDied as fault:
             self._worker = None
             return failed("error", str(fault)), None
@@ -91,9 +103,24 @@ class Runner:
             self._worker.close()
             self._worker = None
 
-    def _answer(self, query: Query) -> Path:
+    def _prepare(self, worker: Worker, query: Query, wording: Wording, check_plan: bool) -> Message | None:
+        """Asks what comes before a query and is not measured; the outcome when that fails."""
+        for setting in wording.settings:
+            outcome = worker.ask(query.name, setting, None, self._timeout)
+            if outcome["is"] == "failed":
+                return outcome
+        if not check_plan or wording.fault is None:
+            return None
+        told = self._answer(query, "plan")
+        outcome = worker.ask(query.name, f"EXPLAIN {wording.sql}", told, self._timeout)
+        if outcome["is"] == "failed":
+            return outcome
+        fault = wording.fault(told.read_text())
+        return None if fault is None else failed("error", fault)
+
+    def _answer(self, query: Query, kind: str = "answer") -> Path:
         self._answers.mkdir(exist_ok=True)
-        path = self._answers / f"{self.path.stem}-{query.name}.csv"
+        path = self._answers / f"{self.path.stem}-{query.name}{'' if kind == 'answer' else f'.{kind}'}.csv"
         # An answer of an earlier run must not be taken for this one's.
         path.unlink(missing_ok=True)
         return path
@@ -133,7 +160,7 @@ def run_query(runners: Sequence[Runner], query: Query, first: int, plan: records
             if outcome["is"] == "failed":
                 left.remove(runner)
             if outcome["is"] == "failed" or number >= plan.warmup:
-                records.add_run(entry, max(number - plan.warmup, 0), outcome)
+                records.add_run(entry, max(number - plan.warmup, 0), {**outcome, **query.input})
         if number == 0:
             put_verdicts(runners, entries, answers, judge)
     print(line(query.name, entries), file=sys.stderr)
@@ -279,16 +306,30 @@ def folder(text: str) -> Path:
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Reads the command line."""
-    cpus = len(os.sched_getaffinity(0))
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("benchmark", choices=("tpch", "tpcds"))
     parser.add_argument("--data", type=folder, required=True, help="a folder made by `firesteel bench gen`")
     parser.add_argument(
         "--engines", type=engine_names, required=True, help=f"some of {','.join(NAMES)}; or all, as far as they can run"
     )
+    parser.add_argument("--queries", help="such as 1-5,7 [default: all]")
+    add_common(parser)
+    options = parser.parse_args(arguments)
+    # Engines that cannot run here are missed only where they were asked for by name.
+    options.by_name = options.engines != list(NAMES)
+    check_common(parser, options)
+    try:
+        options.queries = load_queries(options.benchmark, options.queries)
+    except ValueError as fault:
+        parser.error(str(fault))
+    return options
+
+
+def add_common(parser: argparse.ArgumentParser) -> None:
+    """What every command takes that runs engines."""
+    cpus = len(os.sched_getaffinity(0))
     parser.add_argument("--out", type=Path, required=True, help="the folder for records, answers and the report")
     parser.add_argument("--keep", type=Path, help="also keep the records here, without paths of this machine")
-    parser.add_argument("--queries", help="such as 1-5,7 [default: all]")
     parser.add_argument("--iterations", type=at_least(1), default=5, help="measured runs of each query [default: 5]")
     parser.add_argument("--warmup", type=at_least(0), default=1, help="runs before those [default: 1]")
     parser.add_argument("--cores", type=at_least(1), default=cpus, help="[default: all]")
@@ -296,19 +337,16 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--memory", type=size, help="of each engine, such as 12GiB [default: what it takes by itself]")
     parser.add_argument("--timeout", type=at_least(1), default=300, help="seconds for one run [default: 300]")
     parser.add_argument("--firesteel", type=Path, default=REPOSITORY / "target/release/firesteel", help="the binary")
-    options = parser.parse_args(arguments)
-    # Engines that cannot run here are missed only where they were asked for by name.
-    options.by_name = options.engines != list(NAMES)
+
+
+def check_common(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """Refuses what cannot be."""
+    cpus = len(os.sched_getaffinity(0))
     if options.cores > cpus:
         parser.error(f"--cores {options.cores}: this process may use {cpus}")
     if options.cores % options.executors and set(options.engines) & set(CLUSTERS):
         parser.error(f"--executors {options.executors}: {options.cores} cores cannot be shared out evenly")
-    try:
-        options.queries = load_queries(options.benchmark, options.queries)
-    except ValueError as fault:
-        parser.error(str(fault))
     options.firesteel = options.firesteel.resolve()
-    return options
 
 
 def keep_for(options: argparse.Namespace) -> Keep | None:
@@ -326,9 +364,8 @@ def relative(path: Path) -> str:
     return "" if path == REPOSITORY else str(path.relative_to(REPOSITORY))
 
 
-def finish(firesteel: Firesteel, runners: Sequence[Runner], keep: Keep | None, html: Path) -> None:
-    """Prints the table, and writes the page if the binary can: of the records that are kept, when they are."""
-    print(records.table([runner.record for runner in runners]))
+def report(firesteel: Firesteel, runners: Sequence[Runner], keep: Keep | None, html: Path) -> None:
+    """Writes the page if the binary can: of the records that are kept, when they are."""
     paths = [runner.path for runner in runners]
     if keep is not None:
         paths = [keep.save(runner.record, runner.engine.name) for runner in runners]
@@ -338,6 +375,14 @@ def finish(firesteel: Firesteel, runners: Sequence[Runner], keep: Keep | None, h
         print(f"report: {html}")
     except CannotDo as fault:
         print(f"no report: {fault}", file=sys.stderr)
+
+
+def plan_of(options: argparse.Namespace, data: records.Json, machine: records.Json) -> records.Plan:
+    """What the records of a run that starts now have in common."""
+    started = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    command = ["python3", *sys.argv]
+    runs = (options.iterations, options.warmup, float(options.timeout))
+    return records.Plan(options.benchmark, data, machine, command, started, *runs)
 
 
 def require_parquet(data: records.Json) -> None:
@@ -360,11 +405,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (CannotDo, OSError) as fault:
         print(f"error: {fault}", file=sys.stderr)
         return 1
-    command = ["python3", *sys.argv]
-    started = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
-    plan = records.Plan(
-        options.benchmark, data, machine, command, started, options.iterations, options.warmup, float(options.timeout)
-    )
+    plan = plan_of(options, data, machine)
     runners = start(options.engines, options, plan)
     if not runners:
         print("error: none of the engines can run", file=sys.stderr)
@@ -375,14 +416,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         run_all(runners, options.queries, plan, judge, keep)
     finally:
         close_all(runners)
-    finish(firesteel, runners, keep, options.out / f"{options.benchmark}.html")
+    print(records.table([runner.record for runner in runners]))
+    report(firesteel, runners, keep, options.out / f"{options.benchmark}.html")
     return 0 if len(runners) == len(options.engines) or not options.by_name else 1
 
 
-if __name__ == "__main__":
+def exit_with(main: Callable[[], int]) -> NoReturn:
+    """Ends the process with what a command comes to."""
     try:
         sys.exit(main())
     except KeyboardInterrupt:
         sys.exit(130)
     except OSError as fault:
         sys.exit(f"error: {fault}")
+
+
+if __name__ == "__main__":
+    exit_with(main)

@@ -19,8 +19,10 @@ import engines
 from engines import Crates, Place, Unusable, Wheels
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "workers"))
+import ballista_worker  # noqa: E402
 import children  # noqa: E402
 import common  # noqa: E402
+import firesteel_worker  # noqa: E402
 
 
 class Answers(unittest.TestCase):
@@ -61,6 +63,12 @@ class Answers(unittest.TestCase):
         self.assertGreater(done["peak_memory_bytes"], 1 << 20)
         failed = common.answer(session, {"sql": "fail", "answer": None})
         self.assertEqual(failed, {"is": "failed", "kind": "error", "message": "ValueError: no such table"})
+
+    def test_what_the_engine_tells_is_part_of_the_outcome(self) -> None:
+        session = common.Session(
+            "fake", "1", lambda sql: common.Answer([], 0, list), told=lambda: {"bytes_shuffled": 7}
+        )
+        self.assertEqual(common.answer(session, {"sql": ""})["bytes_shuffled"], 7)
 
     def test_a_worker_whose_engine_is_not_whole_ends(self) -> None:
         def ask(sql: str) -> common.Answer:
@@ -149,6 +157,35 @@ class Children(unittest.TestCase):
         self.assertFalse(children.listens(port))
 
 
+class Exchanges(unittest.TestCase):
+    """What workers do otherwise when exchanges are asked for."""
+
+    def place(self, folder: str) -> common.Place:
+        (Path(folder) / "rows").mkdir()
+        (Path(folder) / "rows" / "part-0.parquet").touch()
+        return common.Place("shuffle", Path(folder), 2, None, 2)
+
+    def test_firesteel_is_told_the_tables(self) -> None:
+        relay = mock.Mock(answer=mock.Mock(return_value={"is": "done"}))
+        with tempfile.TemporaryDirectory() as folder:
+            firesteel_worker.tell_tables(relay, self.place(folder))
+        *_, last = (call.args[0]["sql"] for call in relay.answer.call_args_list)
+        self.assertEqual(last, f"CREATE EXTERNAL TABLE rows STORED AS PARQUET LOCATION '{folder}/rows/'")
+
+    def test_a_table_that_is_refused_is_a_worker_that_is_not_ready(self) -> None:
+        relay = mock.Mock(answer=mock.Mock(return_value={"is": "failed", "message": "no such file"}))
+        with tempfile.TemporaryDirectory() as folder, self.assertRaisesRegex(children.NotReady, "no such file"):
+            firesteel_worker.tell_tables(relay, self.place(folder))
+        relay.kill.assert_called_once()
+
+    def test_the_adaptive_planner_of_ballista_is_for_other_queries(self) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            settings = ballista_worker.chosen_settings(self.place(folder))
+        self.assertEqual(settings["ballista.planner.adaptive.enabled"], "false")
+        other = ballista_worker.chosen_settings(common.Place("tpch", Path(), 2, None, 2))
+        self.assertEqual(other["ballista.planner.adaptive.enabled"], "true")
+
+
 class Installing(unittest.TestCase):
     """With programs in place of pip and cargo."""
 
@@ -220,6 +257,13 @@ class Installing(unittest.TestCase):
         cluster = engines.prepare("firesteel-cluster", Path("/f"), place).command
         worker = str(engines.HERE / "workers" / "firesteel_worker.py")
         self.assertEqual(cluster, (sys.executable, worker, *common_words, "--executors", "2", "--programs", "/f"))
+
+    def test_a_variant_is_the_engine_with_other_variables(self) -> None:
+        place = Place("shuffle", Path("/data"), 2, 2, None)
+        plain = engines.prepare("firesteel-cluster", Path("/f"), place).command
+        tcp = engines.prepare("firesteel-cluster-tcp", Path("/f"), place)
+        self.assertEqual(tcp.name, "firesteel-cluster-tcp")
+        self.assertEqual(tcp.command, ("env", "FIRESTEEL_EXECUTOR_TRANSPORT=tcp", *plain))
 
     def test_every_engine_has_a_worker(self) -> None:
         for name in engines.NAMES:

@@ -64,10 +64,16 @@ def executors(scheduler: int) -> int:
 
 def chosen_settings(place: Place) -> dict[str, str]:
     """Settings of the session. The default of 16 partitions is for more cores."""
-    return {
-        "datafusion.execution.target_partitions": str(place.cores),
-        "ballista.planner.adaptive.enabled": "true",
-    }
+    partitions = {"datafusion.execution.target_partitions": str(place.cores)}
+    if place.benchmark == "shuffle":
+        # The adaptive planner may send the other side of the join everywhere, and no row through an exchange. And
+        # one into a thousand partitions would have its input cut into a thousand pieces too.
+        return {
+            **partitions,
+            "ballista.planner.adaptive.enabled": "false",
+            "datafusion.optimizer.repartition_file_scans": "false",
+        }
+    return {**partitions, "ballista.planner.adaptive.enabled": "true"}
 
 
 def version(program: Path) -> str:

@@ -49,6 +49,8 @@ class Session:
     mode: str = "local"
     # What became of a process without which the engine is not whole.
     lost: Callable[[], str | None] = lambda: None
+    # What the engine itself tells of the latest query, as a record names it.
+    told: Callable[[], dict[str, int]] = lambda: {}
 
     def greeting(self, cores: int) -> dict[str, Any]:
         """The first message."""
@@ -66,7 +68,7 @@ class Session:
         found, outcome = measure(self, request["sql"])
         if request.get("answer"):
             write_csv(found, Path(request["answer"]))
-        return outcome
+        return {**outcome, **self.told()}
 
     def close(self) -> None:
         """Nothing is left behind: what an engine keeps in its folder goes with that."""

@@ -46,7 +46,8 @@ def connect(place: Place) -> Session:
     java = spark.sparkContext._jvm.java.lang.System.getProperty("java.version")
     processes = [spark.sparkContext._gateway.proc, *daemons]
     versions = {"java": java, "pyarrow": pyarrow.__version__}
-    return Session("spark", pyspark.__version__, ask, settings, versions, place.mode(), lost=lambda: ended(processes))
+    lost, told = (lambda: ended(processes)), Stages(spark).told
+    return Session("spark", pyspark.__version__, ask, settings, versions, place.mode(), lost, told)
 
 
 def prepare_environment() -> None:
@@ -103,6 +104,28 @@ def chosen_settings(place: Place) -> dict[str, str]:
 def executors(spark: Any) -> int:
     """How many executors have joined. The driver is counted among them by Spark."""
     return int(spark.sparkContext._jsc.sc().getExecutorMemoryStatus().size()) - 1
+
+
+class Stages:
+    """What Spark's own counters say of the stages that ended since they were looked at last."""
+
+    def __init__(self, spark: Any) -> None:
+        self._context = spark.sparkContext._jsc.sc()
+        self._quantiles = spark.sparkContext._gateway.new_array(spark.sparkContext._jvm.double, 0)
+        self._seen = -1
+
+    def told(self) -> dict[str, int]:
+        """The bytes that went from stage to stage and those put on disk for lack of memory, as they were written:
+        compressed, unless that is off."""
+        self._context.listenerBus().waitUntilEmpty()
+        stages = self._context.statusStore().stageList(None, False, False, self._quantiles, None)
+        new = [stage for stage in map(stages.apply, range(stages.size())) if stage.stageId() > self._seen]
+        self._seen = max([self._seen, *(stage.stageId() for stage in new)])
+        return {
+            "bytes_shuffled": sum(stage.shuffleWriteBytes() for stage in new),
+            "bytes_spilled": sum(stage.diskBytesSpilled() for stage in new),
+            "tasks": sum(stage.numCompleteTasks() for stage in new),
+        }
 
 
 if __name__ == "__main__":
