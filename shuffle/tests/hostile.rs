@@ -2,12 +2,10 @@
 //! again so that deeper checks are reached. A reader answers with an error or with arrays that are valid to the last value; it
 //! never panics and never allocates more than the frame's own size and a little for what describes it.
 #![allow(clippy::unwrap_used)] // helpers of tests are tests too
-#![allow(unsafe_code)] // to count what is allocated
 
 mod common;
+mod counting;
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::hint::black_box;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -17,44 +15,13 @@ use arrow_buffer::{Buffer, MutableBuffer};
 use arrow_schema::DataType;
 use bytes::Bytes;
 use common::{Numbers, array, flat_types, line_items, nested_type, one_column};
+use counting::taken;
 use firesteel_shuffle::FormatError;
 use firesteel_shuffle::format::{Decoder, PREFIX_BYTES, Trust, encode};
 use proptest::prelude::*;
 
 /// What a reader may allocate beside a frame's size: arrays, their types, the text of an error.
 const BESIDE_BYTES: usize = 32 << 10;
-
-/// The system's allocator, which counts for each thread what it has and the most it ever had.
-struct Counting;
-
-thread_local! {
-    static HELD: Cell<usize> = const { Cell::new(0) };
-    static MOST: Cell<usize> = const { Cell::new(0) };
-}
-
-fn count(grown: usize, shrunk: usize) {
-    let held = (HELD.get() + grown).saturating_sub(shrunk);
-    HELD.set(held);
-    MOST.set(MOST.get().max(held));
-}
-
-// SAFETY: every call is the system allocator's; counting touches two numbers of the thread, which need no destructor.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count(layout.size(), 0);
-        // SAFETY: the caller's promise is the one that the system's allocator asks for.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
-        count(0, layout.size());
-        // SAFETY: as above; `place` came from `alloc`, which is the system's.
-        unsafe { System.dealloc(place, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 /// The bytes at a multiple of 64, as a reader demands it.
 fn aligned(bytes: &[u8]) -> Bytes {
@@ -82,10 +49,7 @@ fn decode(
     trust: Trust,
     what: &dyn Fn() -> String,
 ) -> Result<RecordBatch, FormatError> {
-    let before = HELD.get();
-    MOST.set(before);
-    let found = catch_unwind(AssertUnwindSafe(|| decoder.decode(frame, trust)));
-    let taken = MOST.get() - before;
+    let (found, taken) = taken(|| catch_unwind(AssertUnwindSafe(|| decoder.decode(frame, trust))));
     assert!(taken <= frame.len() + BESIDE_BYTES, "{}: {taken} bytes for {}", what(), frame.len());
     found.unwrap_or_else(|_| panic!("{}: the reader panicked", what()))
 }
@@ -219,11 +183,8 @@ fn very_many_data_buffers_take_no_more_than_a_small_multiple_of_their_frame() {
     for bytes in [0, 1] {
         let frame = aligned(&frame_of_data_buffers(if cfg!(miri) { 50 } else { 50_000 }, bytes));
         for trust in [Trust::Resident, Trust::Cluster, Trust::Outside] {
-            let before = HELD.get();
-            MOST.set(before);
-            let found = decoder.decode(&frame, trust).unwrap();
-            let taken = MOST.get() - before;
-            assert_eq!(found.num_rows(), 0);
+            let (found, taken) = taken(|| decoder.decode(&frame, trust));
+            assert_eq!(found.unwrap().num_rows(), 0);
             assert!(taken <= 4 * frame.len() + BESIDE_BYTES, "{taken} bytes for {}", frame.len());
         }
     }

@@ -21,32 +21,6 @@ pub fn change(input: &mut Vec<u8>, seed: u64) {
     }
 }
 
-/// Changes a packed frame, the same way for the same seed: some bytes, mostly of its envelope, or where it ends.
-pub fn change_packed(packed: &mut Vec<u8>, seed: u64) {
-    let n = &mut Numbers::new(seed);
-    for _ in 0..=n.below(3) {
-        let length = packed.len();
-        match n.below(8) {
-            0 if length > 0 => packed.truncate(n.below(length)),
-            1 => packed.push(n.next() as u8),
-            // The length that is said follows what there is.
-            2 | 3 if length >= 24 => put_u64(packed, 16, length as u64 - 24),
-            4 if length >= 24 => {
-                let said = u64_at(packed, 8);
-                let lies =
-                    [said.wrapping_add(1), said.wrapping_sub(1), said.wrapping_mul(2), n.next(), 1 << 24];
-                let lie = lies[n.below(lies.len())];
-                put_u64(packed, 8, lie);
-            }
-            _ if length > 0 => {
-                let at = n.below(length);
-                packed[at] ^= 1 << n.below(8);
-            }
-            _ => {}
-        }
-    }
-}
-
 fn anew(n: &mut Numbers) -> Vec<u8> {
     let rows = [0, 1, 2, n.below(ROWS_MAX + 1)][n.below(4)];
     valid(n.below(TYPES.len() + 1) as u8, n.below(4) as u8 | MEND_BIT, n.next(), rows)
@@ -97,7 +71,7 @@ fn pick<'t, T>(all: &'t [T], n: &mut Numbers) -> Option<&'t T> {
 }
 
 /// A number that lengths, offsets and counts may be replaced by, near the one that is there or at an edge.
-fn number(old: u64, n: &mut Numbers) -> u64 {
+pub fn number(old: u64, n: &mut Numbers) -> u64 {
     match n.below(12) {
         0 => 0,
         1 => old.wrapping_add(1),

@@ -1,14 +1,18 @@
 //! What is fuzzed, how inputs come about, and what must hold: shared by the fuzzer and by a test that runs in every build.
 //!
-//! An input is two bytes and a frame: the first byte chooses the schema that the reader expects, the second how far the frame
+//! Here are frames; packed frames are in `packed`, and what is said over connections is in `peers`. An input is two bytes and a frame: the first byte chooses the schema that the reader expects, the second how far the frame
 //! is trusted and whether it is *mended*, which makes its lengths, fingerprint and checksum right, as somebody would who means
 //! harm: else no change would get past the checksum.
 
 #[path = "../../tests/common/mod.rs"]
 mod common;
+#[path = "../../tests/counting/mod.rs"]
+mod counting;
 
 mod change;
 mod frame;
+pub mod packed;
+pub mod peers;
 mod touch;
 
 use std::sync::{Arc, LazyLock};
@@ -16,9 +20,8 @@ use std::sync::{Arc, LazyLock};
 use arrow_array::RecordBatch;
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use firesteel_shuffle::format::{Decoder, FramePlan, Piece, Rows, Trust, encode, fingerprint};
-use firesteel_shuffle::pack::{Codec, pack, unpack};
 
-pub use change::{change, change_packed};
+pub use change::change;
 use common::{Numbers, array, flat_types, line_items, nested_type};
 use frame::{aligned, mend};
 use touch::touch;
@@ -95,28 +98,6 @@ pub fn run(input: &[u8]) -> bool {
     if is_valid {
         use_all(&found, &decoder);
     }
-    true
-}
-
-/// A frame of some rows as the encoder writes it, packed.
-#[must_use]
-pub fn packed(choice: u8, codec: Codec, seed: u64, rows: usize) -> Vec<u8> {
-    let input = valid(choice, 0, seed, rows);
-    pack(codec, &input[HEAD_BYTES..]).map_or_else(Vec::new, |packed| packed.to_vec())
-}
-
-/// Unpacks what may be a packed frame, and reads the frame in it as one that anybody may have written; tells whether it was
-/// unpacked.
-///
-/// # Panics
-/// When the reader is at fault.
-pub fn run_packed(choice: u8, bytes: &[u8]) -> bool {
-    // Exactly as long, so that a look behind the end is found out.
-    let Ok(frame) = unpack(&aligned(bytes)) else { return false };
-    let input = [&[choice, TRUST_BITS][..], &frame].concat();
-    let _accepted = run(&input);
-    // Its checksum is wrong unless nothing was changed: as somebody would who means harm.
-    let _accepted = run(&[&[choice, TRUST_BITS | MEND_BIT][..], &frame].concat());
     true
 }
 
