@@ -38,7 +38,7 @@ impl<T> Agenda<T> {
     }
 
     /// Moves the time to the next due thing and takes it.
-    pub fn next(&mut self) -> Option<T> {
+    pub fn take_next(&mut self) -> Option<T> {
         let ((at, _), what) = self.due.pop_first()?;
         self.now = at;
         Some(what)
@@ -46,7 +46,7 @@ impl<T> Agenda<T> {
 
     /// How much is planned.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub fn planned(&self) -> usize {
         self.due.len()
     }
 }

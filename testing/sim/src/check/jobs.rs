@@ -75,16 +75,14 @@ impl JobLedger {
 
     fn hear(&mut self, event: &Event) {
         match event {
-            Event::Granted { lease, stage, life, tasks } => {
-                if *tasks > 0 && self.taken.insert(*lease) {
-                    let (stage, life, slots) = (*stage, life.clone(), *tasks);
-                    self.leases.insert(*lease, Lease { stage, life, slots, running: BTreeSet::new() });
-                }
+            Event::Granted { lease, stage, life, tasks } if *tasks > 0 && self.taken.insert(*lease) => {
+                let (stage, life, slots) = (*stage, life.clone(), *tasks);
+                self.leases.insert(*lease, Lease { stage, life, slots, running: BTreeSet::new() });
             }
-            Event::AttemptFinished { attempt, life, .. } | Event::AttemptFailed { attempt, life, .. } => {
-                if self.running.get(attempt).is_some_and(|running| running.life == *life) {
-                    self.ended(attempt);
-                }
+            Event::AttemptFinished { attempt, life, .. } | Event::AttemptFailed { attempt, life, .. }
+                if self.running.get(attempt).is_some_and(|running| running.life == *life) =>
+            {
+                self.ended(attempt);
             }
             Event::ExecutorGone { life, .. } => {
                 self.leases.retain(|_, lease| lease.life != *life);

@@ -27,7 +27,7 @@ impl World {
         if longest > IN_FLIGHT_MAX {
             self.scene.check.violated(format!("{longest} messages wait in one queue"));
         }
-        let planned = self.scene.agenda.len();
+        let planned = self.scene.agenda.planned();
         if planned > PLANNED_MAX {
             self.scene.check.violated(format!("{planned} things are planned"));
         }

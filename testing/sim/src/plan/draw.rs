@@ -27,7 +27,7 @@ pub fn draw(chance: &mut Chance, cores: u32) -> Graph {
 
 fn add_stage(chance: &mut Chance, graph: &mut Graph, number: u32, is_last: bool, lanes: u32) {
     let id = StageId(number);
-    let mut inputs: BTreeSet<StageId> = (0..number).filter(|_| chance.percent(35)).map(StageId).collect();
+    let mut inputs: BTreeSet<StageId> = (0..number).filter(|_| chance.percent(45)).map(StageId).collect();
     if is_last {
         let read: BTreeSet<StageId> = graph.stages.iter().flat_map(|s| s.inputs.clone()).collect();
         inputs.extend((0..number).map(StageId).filter(|input| !read.contains(input)));

@@ -69,13 +69,18 @@ impl World {
 
     fn draw_workers(&mut self) {
         let workers = self.scene.chance.small(1, WORKERS_MAX);
+        // Where there are few slots, stages wait for them while others end.
+        let is_scarce = self.scene.chance.percent(35);
         for number in 1..=workers {
             let chance = &mut self.scene.chance;
             let setup = Setup {
                 id: format!("w{number}").parse().expect("a worker's name"),
                 host: Host(number),
                 rack: format!("rack{}", number % 2),
-                cores: (0..chance.small(1, 2)).map(|_| chance.small(1, CORES_MAX)).collect(),
+                cores: match is_scarce {
+                    true => vec![1],
+                    false => (0..chance.small(1, 2)).map(|_| chance.small(1, CORES_MAX)).collect(),
+                },
                 memory: 64 << 20,
                 keeps: chance.percent(75),
             };

@@ -12,7 +12,7 @@ use crate::world::store::Store;
 impl World {
     /// Does the next thing. False when nothing is due any more.
     pub fn step(&mut self) -> bool {
-        let Some(due) = self.scene.agenda.next() else { return false };
+        let Some(due) = self.scene.agenda.take_next() else { return false };
         self.take(due);
         true
     }

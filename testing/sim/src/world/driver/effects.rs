@@ -35,7 +35,7 @@ impl Driver {
                 }
             }
             Effect::ReleaseSlots { lease, tasks } => {
-                self.to_manager(DriverEvent::Release { lease, tasks }, scene);
+                self.say_to_manager(DriverEvent::Release { lease, tasks }, scene);
             }
             Effect::Absorb { stage, probe } => {
                 self.queries.get_mut(&number).expect("a query that runs").graph.absorb(stage, probe);
@@ -73,7 +73,7 @@ impl Driver {
             gang: false,
             early,
         };
-        self.to_manager(DriverEvent::Demand(demand), scene);
+        self.say_to_manager(DriverEvent::Demand(demand), scene);
     }
 
     fn launch(&mut self, number: u64, launch: Launch, scene: &mut Scene) {
@@ -144,7 +144,7 @@ impl Driver {
                 }
                 Outcome::Cancelled(reason) => Ending::Cancelled { reason: reason.clone() },
             };
-            self.to_manager(DriverEvent::CloseJob { job, ending }, scene);
+            self.say_to_manager(DriverEvent::CloseJob { job, ending }, scene);
         }
     }
 }

@@ -174,7 +174,7 @@ impl Driver {
     /// What is said regularly.
     pub(super) fn beat(&mut self, now: Timestamp, scene: &mut Scene) {
         self.beat_at = now + BEAT;
-        self.to_manager(DriverEvent::Heartbeat(Vec::new()), scene);
+        self.say_to_manager(DriverEvent::Heartbeat(Vec::new()), scene);
         let silent = |link: &Link, limit: Duration| now - link.heard >= limit;
         let lost: Vec<Life> =
             self.links.iter().filter(|(_, l)| silent(l, SILENCE_MAX)).map(|(l, _)| l.clone()).collect();

@@ -173,7 +173,7 @@ impl Driver {
     fn job_opened(&mut self, request: u64, job: JobId, scene: &mut Scene) {
         let Some(number) = self.queries.iter().find(|(_, q)| q.opening == request).map(|(n, _)| *n) else {
             let ending = Ending::Cancelled { reason: "it was cancelled before it began".to_owned() };
-            return self.to_manager(DriverEvent::CloseJob { job, ending }, scene);
+            return self.say_to_manager(DriverEvent::CloseJob { job, ending }, scene);
         };
         let query = self.queries.get_mut(&number).expect("it was just found");
         match query.manager_job {
@@ -204,7 +204,7 @@ impl Driver {
                 scene.tell(self.proc, || format!("is lent {tasks} slots on {life} for {stage}: {lease}"));
                 self.tell(number, Event::Granted { lease, stage, life, tasks });
             }
-            None => self.to_manager(DriverEvent::Release { lease, tasks }, scene),
+            None => self.say_to_manager(DriverEvent::Release { lease, tasks }, scene),
         }
     }
 

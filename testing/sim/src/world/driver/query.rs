@@ -74,10 +74,10 @@ impl Driver {
             weight: query.plan.weight,
             submitted_job: None,
         };
-        self.to_manager(DriverEvent::OpenJob(open), scene);
+        self.say_to_manager(DriverEvent::OpenJob(open), scene);
     }
 
-    pub(super) fn to_manager(&mut self, event: DriverEvent, scene: &mut Scene) {
+    pub(super) fn say_to_manager(&mut self, event: DriverEvent, scene: &mut Scene) {
         if let Some(conn) = self.manager.connected() {
             scene.send(conn, 0, Message::OfDriver(event));
         }
