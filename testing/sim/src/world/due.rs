@@ -66,10 +66,10 @@ pub enum Timer {
 /// What whoever reads a result says to the driver's loop.
 #[derive(Debug, Clone)]
 pub enum Command {
-    /// The first rows of a task were handed out.
-    Begun(u32),
-    /// All rows of a task were handed out.
-    TaskRead(u32),
+    /// The first rows of a task were handed out, which that attempt wrote.
+    Begun(AttemptKey),
+    /// All rows of a task were handed out; that attempt wrote the last of them.
+    TaskRead(AttemptKey),
     /// All rows were handed out.
     AllRead,
     /// A block could not be read.

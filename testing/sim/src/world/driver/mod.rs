@@ -128,8 +128,8 @@ impl Driver {
 
     fn command(&mut self, number: u64, command: Command) {
         let event = match command {
-            Command::Begun(task) => Event::ResultBegun { task },
-            Command::TaskRead(task) => Event::ResultTaskRead { task },
+            Command::Begun(producer) => Event::ResultBegun { producer },
+            Command::TaskRead(producer) => Event::ResultTaskRead { producer },
             Command::AllRead => Event::ResultRead,
             Command::Unreadable(producer, error) => Event::ResultFetchFailed { producer, error },
             Command::Cancel(reason) => return self.cancel(number, &reason),

@@ -94,7 +94,7 @@ impl Reader {
         }
         let Some((output, has_address)) = self.output() else { return Next::Wait };
         let Some(lane) = output.lanes.get(self.lane as usize) else {
-            let said = Command::TaskRead(self.task);
+            let said = Command::TaskRead(output.producer);
             (self.task, self.lane, self.is_begun, self.unreadable) = (self.task + 1, 0, false, None);
             return Next::Say(said);
         };
@@ -158,7 +158,7 @@ impl Driver {
                 let taken = reader.take(block.map_or(&[], Vec::as_slice));
                 scene.check.handed_out(self.proc, number, &taken);
                 if !std::mem::replace(&mut reader.is_begun, true) {
-                    let command = Command::Begun(reader.task);
+                    let command = Command::Begun(wanted.producer);
                     self.reader_says(number, command, scene);
                 }
                 self.read_on(number, None, scene);
