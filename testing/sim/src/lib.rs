@@ -19,6 +19,7 @@ pub mod chance;
 pub mod channel;
 pub mod check;
 pub mod faults;
+pub mod known;
 pub mod mutation;
 pub mod plan;
 mod run;

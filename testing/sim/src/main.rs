@@ -46,6 +46,9 @@ struct Args {
     /// The manager is never killed.
     #[arg(long)]
     keep_manager: bool,
+    /// Draw faults too that are known and not mended.
+    #[arg(long)]
+    known: bool,
     /// Break something on purpose.
     #[arg(long, value_name = "NAME")]
     mutation: Option<Kind>,
@@ -88,6 +91,7 @@ fn options(args: &Args, keeps_story: bool) -> Options {
         mutation: args.mutation,
         is_calm: args.calm,
         restarts_manager: !args.keep_manager,
+        shows_known: args.known,
         steps_max: args.steps,
     }
 }
@@ -142,7 +146,8 @@ fn replay(seed: u64, args: &Args) -> String {
     if let Some(kind) = args.mutation {
         command += &format!(" --mutation {kind}");
     }
-    for (is_set, flag) in [(args.calm, " --calm"), (args.keep_manager, " --keep-manager")] {
+    let flags = [(args.calm, " --calm"), (args.keep_manager, " --keep-manager"), (args.known, " --known")];
+    for (is_set, flag) in flags {
         command += if is_set { flag } else { "" };
     }
     command

@@ -21,6 +21,8 @@ pub struct Options {
     pub is_calm: bool,
     /// Whether the manager may be killed and started again.
     pub restarts_manager: bool,
+    /// Whether faults that are known and not mended are drawn too: see [`known`](crate::known).
+    pub shows_known: bool,
     /// Steps after which the run is broken off.
     pub steps_max: u64,
 }
@@ -32,6 +34,7 @@ impl Default for Options {
             mutation: None,
             is_calm: false,
             restarts_manager: true,
+            shows_known: false,
             steps_max: 2_000_000,
         }
     }

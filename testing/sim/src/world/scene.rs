@@ -27,6 +27,8 @@ pub struct Scene {
     pub check: Checker,
     /// What is broken on purpose.
     pub mutation: Option<Mutation>,
+    /// Whether faults that are known are drawn too.
+    pub shows_known: bool,
     /// Hosts that are slow, and how many times slower than others.
     pub slow: Vec<(Host, u64)>,
     /// Executors whose disk is full.

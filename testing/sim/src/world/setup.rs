@@ -38,6 +38,7 @@ impl World {
             story: Story::new(options.keeps_story),
             check: Checker::default(),
             mutation: options.mutation.map(crate::mutation::Mutation::new),
+            shows_known: options.shows_known,
             slow: Vec::new(),
             full_disks: Vec::new(),
             attempt_faults: 0,

@@ -16,6 +16,7 @@ use firesteel_manager::machine::message::{DriverEvent, Ending, ExecutorRef, Exec
 
 use super::Driver;
 use crate::channel::{Conn, Host, Message, Proc};
+use crate::known;
 use crate::world::{Scene, Timer};
 
 const WELCOME_TIMEOUT: Duration = Duration::from_secs(10);
@@ -27,6 +28,8 @@ const BACKOFF_MAX: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct ManagerLink {
     conn: Option<Conn>,
+    /// The manager that was called last.
+    called: Option<Proc>,
     state: State,
     /// It has never been welcomed: its user tries until it is.
     is_first: bool,
@@ -44,11 +47,16 @@ enum State {
 impl ManagerLink {
     /// Of a driver that has not called yet.
     pub fn first(now: Timestamp) -> Self {
-        Self { conn: None, state: State::Away, is_first: true, deadline: now, backoff: BACKOFF_MIN }
+        let (state, backoff) = (State::Away, BACKOFF_MIN);
+        Self { conn: None, called: None, state, is_first: true, deadline: now, backoff }
     }
 
     pub(super) fn is(&self, conn: Conn) -> bool {
         self.conn == Some(conn)
+    }
+
+    pub(super) fn called(&self) -> Option<Proc> {
+        self.called
     }
 
     pub(super) fn is_lost(&self) -> bool {
@@ -75,6 +83,7 @@ impl Driver {
             DriverEvent::Hello { release: "sim".to_owned(), host: self.host(scene).to_string(), user };
         let conn = scene.call(self.proc, manager, Message::OfDriver(hello));
         self.manager.conn = Some(conn);
+        self.manager.called = Some(manager.0);
         scene.wake(self.proc, WELCOME_TIMEOUT, Timer::DriverUnanswered(conn));
     }
 
@@ -175,10 +184,12 @@ impl Driver {
             let ending = Ending::Cancelled { reason: "it was cancelled before it began".to_owned() };
             return self.say_to_manager(DriverEvent::CloseJob { job, ending }, scene);
         };
+        let called = self.manager.called();
         let query = self.queries.get_mut(&number).expect("it was just found");
+        let is_same = known::is_same_manager(scene.shows_known, query.opened_at, called);
         match query.manager_job {
             None => self.open_query(number, job, scene),
-            Some(before) if job <= before => {
+            Some(before) if job <= before || !is_same => {
                 query.manager_job = Some(job);
                 let error = UserError::new(format!("the manager was restarted, and {before} lost with it"));
                 self.tell(number, Event::ManagerLost { error });

@@ -7,7 +7,7 @@ use firesteel_driver::machine::{Event, JobMachine, JobPlan, Outcome, Policy};
 use firesteel_manager::machine::message::{DriverEvent, OpenJob};
 
 use super::{Driver, Reader};
-use crate::channel::Message;
+use crate::channel::{Message, Proc};
 use crate::plan::Graph;
 use crate::world::Scene;
 
@@ -35,6 +35,8 @@ pub struct Query {
     pub opening: u64,
     /// The job as the manager knows it now.
     pub manager_job: Option<JobId>,
+    /// The manager at which it was opened.
+    pub opened_at: Option<Proc>,
     /// None while the job is not opened.
     pub machine: Option<JobMachine>,
     /// Who reads its result.
@@ -53,6 +55,7 @@ impl Driver {
             graph: plan.graph.clone(),
             opening: self.openings,
             manager_job: None,
+            opened_at: None,
             machine: None,
             reader: Reader::new(plan.reader_rests),
             plan,
@@ -89,6 +92,7 @@ impl Driver {
         let plan = JobPlan { job, stages: query.graph.stages.clone() };
         query.machine = Some(JobMachine::new(plan, Policy::default()));
         query.manager_job = Some(job);
+        query.opened_at = self.manager.called();
         scene.tell(self.proc, || format!("q{number} is {job}"));
         let executors = self.members.iter().map(|life| life.executor.clone()).collect();
         self.tell(number, Event::ClusterChanged { executors });
