@@ -93,8 +93,8 @@ impl World {
             Effect::ReleaseSlots { tasks, .. } => self.report.slots_released += u64::from(tasks),
             Effect::ResultReady(outputs) => {
                 for output in outputs {
-                    let task = output.producer.task.task;
-                    self.events.extend([Event::ResultBegun { task }, Event::ResultTaskRead { task }]);
+                    let producer = output.producer;
+                    self.events.extend([Event::ResultBegun { producer }, Event::ResultTaskRead { producer }]);
                 }
                 self.events.push_back(Event::ResultRead);
             }

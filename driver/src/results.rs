@@ -105,7 +105,7 @@ impl Reader {
             }
             match self.advance().await {
                 Next::Batch(batch) => {
-                    self.note_begun();
+                    self.note_begun(self.block.as_ref().expect("a block is open").producer);
                     return Ok(Some(batch));
                 }
                 Next::EndOfBlock => {
@@ -139,7 +139,7 @@ impl Reader {
             let Some(output) = self.output(None).await? else { return Ok(false) };
             let lanes = u32::try_from(output.lanes.len()).expect("lanes are counted in 32 bits");
             if self.at.lane >= lanes {
-                self.finish_task();
+                self.finish_task(output.producer);
                 continue;
             }
             let rows = output.lanes[self.at.lane as usize].rows();
@@ -154,15 +154,15 @@ impl Reader {
         }
     }
 
-    fn finish_task(&mut self) {
-        self.ticket.commands.send(Command::ResultTaskRead(self.ticket.run, self.at.task));
+    fn finish_task(&mut self, producer: AttemptKey) {
+        self.ticket.commands.send(Command::ResultTaskRead(self.ticket.run, producer));
         self.at = Position { task: self.at.task + 1, ..Position::default() };
     }
 
-    fn note_begun(&mut self) {
+    fn note_begun(&mut self, producer: AttemptKey) {
         if !self.at.is_begun {
             self.at.is_begun = true;
-            self.ticket.commands.send(Command::ResultBegun(self.ticket.run, self.at.task));
+            self.ticket.commands.send(Command::ResultBegun(self.ticket.run, producer));
         }
     }
 

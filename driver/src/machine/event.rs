@@ -97,15 +97,15 @@ pub enum Event {
         /// Whether its blocks are served elsewhere when it is gone; else they count as gone.
         blocks_kept: bool,
     },
-    /// The first rows of this task's result were handed out.
+    /// The first rows of a task's result were handed out.
     ResultBegun {
-        /// The task of the result stage.
-        task: u32,
+        /// The attempt that wrote them.
+        producer: AttemptKey,
     },
-    /// All of this task's result was handed out.
+    /// All of a task's result was handed out.
     ResultTaskRead {
-        /// The task of the result stage.
-        task: u32,
+        /// The attempt that wrote the last of it.
+        producer: AttemptKey,
     },
     /// All of the result was handed out.
     ResultRead,

@@ -84,6 +84,8 @@ pub struct JobMachine {
     /// Lives that may hold something of this job.
     pub(super) used: BTreeSet<Life>,
     pub(super) reading: Reading,
+    /// What was taken back of the result because the rows before it are divided anew. It may have been read already.
+    pub(super) rolled_back: BTreeSet<AttemptKey>,
 }
 
 impl JobMachine {
@@ -107,6 +109,7 @@ impl JobMachine {
             in_doubt: BTreeSet::new(),
             used: BTreeSet::new(),
             reading: Reading::default(),
+            rolled_back: BTreeSet::new(),
         };
         assert!(!plan.stages.is_empty(), "a job has a result stage");
         for stage in plan.stages {
@@ -153,8 +156,8 @@ impl JobMachine {
             Event::LinkLost { life, reason, blocks_kept } => {
                 self.link_lost(now, &life, &reason, blocks_kept, effects)
             }
-            Event::ResultBegun { task } => self.result_begun(task),
-            Event::ResultTaskRead { task } => self.result_task_read(task, effects),
+            Event::ResultBegun { producer } => self.result_begun(now, producer, effects),
+            Event::ResultTaskRead { producer } => self.result_task_read(now, producer, effects),
             Event::ResultRead => self.end(now, Outcome::Succeeded, effects),
             Event::ResultFetchFailed { producer, error } => {
                 self.result_unreadable(now, producer, &error, effects)

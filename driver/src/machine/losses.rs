@@ -225,6 +225,7 @@ impl JobMachine {
             position == self.result_position() && self.reading.partly && self.reading.tasks_read == number;
         match self.stages[position].tasks[number as usize].state {
             TaskState::Committed if !is_partly_read => {
+                self.note_rolled_back(position, key);
                 self.drop_output(key, effects);
                 self.stages[position].task_mut(number).avoid = None;
                 self.stages[position].set(number, TaskState::Pending);
@@ -235,13 +236,17 @@ impl JobMachine {
                 true
             }
             TaskState::Committed | TaskState::Delivered => {
-                let error = UserError::new(format!("{reason}, and divides its rows differently then"))
-                    .detail(format!("what {key} computed from them was handed out already"))
-                    .hint("run the query again");
-                self.end(now, Outcome::Failed(error), effects);
+                self.end(now, Outcome::Failed(handed_out_already(key)), effects);
                 false
             }
             TaskState::Pending | TaskState::Absent => false,
+        }
+    }
+
+    /// Whoever reads the result may be reading this, and say so later.
+    fn note_rolled_back(&mut self, position: usize, key: TaskKey) {
+        if position == self.result_position() {
+            self.rolled_back.extend(self.outputs.get(key).map(|output| output.producer));
         }
     }
 
@@ -256,6 +261,13 @@ impl JobMachine {
         }
         found
     }
+}
+
+/// Rows that come before a task's result must be made again, and are divided differently then.
+pub(super) fn handed_out_already(task: TaskKey) -> UserError {
+    UserError::new(format!("what {task} has read is run again, and divides its rows differently then"))
+        .detail("what it computed from them was handed out already")
+        .hint("run the query again")
 }
 
 /// `error`, with what it came to said first in its detail.

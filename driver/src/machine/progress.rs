@@ -1,10 +1,11 @@
 //! How far a job is: handed out, and shown. Nothing is decided on it.
 
-use firesteel_base::{JobId, StageId, Timestamp};
+use firesteel_base::{AttemptKey, JobId, StageId, Timestamp};
 
 use super::attempt::Attempt;
 use super::effect::{Effect, Outcome};
 use super::job::{JobMachine, JobState};
+use super::losses::handed_out_already;
 use super::stage::{Stage, StageState};
 use super::task::TaskState;
 
@@ -82,12 +83,27 @@ impl JobMachine {
         result.tasks.iter().filter(|task| task.state.available()).map(|task| task.written.rows).sum()
     }
 
-    pub(super) fn result_begun(&mut self, task: u32) {
-        self.reading.partly |= task == self.reading.tasks_read;
+    pub(super) fn result_begun(&mut self, now: Timestamp, producer: AttemptKey, effects: &mut Vec<Effect>) {
+        self.reading.partly |= producer.task.task == self.reading.tasks_read;
+        self.refuse_rolled_back(now, producer, effects);
+    }
+
+    /// The reader was quicker than the word that what it read is made anew, of other rows.
+    fn refuse_rolled_back(&mut self, now: Timestamp, producer: AttemptKey, effects: &mut Vec<Effect>) {
+        if self.rolled_back.contains(&producer) {
+            self.end(now, Outcome::Failed(handed_out_already(producer.task)), effects);
+        }
     }
 
     /// What was read to the end is freed at once.
-    pub(super) fn result_task_read(&mut self, task: u32, effects: &mut Vec<Effect>) {
+    pub(super) fn result_task_read(
+        &mut self,
+        now: Timestamp,
+        producer: AttemptKey,
+        effects: &mut Vec<Effect>,
+    ) {
+        self.refuse_rolled_back(now, producer, effects);
+        let task = producer.task.task;
         let position = self.result_position();
         let known = (task as usize) < self.stages[position].tasks.len();
         if task != self.reading.tasks_read || !known || !self.is_active() {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use firesteel_base::{StageId, UserError};
+use firesteel_base::{AttemptKey, StageId, UserError};
 use firesteel_engine::runner::MetricsSink;
 use firesteel_engine::{Settings, Stage};
 use firesteel_protocol::v1;
@@ -60,14 +60,14 @@ pub(crate) struct JobView {
 pub(crate) enum Command {
     /// Run a query.
     Run(JobRequest),
-    /// The first rows of a result task were handed out.
-    ResultBegun(RunId, u32),
-    /// All rows of a result task were handed out.
-    ResultTaskRead(RunId, u32),
+    /// The first rows of a result task were handed out, which that attempt wrote.
+    ResultBegun(RunId, AttemptKey),
+    /// All rows of a result task were handed out; that attempt wrote the last of them.
+    ResultTaskRead(RunId, AttemptKey),
     /// All rows were handed out.
     ResultRead(RunId),
     /// A block of the result could not be read.
-    ResultFetchFailed(RunId, firesteel_base::AttemptKey, UserError),
+    ResultFetchFailed(RunId, AttemptKey, UserError),
     /// Stop a query.
     Cancel(RunId, String),
     /// Stop all queries.

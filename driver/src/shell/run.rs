@@ -168,8 +168,8 @@ impl DriverLoop {
     fn command(&mut self, command: Command) {
         match command {
             Command::Run(request) => self.begin(request),
-            Command::ResultBegun(run, task) => self.tell(run, Event::ResultBegun { task }),
-            Command::ResultTaskRead(run, task) => self.tell(run, Event::ResultTaskRead { task }),
+            Command::ResultBegun(run, producer) => self.tell(run, Event::ResultBegun { producer }),
+            Command::ResultTaskRead(run, producer) => self.tell(run, Event::ResultTaskRead { producer }),
             Command::ResultRead(run) => self.tell(run, Event::ResultRead),
             Command::ResultFetchFailed(run, producer, error) => {
                 self.tell(run, Event::ResultFetchFailed { producer, error });

@@ -310,8 +310,13 @@ impl Machine {
                 self.retire_node(now, &id, NodeState::Lost { reason }, fx);
                 self.admit(now, session, registration, fx);
             }
-            Some((NodeState::Lost { .. } | NodeState::Left { .. }, _, _, _)) => {
+            Some((NodeState::Lost { .. } | NodeState::Left { .. }, is_same, _, _)) => {
+                let may_keep = is_same && !registration.keeper_address.is_empty();
                 self.admit(now, session, registration, fx);
+                // It was given up, and lived on: what its executors left before is still there.
+                if let Some(node) = self.nodes.all.get_mut(&id) {
+                    node.keeps_blocks |= may_keep;
+                }
             }
         }
     }

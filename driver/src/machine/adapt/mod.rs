@@ -189,7 +189,10 @@ impl JobMachine {
         let (Some(build_at), Some(probe_at)) = (self.position(build), self.position(probe)) else {
             return false;
         };
-        let has_begun = self.stages[probe_at].available() || !self.stages[probe_at].is_untouched();
+        let probe_stage = &self.stages[probe_at];
+        // How it reads may be decided while it waits for its first slot: its partitions are not those of its plan then.
+        let is_divided_anew = matches!(probe_stage.reading, StageReading::Slices(_));
+        let has_begun = probe_stage.available() || !probe_stage.is_untouched() || is_divided_anew;
         if !self.is_written(build_at) || has_begun {
             return false;
         }

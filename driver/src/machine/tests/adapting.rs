@@ -135,3 +135,26 @@ fn a_large_build_side_or_a_probe_side_that_has_begun_stays_as_planned() {
     scan(&mut script, 0, &[10; 4]);
     assert!(!script.said().contains("absorb"));
 }
+
+#[test]
+fn a_probe_side_whose_partitions_are_read_in_groups_stays_a_stage_of_its_own() {
+    let probe = StagePlan {
+        adapts: Adapts { divided: vec![StageId(0)], limits: LIMITS, ..Adapts::default() },
+        ..stage(2, 4, &[0], OutputKind::Hash)
+    };
+    let broadcast = Some(Broadcast { build: StageId(1), probe: StageId(2) });
+    let adapts =
+        Adapts { divided: vec![StageId(1), StageId(2)], limits: LIMITS, broadcast, ..Adapts::default() };
+    let join = StagePlan { adapts, ..stage(3, 4, &[1, 2], OutputKind::Result) };
+    let scans = [stage(0, 2, &[], OutputKind::Hash), stage(1, 2, &[], OutputKind::Hash)];
+    let mut script = Script::new(scans.into_iter().chain([probe, join]).collect(), &["a"]);
+    scan(&mut script, 0, &[10; 4]);
+    let said = script.said();
+    assert!(said.contains("s2 adapted: 4 partitions of 80B read as 1"), "{said}");
+    // It has no slot yet when the build side turns out to be small.
+    scan(&mut script, 1, &[10; 4]);
+    assert!(!script.said().contains("absorb"), "one partition of four would be read as planned");
+    script.grant(2, "a", 1);
+    let said = script.said();
+    assert!(said.contains("launch job7/s2/p0/a0 on a") && said.contains("partitions 0..4"), "{said}");
+}

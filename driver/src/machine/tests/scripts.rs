@@ -46,6 +46,10 @@ fn two_stages() -> Vec<StagePlan> {
     vec![stage(0, 2, &[], OutputKind::Hash), stage(1, 2, &[0], OutputKind::Result)]
 }
 
+fn attempt(key: &str) -> AttemptKey {
+    key.parse().unwrap()
+}
+
 fn failure(class: Class, text: &str) -> AttemptFailure {
     AttemptFailure { class, error: UserError::new(text), lost: None }
 }
@@ -242,10 +246,10 @@ fn a_job_runs_stage_after_stage_and_gives_everything_back() {
          release 1 of lease2
          result job7/s1/p0/a0 job7/s1/p1/a0",
     );
-    script.tell(Event::ResultBegun { task: 0 });
-    script.tell(Event::ResultTaskRead { task: 0 });
+    script.tell(Event::ResultBegun { producer: attempt("job7/s1/p0/a0") });
+    script.tell(Event::ResultTaskRead { producer: attempt("job7/s1/p0/a0") });
     script.says("free job7/s1/p0/a0 on b");
-    script.tell(Event::ResultTaskRead { task: 1 });
+    script.tell(Event::ResultTaskRead { producer: attempt("job7/s1/p1/a0") });
     script.says("free job7/s1/p1/a0 on b");
     script.tell(Event::ResultRead);
     script.says(
@@ -435,7 +439,7 @@ fn what_an_executor_took_with_it_is_run_again_if_somebody_reads_it() {
 #[test]
 fn what_nobody_reads_any_more_is_not_run_again() {
     let mut script = delivering();
-    script.tell(Event::ResultTaskRead { task: 0 });
+    script.tell(Event::ResultTaskRead { producer: attempt("job7/s1/p0/a0") });
     script.said();
     script.tell(Event::ExecutorGone { life: life("a"), reason: "host is down".into(), blocks_kept: false });
     script.says("");
@@ -464,7 +468,7 @@ fn a_result_that_was_lost_before_it_was_read_is_made_again_with_all_it_needs() {
 #[test]
 fn a_result_that_is_partly_read_cannot_be_made_again() {
     let mut script = delivering();
-    script.tell(Event::ResultBegun { task: 0 });
+    script.tell(Event::ResultBegun { producer: attempt("job7/s1/p0/a0") });
     let producer = "job7/s1/p0/a0".parse().unwrap();
     script.tell(Event::ResultFetchFailed { producer, error: UserError::new("block gone") });
     script.says(
@@ -689,13 +693,54 @@ fn ranges_of_a_sort_are_made_anew_together_and_never_beside_rows_that_were_hande
 
     let mut script = begun();
     script.finish("job7/s1/p1/a0", "b");
-    script.tell(Event::ResultBegun { task: 0 });
-    script.tell(Event::ResultTaskRead { task: 0 });
+    script.tell(Event::ResultBegun { producer: attempt("job7/s1/p0/a0") });
+    script.tell(Event::ResultTaskRead { producer: attempt("job7/s1/p0/a0") });
     script.said();
     let producer = "job7/s1/p1/a0".parse().unwrap();
     script.tell(Event::ResultFetchFailed { producer, error: UserError::new("gone") });
     let said = script.said();
     assert!(said.contains("settled failed"), "{said}");
+}
+
+#[test]
+fn what_was_read_before_the_word_came_that_it_is_made_anew_is_not_mixed_with_it() {
+    let stages = || {
+        let spread = stage(0, 1, &[], OutputKind::RoundRobin);
+        vec![spread, stage(1, 2, &[0], OutputKind::Result)]
+    };
+    let rolled_back = || {
+        let mut script = Script::new(stages(), &["a", "b"]);
+        script.grant(0, "b", 1);
+        script.finish("job7/s0/p0/a0", "b");
+        script.grant(1, "a", 1);
+        script.grant(1, "b", 1);
+        script.finish("job7/s1/p0/a0", "a");
+        script.finish("job7/s1/p1/a0", "b");
+        script.tell(Event::ExecutorGone { life: life("b"), reason: "killed".into(), blocks_kept: false });
+        let said = script.said();
+        assert!(said.contains("free job7/s1/p0/a0 on a"), "{said}");
+        script
+    };
+    // The reader had the rows of the first task already.
+    for event in [
+        Event::ResultBegun { producer: attempt("job7/s1/p0/a0") },
+        Event::ResultTaskRead { producer: attempt("job7/s1/p0/a0") },
+    ] {
+        let mut script = rolled_back();
+        script.tell(event);
+        let said = script.said();
+        assert!(said.contains("settled failed: what job7/s1/p0 has read is run again"), "{said}");
+    }
+    // It had not, and reads what is made anew.
+    let mut script = rolled_back();
+    script.grant(0, "a", 1);
+    script.finish("job7/s0/p0/a1", "a");
+    script.grant(1, "a", 2);
+    script.finish("job7/s1/p0/a1", "a");
+    script.finish("job7/s1/p1/a1", "a");
+    script.tell(Event::ResultBegun { producer: attempt("job7/s1/p0/a1") });
+    script.tell(Event::ResultTaskRead { producer: attempt("job7/s1/p0/a1") });
+    assert!(!script.said().contains("settled"));
 }
 
 #[test]

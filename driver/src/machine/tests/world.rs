@@ -504,11 +504,11 @@ impl World {
                     assert!(other.is_none_or(|other| other == attempt), "two runs of {task} are mixed");
                 }
                 self.reader = Reader { task: self.reader.task + 1, ..Reader::default() };
-                self.tell(Event::ResultTaskRead { task: number });
+                self.tell(Event::ResultTaskRead { producer: output.producer });
             }
             Some(_) => {
                 self.reader.begun = true;
-                self.tell(Event::ResultBegun { task: number });
+                self.tell(Event::ResultBegun { producer: output.producer });
             }
             None => {
                 self.reader.waits_for_other_than = Some(output.producer);

@@ -194,6 +194,26 @@ fn blocks_of_a_dead_executor_are_kept_by_a_worker_that_lives_until_their_job_end
 }
 
 #[test]
+fn a_worker_that_was_given_up_and_lived_on_is_told_of_jobs_that_end() {
+    let mut world = World::new();
+    let a = world.next_session();
+    let keeper = Registration { keeper_address: "a:7411".to_owned(), ..registration("a", "first", &[4]) };
+    world.worker_as(a, keeper.clone());
+    let (d, job) = world.job();
+    let reason = "it was killed".to_owned();
+    world.worker_says(a, WorkerEvent::ExecutorDown { index: 0, epoch: Epoch(101), reason });
+    for _ in 0..3 {
+        world.pass(5 * SECOND);
+        world.driver_says(d, DriverEvent::Heartbeat(Vec::new()));
+    }
+    assert!(matches!(state(&world, "a"), NodeState::Lost { .. }));
+    let again = world.next_session();
+    world.worker_as(again, keeper);
+    let told = world.driver_says(d, DriverEvent::CloseJob { job, ending: Ending::Succeeded { rows: 0 } });
+    assert!(told.contains(&format!("w{} free what is kept of {job}", again.0)), "{told:?}");
+}
+
+#[test]
 fn another_process_of_an_executor_is_another_life() {
     let mut world = World::new();
     let a = world.worker("a", &[4]);

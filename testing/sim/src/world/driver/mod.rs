@@ -1,0 +1,190 @@
+//! A driver's process: the real job machine of each of its queries, in a model of the shell's loop.
+//!
+//! ```text
+//!   user ── queries ──►┐                            ┌──► manager: one session, made again when it breaks
+//!   readers ─ commands ┼─► loop ── job machines ────┤
+//!   peers ── messages ►┘        events, effects     └──► executors: a link to each life, made once more when it breaks
+//! ```
+//!
+//! The loop follows `driver/src/shell` closely, for much of what a machine hears is decided there: what a broken link is taken
+//! for, what is said again on a new one, when a manager that is back is another one.
+
+mod effects;
+mod links;
+mod manager_link;
+mod query;
+mod reader;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use firesteel_base::Timestamp;
+use firesteel_driver::machine::{Event, Life};
+use firesteel_manager::machine::message::ExecutorRef;
+
+use super::{Command, Scene, Timer};
+use crate::channel::{Conn, Host, Message, Proc};
+use crate::mutation;
+pub use effects::Calls;
+use links::Link;
+use manager_link::ManagerLink;
+pub use query::{Query, QueryPlan};
+pub use reader::Reader;
+
+/// A running driver.
+#[derive(Debug)]
+pub struct Driver {
+    /// Its process.
+    pub proc: Proc,
+    /// Its number.
+    pub number: u32,
+    /// Its queries that have not ended.
+    pub queries: BTreeMap<u64, Query>,
+    manager: ManagerLink,
+    links: BTreeMap<Life, Link>,
+    /// Where executors are reached.
+    refs: BTreeMap<Life, ExecutorRef>,
+    /// Executors that are gone and whose blocks are kept for queries that run.
+    kept: BTreeSet<Life>,
+    members: Vec<Life>,
+    events: VecDeque<(u64, Event)>,
+    openings: u64,
+    beat_at: Timestamp,
+    /// What its user runs, in time.
+    planned: BTreeMap<u64, QueryPlan>,
+    /// Calls to executors that are to be made.
+    calls: Calls,
+    /// When the latest command of a reader comes.
+    commanded: Timestamp,
+}
+
+impl Driver {
+    /// A driver that was just started, whose user means to run these queries.
+    pub fn start(proc: Proc, number: u32, planned: BTreeMap<u64, QueryPlan>, scene: &mut Scene) -> Self {
+        scene.wake(proc, Duration::ZERO, Timer::DriverCall);
+        scene.wake(proc, Duration::ZERO, Timer::DriverTick);
+        Self {
+            proc,
+            number,
+            queries: BTreeMap::new(),
+            manager: ManagerLink::first(scene.clock(proc)),
+            links: BTreeMap::new(),
+            refs: BTreeMap::new(),
+            kept: BTreeSet::new(),
+            members: Vec::new(),
+            events: VecDeque::new(),
+            openings: 0,
+            beat_at: Timestamp(0),
+            planned,
+            calls: Calls::default(),
+            commanded: Timestamp(0),
+        }
+    }
+
+    /// Queries that were not run yet.
+    #[must_use]
+    pub fn planned(&self) -> usize {
+        self.planned.len()
+    }
+
+    /// Calls to executors that are to be made.
+    pub fn take_calls(&mut self) -> Calls {
+        std::mem::take(&mut self.calls)
+    }
+
+    /// A message comes in.
+    pub fn hear(&mut self, conn: Conn, message: Message, scene: &mut Scene) {
+        match message {
+            Message::ToDriver(message) => self.manager_said(conn, message, scene),
+            other => self.executor_said(conn, other, scene),
+        }
+        self.drain(scene);
+        self.tick(scene);
+    }
+
+    /// A connection is broken.
+    pub fn lose(&mut self, conn: Conn, scene: &mut Scene) {
+        if self.manager.is(conn) {
+            self.manager_down(scene);
+        } else {
+            self.link_down(conn, "the connection broke", scene);
+        }
+        self.drain(scene);
+    }
+
+    /// Something is due by time.
+    pub fn wake(&mut self, timer: Timer, scene: &mut Scene) {
+        match timer {
+            Timer::DriverUnanswered(conn) => self.manager_unanswered(conn, scene),
+            Timer::LinkUnanswered(conn) => self.link_unanswered(conn, scene),
+            Timer::Query(number) => self.begin(number, scene),
+            Timer::Command(number, command) => self.command(number, command),
+            Timer::DriverTick => {}
+            other => unreachable!("{other:?} is not for drivers"),
+        }
+        self.drain(scene);
+        self.tick(scene);
+    }
+
+    fn command(&mut self, number: u64, command: Command) {
+        let event = match command {
+            Command::Begun(producer) => Event::ResultBegun { producer },
+            Command::TaskRead(producer) => Event::ResultTaskRead { producer },
+            Command::AllRead => Event::ResultRead,
+            Command::Unreadable(producer, error) => Event::ResultFetchFailed { producer, error },
+            Command::Cancel(reason) => return self.cancel(number, &reason),
+        };
+        self.events.push_back((number, event));
+    }
+
+    fn tell(&mut self, number: u64, event: Event) {
+        self.events.push_back((number, event));
+    }
+
+    fn tell_all(&mut self, event: &Event) {
+        for number in self.queries.keys() {
+            self.events.push_back((*number, event.clone()));
+        }
+    }
+
+    /// Steps machines until no event is left.
+    fn drain(&mut self, scene: &mut Scene) {
+        while let Some((number, event)) = self.events.pop_front() {
+            let now = scene.clock(self.proc);
+            let Some(machine) = self.queries.get_mut(&number).and_then(|query| query.machine.as_mut()) else {
+                continue;
+            };
+            let Some(event) = mutation::to_driver(scene.mutation.as_mut(), event) else { continue };
+            let mut effects = Vec::new();
+            machine.step(now, event.clone(), &mut effects);
+            mutation::of_driver(scene.mutation.as_mut(), &mut effects);
+            scene.check.driver_steps(self.proc, number, &event, &effects);
+            for effect in effects {
+                self.apply(number, effect, scene);
+            }
+        }
+    }
+
+    /// What is due by time: runs after everything that happens.
+    fn tick(&mut self, scene: &mut Scene) {
+        let now = scene.clock(self.proc);
+        let is_due = |query: &Query| {
+            let deadline = query.machine.as_ref().and_then(|machine| machine.next_deadline());
+            deadline.is_some_and(|deadline| deadline <= now)
+        };
+        let due: Vec<u64> = self.queries.iter().filter(|(_, q)| is_due(q)).map(|(n, _)| *n).collect();
+        for number in due {
+            self.tell(number, Event::Tick);
+        }
+        self.drain(scene);
+        if self.beat_at <= now {
+            self.beat(now, scene);
+            self.drain(scene);
+        }
+    }
+
+    /// Where its host is.
+    fn host(&self, scene: &Scene) -> Host {
+        scene.net.processes.host(self.proc).unwrap_or(Host(0))
+    }
+}

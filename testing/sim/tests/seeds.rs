@@ -1,0 +1,98 @@
+//! Seeds hold, replay exactly, and a broken machine is caught.
+
+#![allow(clippy::unwrap_used)]
+
+use firesteel_sim::check::Counts;
+use firesteel_sim::mutation::Kind;
+use firesteel_sim::{Options, run};
+
+/// Runs seeds, and tells of the first that fails with the command that replays it.
+fn hold(seeds: std::ops::Range<u64>, options: &Options, flags: &str) -> Counts {
+    let mut total = Counts::default();
+    for seed in seeds {
+        let report = run(seed, options);
+        if let Some(what) = report.violation {
+            panic!("seed {seed}: {what}\n  replay: cargo run -p firesteel-sim -- --seed {seed}{flags}");
+        }
+        total.add(&report.counts);
+    }
+    total
+}
+
+#[test]
+fn whatever_goes_wrong_jobs_end_right_or_with_an_error_and_nothing_is_left() {
+    let total = hold(0..1200, &Options::default(), "");
+    // The world must be neither so kind nor so cruel that one of the ways out is never taken.
+    let ways = [total.succeeded, total.failed, total.cancelled, total.abandoned];
+    assert!(ways.iter().all(|&count| count > 10), "{total:?}");
+    assert!(total.succeeded > 2 * total.failed && total.decided > 500, "{total:?}");
+}
+
+#[test]
+fn when_nothing_goes_wrong_every_query_succeeds() {
+    let total = hold(0..800, &Options { is_calm: true, ..Options::default() }, " --calm");
+    assert_eq!((total.failed, total.cancelled, total.abandoned), (0, 0, 0));
+}
+
+#[test]
+fn a_join_does_not_take_in_a_stage_whose_partitions_are_read_in_groups() {
+    hold(5696..5697, &Options { is_calm: true, ..Options::default() }, " --calm");
+}
+
+#[test]
+fn the_same_seed_tells_the_same_story_twice() {
+    let options = Options { keeps_story: true, ..Options::default() };
+    for seed in 0..40 {
+        let (one, other) = (run(seed, &options), run(seed, &options));
+        assert!(one.story.len() > 50, "seed {seed} tells {} lines", one.story.len());
+        assert_eq!(one, other, "seed {seed}");
+    }
+}
+
+#[test]
+fn another_seed_tells_another_story() {
+    let options = Options { keeps_story: true, ..Options::default() };
+    assert_ne!(run(1, &options).story, run(2, &options).story);
+}
+
+#[test]
+fn a_story_that_nobody_hears_happens_all_the_same() {
+    for seed in 0..20 {
+        let heard = run(seed, &Options { keeps_story: true, ..Options::default() });
+        let unheard = run(seed, &Options::default());
+        assert_eq!((heard.steps, heard.time, heard.counts), (unheard.steps, unheard.time, unheard.counts));
+    }
+}
+
+/// Seeds within which each mutation must be caught, and how it then is.
+const CAUGHT: &[(Kind, &str)] = &[
+    (Kind::LeaseTwice, "the manager counts 0"),
+    (Kind::LendMore, "and the manager counts"),
+    (Kind::KeepKept, "is kept for"),
+    (Kind::DropDemand, "not ended in time"),
+    (Kind::DropLaunch, "runs nothing and is not given back"),
+    (Kind::DropRelease, "runs nothing and is not given back"),
+    (Kind::DropMoreInputs, "not ended in time"),
+    (Kind::LaunchTwice, "and more attempts run"),
+    (Kind::FreeEarly, "reads it"),
+    (Kind::CloseWithoutFreeing, "has something of"),
+    (Kind::ForgetInput, "is wrong"),
+    (Kind::ShowResultEarly, "not ended in time"),
+    (Kind::StaleReport, "not ended in time"),
+    (Kind::ServeStale, "from an executor in"),
+    (Kind::LoseRow, "is wrong"),
+    (Kind::DoubleRow, "is wrong"),
+];
+const SEEDS_TO_CATCH: u64 = 300;
+
+#[test]
+fn every_mutation_is_caught() {
+    let tested: Vec<Kind> = CAUGHT.iter().map(|(kind, _)| *kind).collect();
+    assert_eq!(tested, Kind::ALL, "each mutation is in the table");
+    for (kind, how) in CAUGHT {
+        let options = Options { mutation: Some(*kind), ..Options::default() };
+        let caught = (0..SEEDS_TO_CATCH).find_map(|seed| run(seed, &options).violation);
+        let what = caught.unwrap_or_else(|| panic!("{kind} is not caught: {}", kind.what()));
+        assert!(what.contains(how), "{kind} is caught as: {what}");
+    }
+}
