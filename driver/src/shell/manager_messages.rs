@@ -105,6 +105,7 @@ impl DriverLoop {
         manager_link::pump(incoming, self.manager_generation, self.inbox_sender.clone());
         self.manager = ManagerLink::Connected(outgoing);
         self.heartbeat.every(welcome.heartbeat_ms);
+        self.manager_run = welcome.run;
         if let Err(fault) = self.cluster_changed(&welcome.cluster.unwrap_or_default()) {
             tracing::warn!(%fault, "ignored the manager's list of executors");
         }
@@ -222,9 +223,9 @@ impl DriverLoop {
         match query.manager_job {
             None => self.start(run, job),
             Some(before) if opened.resumed && job == before => self.tell(run, Event::ManagerBack { leases }),
-            // One manager counts on; one that counts from the start was started anew, and might give the number under
-            // which this job's attempts run to another.
-            Some(before) if job <= before => {
+            // A manager that was started in the place of the one before, and has given the number to another job: the attempts of
+            // both would run under it.
+            Some(before) if query.opened_by != self.manager_run => {
                 let error = UserError::new(format!("the manager was restarted, and {before} lost with it"))
                     .hint("run the query again");
                 query.manager_job = Some(job);
@@ -250,7 +251,9 @@ impl DriverLoop {
 
     fn start(&mut self, run: RunId, job: JobId) {
         let policy = self.config.policy;
-        self.jobs.get_mut(&run).expect("a query that waits for its job").open(job, policy);
+        let query = self.jobs.get_mut(&run).expect("a query that waits for its job");
+        query.opened_by = self.manager_run;
+        query.open(job, policy);
         let executors = self.members.borrow().iter().map(|member| member.life.executor.clone()).collect();
         self.tell(run, Event::ClusterChanged { executors });
         self.tell(run, Event::Begin);

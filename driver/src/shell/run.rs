@@ -37,6 +37,8 @@ pub(super) struct DriverLoop {
     pub manager: ManagerLink,
     /// Which of the manager sessions it is.
     pub manager_generation: u64,
+    /// The name of the manager that it was with last.
+    pub manager_run: u64,
     pub links: BTreeMap<Life, ExecutorLink>,
     pub link_generation: u64,
     /// Where executors are reached.
@@ -82,6 +84,7 @@ impl DriverLoop {
             inbox_sender,
             manager: ManagerLink::Away,
             manager_generation: 0,
+            manager_run: 0,
             links: BTreeMap::new(),
             link_generation: 0,
             refs: BTreeMap::new(),
@@ -196,6 +199,7 @@ impl DriverLoop {
             offset,
             opening: self.openings,
             manager_job: None,
+            opened_by: 0,
             machine: None,
             measured: None,
             totals: Measured::default(),

@@ -22,6 +22,8 @@ pub(super) struct Running {
     pub opening: u64,
     /// The job as the manager knows it now; another one after the manager was away.
     pub manager_job: Option<JobId>,
+    /// The manager that gave it the number under which its attempts run.
+    pub opened_by: u64,
     /// None while the job is not opened.
     pub machine: Option<JobMachine>,
     /// What an attempt measured whose end the machine is about to hear of.

@@ -41,13 +41,14 @@ pub(super) fn to_worker(message: ToWorker, heartbeat: Duration) -> v1::ManagerTo
 }
 
 /// What a driver is told.
-pub(super) fn to_driver(message: ToDriver, heartbeat: Duration) -> v1::ManagerToDriver {
+pub(super) fn to_driver(message: ToDriver, heartbeat: Duration, run: u64) -> v1::ManagerToDriver {
     use manager_to_driver::Message;
     let message = match message {
         ToDriver::Welcome(executors) => Message::Welcome(v1::DriverWelcome {
             release: version::RELEASE.to_owned(),
             heartbeat_ms: millis(heartbeat),
             cluster: Some(cluster(executors)),
+            run,
         }),
         ToDriver::JobOpened { request, job, resumed } => Message::JobOpened(v1::JobOpened {
             request,

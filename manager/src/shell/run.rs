@@ -74,6 +74,8 @@ pub(super) struct Runner {
     clock: Arc<dyn Clock>,
     origin_unix_ms: u64,
     heartbeat: Duration,
+    /// Where the epochs of this manager begin, which names it.
+    run: u64,
     tick: Duration,
     links: BTreeMap<SessionId, Link>,
     greetings: BTreeMap<SessionId, oneshot::Sender<Result<(), Status>>>,
@@ -102,6 +104,7 @@ impl Runner {
             clock,
             origin_unix_ms,
             heartbeat: config.heartbeat,
+            run: config.epoch_seed,
             tick: tick_of(config),
             links: BTreeMap::new(),
             greetings: BTreeMap::new(),
@@ -230,7 +233,7 @@ impl Runner {
     }
 
     fn tell_driver(&mut self, id: SessionId, message: ToDriver) -> Option<Event> {
-        let message = outbound::to_driver(message, self.heartbeat);
+        let message = outbound::to_driver(message, self.heartbeat, self.run);
         self.tell(id, |queue| match queue {
             Queue::Driver(queue) => queue.try_send(message).map_err(|fault| fault.to_string()),
             Queue::Worker(_) => unreachable!("a driver's session is not a worker's"),

@@ -89,7 +89,7 @@ impl JobLedger {
                 self.lost(life);
             }
             Event::LinkLost { life, .. } => self.lost(life),
-            Event::ManagerBack => self.leases.clear(),
+            Event::ManagerBack { leases } => self.leases.retain(|lease, _| leases.contains(lease)),
             _ => {}
         }
     }

@@ -53,13 +53,20 @@ impl LeaseLedger {
             Event::Driver(session, DriverEvent::CloseJob { job, .. }) => {
                 self.lent.retain(|_, held| held.session != *session || held.job != *job);
             }
-            Event::Driver(session, DriverEvent::StreamLost) => self.end_session(*session),
-            Event::Worker(..) | Event::Driver(..) | Event::Client(..) | Event::Tick => {}
+            // A driver may come back: what its jobs hold stands until they end.
+            Event::Worker(..) | Event::Driver(..) | Event::Client(..) | Event::Tick | Event::Absence(_) => {}
         }
     }
 
-    fn end_session(&mut self, session: SessionId) {
-        self.lent.retain(|_, held| held.session != session);
+    /// A job goes on with what its driver holds, and the manager knows.
+    fn resume(&mut self, session: SessionId, job: JobId, machine: &Machine) {
+        self.lent.retain(|_, held| held.job != job);
+        for lease in machine.leases().of_job(job) {
+            let Some(executor) = machine.nodes().reference(&lease.executor) else { continue };
+            let (stage, tasks, cores_per_task) = (lease.stage, lease.tasks, lease.cores_per_task);
+            let grant = Grant { lease: lease.id, job, stage, executor, tasks, cores_per_task };
+            self.lent.insert(lease.id, Lease { session, job, grant, tasks });
+        }
     }
 
     /// The manager says something.
@@ -70,8 +77,8 @@ impl LeaseLedger {
                 self.lent.retain(|_, held| held.grant.executor != *executor);
                 Ok(())
             }
-            Effect::EndSession(session, _) => {
-                self.end_session(*session);
+            Effect::ToDriver(session, ToDriver::JobOpened { job, resumed: Some(_), .. }) => {
+                self.resume(*session, *job, machine);
                 Ok(())
             }
             Effect::JobEnded(job) => {
@@ -82,6 +89,9 @@ impl LeaseLedger {
             | Effect::ToWorker(..)
             | Effect::Refuse(..)
             | Effect::Answer(..)
+            | Effect::EndSession(..)
+            | Effect::Keep { .. }
+            | Effect::Forget(_)
             | Effect::Note(_) => Ok(()),
         }
     }

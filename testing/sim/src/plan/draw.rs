@@ -121,6 +121,7 @@ fn draw_adapts(chance: &mut Chance, graph: &Graph, stage: &StagePlan, op: &Op) -
             broadcast_below: chance.below(600),
             spare_inputs: true,
             pipeline_above: chance.below(60),
+            speculate: chance.percent(50),
         },
         ..Adapts::default()
     };

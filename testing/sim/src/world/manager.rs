@@ -1,8 +1,8 @@
 //! The manager's process: the real machine, and its shell's part of sessions.
 //!
 //! What the shell does is modelled: a session begins with the greeting on a connection, ends with it or when the machine says
-//! so, and no message of one that has ended reaches the machine. There is no journal: a manager that is started again knows
-//! nothing but an epoch above all that were given out.
+//! so, and no message of one that has ended reaches the machine. What changes of jobs is written at each tick, and how a job
+//! ended is acknowledged when it is written. A manager that is started again begins with what was.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,15 +12,18 @@ use firesteel_driver::machine::Life;
 use firesteel_manager::ManagerConfig;
 use firesteel_manager::machine::Machine;
 use firesteel_manager::machine::message::{
-    ClientRequest, DriverEvent, Effect, Event, Note, SessionId, Ticket, WorkerEvent,
+    ClientRequest, DriverEvent, Effect, Event, Note, SessionId, Ticket, ToDriver, WorkerEvent,
 };
 
 use super::{Scene, Timer};
 use crate::channel::{Conn, Message, Proc};
+use crate::known;
 use crate::mutation;
 
 /// How often it looks at its time-outs: as its shell does, for the default ones.
 const TICK: Duration = Duration::from_secs(1);
+/// A tick may come so much late before it is said to have stood still.
+const STARVED: Duration = Duration::from_millis(500);
 
 /// A running manager.
 #[derive(Debug)]
@@ -31,6 +34,10 @@ pub struct Manager {
     sessions: BTreeMap<Conn, (SessionId, Kind)>,
     opened: u64,
     tickets: u64,
+    /// When it looked at its time-outs last.
+    ticked: Timestamp,
+    /// Ends of jobs that are not written yet.
+    unwritten_ends: Vec<(SessionId, JobId)>,
     /// When it ended each job.
     pub ended: BTreeMap<JobId, Timestamp>,
     /// When it heard of the end of each executor's life.
@@ -46,13 +53,18 @@ enum Kind {
 impl Manager {
     /// A manager that was just started, and gives out epochs above `epoch_seed`.
     pub fn start(proc: Proc, epoch_seed: u64, scene: &mut Scene) -> Self {
-        let config = ManagerConfig { epoch_seed, ..ManagerConfig::default() };
+        let config = ManagerConfig { epoch_seed, lease_seed: epoch_seed << 20, ..ManagerConfig::default() };
+        let now = scene.clock(proc);
+        let jobs = scene.journal.reopen();
+        let jobs = if known::keeps_nothing(scene.shows_known) { Vec::new() } else { jobs };
         scene.wake(proc, TICK, Timer::ManagerTick);
         scene.check.manager_started();
-        scene.tell(proc, || "starts, knowing nothing".to_owned());
+        scene.tell(proc, || format!("starts, knowing of {} jobs", jobs.len()));
         Self {
             proc,
-            machine: Machine::new(config),
+            machine: Machine::restore(config, jobs, now),
+            ticked: now,
+            unwritten_ends: Vec::new(),
             sessions: BTreeMap::new(),
             opened: 0,
             tickets: 0,
@@ -107,7 +119,18 @@ impl Manager {
     /// It looks at its time-outs.
     pub fn tick(&mut self, scene: &mut Scene) {
         scene.wake(self.proc, TICK, Timer::ManagerTick);
+        let now = scene.clock(self.proc);
+        let gap = now - self.ticked;
+        if gap > 2 * TICK + STARVED {
+            scene.tell(self.proc, || format!("has stood still for {gap:?}"));
+            self.step(Event::Absence(gap - TICK), scene);
+        }
+        self.ticked = now;
         self.step(Event::Tick, scene);
+        scene.journal.write();
+        for (session, job) in std::mem::take(&mut self.unwritten_ends) {
+            self.say(session, Message::ToDriver(ToDriver::JobClosed(job)), scene);
+        }
     }
 
     /// A client asks for something.
@@ -123,14 +146,32 @@ impl Manager {
         self.machine.step(now, event, &mut effects);
         mutation::of_manager(scene.mutation.as_mut(), &mut effects);
         self.machine.check();
+        self.keep(&effects, scene);
         for effect in effects {
             scene.check.manager_says(&effect, &self.machine);
             self.perform(effect, scene);
         }
     }
 
+    fn keep(&mut self, effects: &[Effect], scene: &mut Scene) {
+        for effect in effects {
+            match effect {
+                Effect::Keep { job, .. } | Effect::Forget(job) => {
+                    scene.journal.note(*job, self.machine.job(*job).cloned());
+                }
+                _ => {}
+            }
+        }
+        if effects.iter().any(|effect| matches!(effect, Effect::Keep { at_once: true, .. })) {
+            scene.journal.write();
+        }
+    }
+
     fn perform(&mut self, effect: Effect, scene: &mut Scene) {
         match effect {
+            Effect::ToDriver(session, ToDriver::JobClosed(job)) if scene.journal.has_unwritten() => {
+                self.unwritten_ends.push((session, job));
+            }
             Effect::ToWorker(session, message) => self.say(session, Message::ToWorker(message), scene),
             Effect::ToDriver(session, message) => self.say(session, Message::ToDriver(message), scene),
             Effect::Refuse(session, refusal) => {
@@ -147,6 +188,8 @@ impl Manager {
                 scene.tell(self.proc, || format!("{job} has ended"));
             }
             Effect::Note(note) => self.note(&note, scene),
+            // It was done before all others.
+            Effect::Keep { .. } | Effect::Forget(_) => {}
         }
     }
 

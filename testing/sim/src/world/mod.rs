@@ -15,6 +15,7 @@ pub mod driver;
 mod due;
 pub mod executor;
 pub mod fetch;
+mod journal;
 pub mod manager;
 mod scene;
 mod setup;
@@ -33,6 +34,7 @@ use manager::Manager;
 use worker::Worker;
 
 pub use due::{Command, Due, Timer};
+pub use journal::Journal;
 pub use scene::Scene;
 pub use setup::MANAGER_HOST;
 pub use store::{Store, Stored};

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use firesteel_base::{Class, Timestamp};
 
+use super::journal::Journal;
 use super::{Due, Timer};
 use crate::agenda::Agenda;
 use crate::chance::Chance;
@@ -29,6 +30,8 @@ pub struct Scene {
     pub mutation: Option<Mutation>,
     /// Whether faults that are known are drawn too.
     pub shows_known: bool,
+    /// What managers keep for those after them.
+    pub journal: Journal,
     /// Hosts that are slow, and how many times slower than others.
     pub slow: Vec<(Host, u64)>,
     /// Executors whose disk is full.

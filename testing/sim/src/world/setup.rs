@@ -39,6 +39,7 @@ impl World {
             check: Checker::default(),
             mutation: options.mutation.map(crate::mutation::Mutation::new),
             shows_known: options.shows_known,
+            journal: super::Journal::default(),
             slow: Vec::new(),
             full_disks: Vec::new(),
             attempt_faults: 0,

@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use firesteel_base::{AttemptKey, StageKey};
 use firesteel_driver::machine::{Demand, Effect, Event, Launch, Life, MapOutput, Outcome, StageInputs};
-use firesteel_manager::machine::message::{Demand as AtManager, DriverEvent, Ending, Failure};
+use firesteel_manager::machine::message::{
+    Demand as AtManager, DriverEvent, Ending, Failure, OpenJob, Resumed,
+};
 
 use super::Driver;
 use crate::channel::{Located, Message};
@@ -144,6 +146,10 @@ impl Driver {
                 }
                 Outcome::Cancelled(reason) => Ending::Cancelled { reason: reason.clone() },
             };
+            self.openings += 1;
+            let resumes = Some(Resumed { job, leases: Vec::new(), gone: Vec::new() });
+            let open = OpenJob { resumes, ..query.open(number, self.openings) };
+            self.unheard.push((open, job, ending.clone()));
             self.say_to_manager(DriverEvent::CloseJob { job, ending }, scene);
         }
     }

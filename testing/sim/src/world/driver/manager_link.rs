@@ -8,6 +8,7 @@
 //!                              lost ────────────────────────────────────┘
 //! ```
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use firesteel_base::{JobId, LeaseId, Timestamp, UserError};
@@ -16,7 +17,6 @@ use firesteel_manager::machine::message::{DriverEvent, Ending, ExecutorRef, Exec
 
 use super::Driver;
 use crate::channel::{Conn, Host, Message, Proc};
-use crate::known;
 use crate::world::{Scene, Timer};
 
 const WELCOME_TIMEOUT: Duration = Duration::from_secs(10);
@@ -79,8 +79,13 @@ impl Driver {
             return;
         }
         let user = format!("user{}", self.number);
-        let hello =
-            DriverEvent::Hello { release: "sim".to_owned(), host: self.host(scene).to_string(), user };
+        let incarnation = self.proc.0.to_string();
+        let hello = DriverEvent::Hello {
+            release: "sim".to_owned(),
+            host: self.host(scene).to_string(),
+            user,
+            incarnation,
+        };
         let conn = scene.call(self.proc, manager, Message::OfDriver(hello));
         self.manager.conn = Some(conn);
         self.manager.called = Some(manager.0);
@@ -139,7 +144,8 @@ impl Driver {
         }
         match message {
             ToDriver::Welcome(shapes) => self.manager_up(&shapes, scene),
-            ToDriver::JobOpened { request, job } => self.job_opened(request, job, scene),
+            ToDriver::JobOpened { request, job, resumed } => self.job_opened(request, job, resumed, scene),
+            ToDriver::JobClosed(job) => self.unheard.retain(|(_, closed, _)| *closed != job),
             ToDriver::Grant(grant) => self.granted(grant, scene),
             ToDriver::Revoke { lease, tasks } => self.tell_all(&Event::Revoked { lease, tasks }),
             ToDriver::ExecutorGone { executor, reason, blocks_kept } => {
@@ -177,27 +183,43 @@ impl Driver {
         for number in self.queries.keys().copied().collect::<Vec<_>>() {
             self.ask_for_job(number, scene);
         }
+        for (open, job, ending) in self.unheard.clone() {
+            self.say_to_manager(DriverEvent::OpenJob(open), scene);
+            self.say_to_manager(DriverEvent::CloseJob { job, ending }, scene);
+        }
     }
 
-    fn job_opened(&mut self, request: u64, job: JobId, scene: &mut Scene) {
+    fn job_opened(&mut self, request: u64, job: JobId, resumed: Option<Vec<LeaseId>>, scene: &mut Scene) {
+        if let Some((_, closed, ending)) = self.unheard.iter_mut().find(|(open, ..)| open.request == request)
+        {
+            if *closed != job {
+                *closed = job;
+                let ending = ending.clone();
+                self.say_to_manager(DriverEvent::CloseJob { job, ending }, scene);
+            }
+            return;
+        }
         let Some(number) = self.queries.iter().find(|(_, q)| q.opening == request).map(|(n, _)| *n) else {
             let ending = Ending::Cancelled { reason: "it was cancelled before it began".to_owned() };
             return self.say_to_manager(DriverEvent::CloseJob { job, ending }, scene);
         };
         let called = self.manager.called();
         let query = self.queries.get_mut(&number).expect("it was just found");
-        let is_same = known::is_same_manager(scene.shows_known, query.opened_at, called);
-        match query.manager_job {
-            None => self.open_query(number, job, scene),
-            Some(before) if job <= before || !is_same => {
+        match (query.manager_job, resumed) {
+            (None, _) => self.open_query(number, job, scene),
+            (Some(before), Some(leases)) if job == before => {
+                scene.tell(self.proc, || format!("q{number} goes on as {job} with {} leases", leases.len()));
+                self.tell(number, Event::ManagerBack { leases: leases.into_iter().collect() });
+            }
+            (Some(before), _) if query.opened_at != called => {
                 query.manager_job = Some(job);
                 let error = UserError::new(format!("the manager was restarted, and {before} lost with it"));
                 self.tell(number, Event::ManagerLost { error });
             }
-            Some(before) => {
+            (Some(before), _) => {
                 scene.tell(self.proc, || format!("q{number} was {before} and is {job} at the manager now"));
                 query.manager_job = Some(job);
-                self.tell(number, Event::ManagerBack);
+                self.tell(number, Event::ManagerBack { leases: BTreeSet::new() });
             }
         }
     }

@@ -18,9 +18,9 @@ mod reader;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use firesteel_base::Timestamp;
+use firesteel_base::{JobId, Timestamp};
 use firesteel_driver::machine::{Event, Life};
-use firesteel_manager::machine::message::ExecutorRef;
+use firesteel_manager::machine::message::{Ending, ExecutorRef, OpenJob};
 
 use super::{Command, Scene, Timer};
 use crate::channel::{Conn, Host, Message, Proc};
@@ -49,6 +49,8 @@ pub struct Driver {
     members: Vec<Life>,
     events: VecDeque<(u64, Event)>,
     openings: u64,
+    /// Ended jobs of which the manager has not said that it knows.
+    unheard: Vec<(OpenJob, JobId, Ending)>,
     beat_at: Timestamp,
     /// What its user runs, in time.
     planned: BTreeMap<u64, QueryPlan>,
@@ -74,6 +76,7 @@ impl Driver {
             members: Vec::new(),
             events: VecDeque::new(),
             openings: 0,
+            unheard: Vec::new(),
             beat_at: Timestamp(0),
             planned,
             calls: Calls::default(),

@@ -3,8 +3,8 @@
 use std::rc::Rc;
 
 use firesteel_base::JobId;
-use firesteel_driver::machine::{Event, JobMachine, JobPlan, Outcome, Policy};
-use firesteel_manager::machine::message::{DriverEvent, OpenJob};
+use firesteel_driver::machine::{Event, Held, JobMachine, JobPlan, Outcome, Policy};
+use firesteel_manager::machine::message::{DriverEvent, HeldLease, OpenJob, Resumed};
 
 use super::{Driver, Reader};
 use crate::channel::{Message, Proc};
@@ -44,6 +44,37 @@ pub struct Query {
     plan: QueryPlan,
 }
 
+impl Query {
+    /// What opens a job for it.
+    pub(super) fn open(&self, number: u64, request: u64) -> OpenJob {
+        OpenJob {
+            request,
+            name: format!("q{number}"),
+            sql: String::new(),
+            queue: self.plan.queue.clone(),
+            weight: self.plan.weight,
+            submitted_job: None,
+            resumes: None,
+        }
+    }
+
+    /// What a manager is told of it that may know nothing, once it is open.
+    fn resumed(&self) -> Option<Resumed> {
+        let (machine, job) = (self.machine.as_ref()?, self.manager_job?);
+        let held = |held: Held| HeldLease {
+            lease: held.lease,
+            stage: held.stage,
+            executor: held.life.executor,
+            epoch: held.life.epoch,
+            tasks: held.tasks,
+            cores_per_task: held.cores_per_task,
+            memory_per_task: held.memory_per_task,
+        };
+        let gone = machine.gone().iter().map(|life| (life.executor.clone(), life.epoch)).collect();
+        Some(Resumed { job, leases: machine.held().into_iter().map(held).collect(), gone })
+    }
+}
+
 impl Driver {
     /// The user runs a query.
     pub(super) fn begin(&mut self, number: u64, scene: &mut Scene) {
@@ -69,14 +100,7 @@ impl Driver {
 
     pub(super) fn ask_for_job(&mut self, number: u64, scene: &mut Scene) {
         let query = &self.queries[&number];
-        let open = OpenJob {
-            request: query.opening,
-            name: format!("q{number} of d{}", self.number),
-            sql: String::new(),
-            queue: query.plan.queue.clone(),
-            weight: query.plan.weight,
-            submitted_job: None,
-        };
+        let open = OpenJob { resumes: query.resumed(), ..query.open(number, query.opening) };
         self.say_to_manager(DriverEvent::OpenJob(open), scene);
     }
 

@@ -182,7 +182,10 @@ impl Worker {
     /// All that a manager must hear after a connection was made anew.
     fn all(&self) -> Vec<WorkerEvent> {
         let of = |(&index, child): (&u32, &Child)| match (&child.up, &child.down) {
-            (Some(up), _) => Some(WorkerEvent::ExecutorUp(up.clone())),
+            (Some(up), _) => Some(match child.epoch {
+                Some(epoch) => WorkerEvent::ExecutorBack { up: up.clone(), epoch },
+                None => WorkerEvent::ExecutorUp(up.clone()),
+            }),
             (None, Some((epoch, reason))) => Some(down(index, *epoch, reason)),
             (None, None) => None,
         };

@@ -1,0 +1,43 @@
+//! The manager's journal: a model of `manager/src/shell/journal.rs`.
+
+use std::collections::BTreeMap;
+
+use firesteel_base::JobId;
+use firesteel_manager::machine::job::Job;
+
+/// What is on the disk, and what is about to be.
+#[derive(Debug, Default)]
+pub struct Journal {
+    kept: BTreeMap<JobId, Job>,
+    /// Changes that a manager which dies takes with it; `None` forgets.
+    unwritten: BTreeMap<JobId, Option<Job>>,
+}
+
+impl Journal {
+    /// A job has changed.
+    pub fn note(&mut self, id: JobId, job: Option<Job>) {
+        self.unwritten.insert(id, job);
+    }
+
+    /// Whether something has changed that is not written.
+    #[must_use]
+    pub fn has_unwritten(&self) -> bool {
+        !self.unwritten.is_empty()
+    }
+
+    /// Writes what has changed.
+    pub fn write(&mut self) {
+        for (id, job) in std::mem::take(&mut self.unwritten) {
+            match job {
+                Some(job) => self.kept.insert(id, job),
+                None => self.kept.remove(&id),
+            };
+        }
+    }
+
+    /// The manager has died: the next one finds what was written.
+    pub fn reopen(&mut self) -> Vec<Job> {
+        self.unwritten.clear();
+        self.kept.values().cloned().collect()
+    }
+}
