@@ -9,7 +9,7 @@
 //! manager had only been away. Then two things go wrong. The new manager's leases count from the start too, and a grant under a
 //! number that the job's machine has seen is ignored: its slots are never used nor given back, and the job never ends. And the
 //! job's attempts go on under its old number, which the new manager may give to another driver's job: on an executor the two
-//! share their attempts' and their blocks' names. Seeds 136 and 250 show it. A name of the manager's life in its welcome would
+//! share their attempts' and their blocks' names. Seeds 0, 73 and 124 show it. A name of the manager's life in its welcome would
 //! tell them apart.
 
 use crate::channel::Proc;
