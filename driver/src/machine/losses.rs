@@ -223,30 +223,36 @@ impl JobMachine {
         let key = self.stages[position].task_key(self.job, number);
         let is_partly_read =
             position == self.result_position() && self.reading.partly && self.reading.tasks_read == number;
+        self.note_rolled_back(position, key);
         match self.stages[position].tasks[number as usize].state {
             TaskState::Committed if !is_partly_read => {
-                self.note_rolled_back(position, key);
                 self.drop_output(key, effects);
                 self.stages[position].task_mut(number).avoid = None;
                 self.stages[position].set(number, TaskState::Pending);
                 true
             }
-            TaskState::Running => {
+            TaskState::Running if !is_partly_read => {
                 self.cancel_task(position, number, reason, effects);
                 true
             }
-            TaskState::Committed | TaskState::Delivered => {
+            TaskState::Pending | TaskState::Absent if !is_partly_read => false,
+            // What is partly read may be lost as well, and the rest of it be with the reader already.
+            TaskState::Committed
+            | TaskState::Delivered
+            | TaskState::Running
+            | TaskState::Pending
+            | TaskState::Absent => {
                 self.end(now, Outcome::Failed(handed_out_already(key)), effects);
                 false
             }
-            TaskState::Pending | TaskState::Absent => false,
         }
     }
 
     /// Whoever reads the result may be reading this, and say so later.
     fn note_rolled_back(&mut self, position: usize, key: TaskKey) {
         if position == self.result_position() {
-            self.rolled_back.extend(self.outputs.get(key).map(|output| output.producer));
+            let attempts = self.stages[position].tasks[key.task as usize].attempts;
+            self.rolled_back.extend((0..attempts).map(|attempt| AttemptKey { task: key, attempt }));
         }
     }
 

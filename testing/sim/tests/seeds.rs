@@ -40,6 +40,11 @@ fn a_join_does_not_take_in_a_stage_whose_partitions_are_read_in_groups() {
 }
 
 #[test]
+fn rows_that_were_read_before_they_were_lost_are_not_mixed_with_those_of_another_division() {
+    hold(883..884, &Options::default(), "");
+}
+
+#[test]
 fn the_same_seed_tells_the_same_story_twice() {
     let options = Options { keeps_story: true, ..Options::default() };
     for seed in 0..40 {

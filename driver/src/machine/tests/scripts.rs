@@ -731,6 +731,16 @@ fn what_was_read_before_the_word_came_that_it_is_made_anew_is_not_mixed_with_it(
         let said = script.said();
         assert!(said.contains("settled failed: what job7/s1/p0 has read is run again"), "{said}");
     }
+    // What it has read a part of is lost too.
+    let mut script = Script::new(stages(), &["a", "b"]);
+    script.grant(0, "b", 1);
+    script.finish("job7/s0/p0/a0", "b");
+    script.grant(1, "b", 2);
+    script.finish("job7/s1/p0/a0", "b");
+    script.finish("job7/s1/p1/a0", "b");
+    script.tell(Event::ResultBegun { producer: attempt("job7/s1/p0/a0") });
+    script.tell(Event::ExecutorGone { life: life("b"), reason: "killed".into(), blocks_kept: false });
+    assert!(script.said().contains("settled failed: what job7/s1/p0 has read is run again"));
     // It had not, and reads what is made anew.
     let mut script = rolled_back();
     script.grant(0, "a", 1);
