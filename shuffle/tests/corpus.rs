@@ -34,7 +34,8 @@ fn changes_of_what_the_fuzzer_kept_hold() {
 #[test]
 fn packed_frames_that_the_fuzzer_kept_hold() {
     let unpacked = hold(&corpus("packed", 20, PACKED_BYTES_MAX, STEP), run_packed);
-    assert!(unpacked > 0, "none was unpacked");
+    // Miri takes few of them, and cannot unpack zstd's.
+    assert!(unpacked > 0 || cfg!(miri), "none was unpacked");
 }
 
 #[test]

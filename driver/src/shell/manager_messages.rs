@@ -123,12 +123,12 @@ impl DriverLoop {
         if let Some(submitted) = self.submitted.as_ref().filter(|submitted| submitted.is_open) {
             return self.resume_submitted(submitted.job);
         }
-        for run in self.runs() {
-            self.ask_for_job(run);
-        }
         for (open, close) in &self.unheard {
             self.manager.send(ToManager::OpenJob(open.clone()));
             self.manager.send(ToManager::CloseJob(close.clone()));
+        }
+        for run in self.runs() {
+            self.ask_for_job(run);
         }
     }
 

@@ -175,6 +175,17 @@ impl Jobs {
         id
     }
 
+    /// The largest number that was given.
+    #[must_use]
+    pub fn numbered(&self) -> u64 {
+        self.opened
+    }
+
+    /// Gives no number up to this one any more.
+    pub fn number_past(&mut self, last: u64) {
+        self.opened = self.opened.max(last);
+    }
+
     /// Takes in a job that has its number, live or ended, from before this manager.
     pub fn restore(&mut self, job: Job) {
         self.opened = self.opened.max(job.id.0);

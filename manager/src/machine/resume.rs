@@ -62,10 +62,12 @@ impl Claims {
 }
 
 impl Machine {
-    /// A manager after another one, which has left these jobs. Drivers of those that ran may come back.
+    /// A manager after another one, which has left these jobs and may have given numbers up to `numbered`. Drivers of those
+    /// that ran may come back.
     #[must_use]
-    pub fn restore(config: ManagerConfig, mut jobs: Vec<Job>, now: Timestamp) -> Self {
+    pub fn restore(config: ManagerConfig, mut jobs: Vec<Job>, numbered: u64, now: Timestamp) -> Self {
         let mut machine = Self::new(config);
+        machine.jobs.number_past(numbered);
         // The history is in the order in which they ended.
         jobs.sort_by_key(|job| job.ended);
         for mut job in jobs {

@@ -54,6 +54,12 @@ impl Machine {
         jobs
     }
 
+    /// The largest number that a job was given.
+    #[must_use]
+    pub fn numbered(&self) -> u64 {
+        self.jobs.numbered()
+    }
+
     /// The workers and their executors.
     #[must_use]
     pub fn nodes(&self) -> &Nodes {

@@ -1,7 +1,8 @@
 //! The journal: what of jobs must outlive the manager, in a database of one file (redb).
 //!
 //! ```text
-//!   DIR/manager.redb    numbers: format, origin (unix ms at time 0), epoch_seed (of the run that has it open)
+//!   DIR/manager.redb    numbers: format, origin (unix ms at time 0), epoch_seed (of the run that has it open),
+//!                                numbered (jobs get numbers up to it before it is written anew)
 //!                       jobs:    number -> the job as JSON, live or ended, as long as the manager remembers it
 //! ```
 //!
@@ -28,6 +29,8 @@ const NUMBERS: TableDefinition<&str, u64> = TableDefinition::new("numbers");
 const JOBS: TableDefinition<u64, &[u8]> = TableDefinition::new("jobs");
 /// The form of what is kept.
 const FORMAT: u64 = 1;
+/// Numbers that jobs may be given before the journal is written anew.
+const NUMBERS_AHEAD: u64 = 1000;
 /// Epochs that a run may give out before a later one must begin past them, should the host's clock have gone back.
 const EPOCHS_OF_A_RUN: u64 = 1_000_000_000;
 
@@ -41,6 +44,7 @@ pub struct Journal {
     file: PathBuf,
     origin_unix_ms: u64,
     epoch_seed: u64,
+    numbered: u64,
     now: Timestamp,
     /// What the manager before has left, until it is taken.
     jobs: Vec<Job>,
@@ -70,6 +74,7 @@ impl Journal {
             file,
             origin_unix_ms: 0,
             epoch_seed: 0,
+            numbered: 0,
             now: Timestamp(0),
             jobs: Vec::new(),
             changed: BTreeSet::new(),
@@ -110,9 +115,14 @@ impl Journal {
         !self.changed.is_empty()
     }
 
-    /// Whether something urgent has changed.
-    pub(super) fn is_urgent(&self) -> bool {
-        self.urgent
+    /// Whether something urgent has changed, or numbers are about to be given that a later run might give again.
+    pub(super) fn is_urgent(&self, machine: &Machine) -> bool {
+        self.urgent || machine.numbered() >= self.numbered
+    }
+
+    /// What earlier runs may have numbered jobs up to, whether these were written or not.
+    pub(super) fn numbered(&self) -> u64 {
+        self.numbered
     }
 
     /// Writes what has changed: it is on the disk when this returns.
@@ -120,11 +130,15 @@ impl Journal {
     /// # Errors
     /// When it is not.
     pub(super) fn write(&mut self, machine: &Machine) -> Result<(), UserError> {
-        if self.changed.is_empty() {
+        let needs_numbers = machine.numbered() + NUMBERS_AHEAD / 2 > self.numbered;
+        if self.changed.is_empty() && !needs_numbers {
             return Ok(());
         }
         let changed = std::mem::take(&mut self.changed);
         self.urgent = false;
+        if needs_numbers {
+            self.numbered = machine.numbered() + NUMBERS_AHEAD;
+        }
         self.write_jobs(machine, &changed).map_err(|fault| {
             cannot("write", &self.file, &fault)
                 .hint("is its disk full? What runs goes on; start the manager again")
@@ -142,6 +156,7 @@ impl Journal {
                 };
             }
         }
+        writing.open_table(NUMBERS)?.insert("numbered", self.numbered)?;
         Ok(writing.commit()?)
     }
 
@@ -171,6 +186,7 @@ impl Journal {
             let now = unix_ms();
             let format = number("format")?.unwrap_or(FORMAT);
             self.origin_unix_ms = number("origin")?.unwrap_or(now);
+            self.numbered = number("numbered")?.unwrap_or(0);
             let before = number("epoch_seed")?.map_or(0, |seed| seed.saturating_add(EPOCHS_OF_A_RUN));
             self.epoch_seed = now.max(before);
             if format == FORMAT {

@@ -79,7 +79,7 @@ impl Manager {
         let epoch_seed = journal.epoch_seed();
         let config = ManagerConfig { epoch_seed, lease_seed: lease_seed(epoch_seed), ..config };
         let clock = SystemClock::starting_at(journal.now());
-        let machine = Machine::restore(config.clone(), journal.take_jobs(), clock.now());
+        let machine = Machine::restore(config.clone(), journal.take_jobs(), journal.numbered(), clock.now());
         let origin_unix_ms = journal.origin_unix_ms();
         let start = Start { machine, clock: Arc::new(clock), origin_unix_ms, journal: Some(journal) };
         Self::launch(&config, start)

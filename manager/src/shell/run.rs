@@ -218,7 +218,7 @@ impl Runner {
                 _ => {}
             }
         }
-        if journal.is_urgent() { self.write_journal() } else { Ok(()) }
+        if journal.is_urgent(&self.machine) { self.write_journal() } else { Ok(()) }
     }
 
     fn write_journal(&mut self) -> Result<(), UserError> {

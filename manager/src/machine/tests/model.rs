@@ -226,7 +226,7 @@ impl Model {
         self.runs += 1;
         let jobs = self.machine.jobs(true).into_iter().cloned().collect();
         self.held = self.machine.leases.iter().cloned().collect();
-        let after = Machine::restore(Self::config(self.runs), jobs, self.now);
+        let after = Machine::restore(Self::config(self.runs), jobs, 0, self.now);
         let before = std::mem::replace(&mut self.machine, after);
         self.machine.check();
         if at_once {

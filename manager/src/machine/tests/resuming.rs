@@ -26,7 +26,7 @@ impl World {
     /// A manager after another one, whose epochs ended at 200 and leases at 1000.
     fn after(jobs: Vec<Job>) -> Self {
         let config = ManagerConfig { epoch_seed: 200, lease_seed: 1000, ..ManagerConfig::default() };
-        Self { machine: Machine::restore(config, jobs, Timestamp(0)), now: Timestamp(0), sessions: 0 }
+        Self { machine: Machine::restore(config, jobs, 0, Timestamp(0)), now: Timestamp(0), sessions: 0 }
     }
 
     fn driver_of(&mut self, incarnation: &str) -> SessionId {

@@ -44,11 +44,11 @@ fn jobs() -> Vec<Job> {
 /// A journal into which a manager of these jobs has written all of them.
 fn written(folder: &Path, jobs: &[Job]) {
     let mut journal = Journal::open(folder).unwrap();
-    let machine = Machine::restore(ManagerConfig::default(), jobs.to_vec(), Timestamp(0));
+    let machine = Machine::restore(ManagerConfig::default(), jobs.to_vec(), 0, Timestamp(0));
     jobs.iter().for_each(|job| journal.note(job.id, job.launch.is_some()));
-    assert!(journal.is_urgent());
+    assert!(journal.is_urgent(&machine));
     journal.write(&machine).unwrap();
-    assert!(!journal.is_urgent());
+    assert!(!journal.is_urgent(&machine));
 }
 
 #[test]
@@ -60,9 +60,9 @@ fn what_was_written_is_there_for_the_next_manager() {
     assert_eq!(journal.take_jobs(), jobs());
     assert!(journal.now() >= Timestamp(50), "time goes on after the last thing that was kept");
     // One that is forgotten is not there any more.
-    let without = Machine::restore(ManagerConfig::default(), jobs()[..5].to_vec(), Timestamp(0));
+    let without = Machine::restore(ManagerConfig::default(), jobs()[..5].to_vec(), 0, Timestamp(0));
     journal.note(JobId(6), false);
-    assert!(!journal.is_urgent());
+    assert!(!journal.is_urgent(&without));
     journal.write(&without).unwrap();
     drop(journal);
     assert_eq!(Journal::open(&folder).unwrap().take_jobs(), jobs()[..5]);
@@ -77,6 +77,22 @@ fn every_run_begins_past_the_epochs_of_those_before() {
     let second = Journal::open(folder.path()).unwrap();
     assert!(second.epoch_seed() >= seed + EPOCHS_OF_A_RUN, "whatever the host's clock says");
     assert_eq!(second.origin_unix_ms(), origin);
+}
+
+/// Nor those of jobs that were not written before their manager died.
+#[test]
+fn numbers_of_jobs_never_come_again() {
+    let folder = tempfile::tempdir().unwrap();
+    written(folder.path(), &jobs());
+    let mut journal = Journal::open(folder.path()).unwrap();
+    assert_eq!(journal.numbered(), 6 + NUMBERS_AHEAD);
+    let near = Machine::restore(ManagerConfig::default(), jobs(), journal.numbered() - 1, Timestamp(0));
+    assert!(!journal.is_urgent(&near));
+    let there = Machine::restore(ManagerConfig::default(), jobs(), journal.numbered(), Timestamp(0));
+    assert!(journal.is_urgent(&there), "the next number must not be given before more are written");
+    journal.write(&there).unwrap();
+    drop(journal);
+    assert_eq!(Journal::open(folder.path()).unwrap().numbered(), 6 + 2 * NUMBERS_AHEAD);
 }
 
 #[test]

@@ -11,7 +11,11 @@ pub struct Journal {
     kept: BTreeMap<JobId, Job>,
     /// Changes that a manager which dies takes with it; `None` forgets.
     unwritten: BTreeMap<JobId, Option<Job>>,
+    numbered: u64,
 }
+
+/// Numbers that jobs may be given before the journal is written anew.
+const NUMBERS_AHEAD: u64 = 1000;
 
 impl Journal {
     /// A job has changed.
@@ -25,8 +29,15 @@ impl Journal {
         !self.unwritten.is_empty()
     }
 
-    /// Writes what has changed.
-    pub fn write(&mut self) {
+    /// What earlier managers may have numbered jobs up to.
+    #[must_use]
+    pub fn numbered(&self) -> u64 {
+        self.numbered
+    }
+
+    /// Writes what has changed; jobs were numbered up to `numbered`.
+    pub fn write(&mut self, numbered: u64) {
+        self.numbered = self.numbered.max(numbered + NUMBERS_AHEAD);
         for (id, job) in std::mem::take(&mut self.unwritten) {
             match job {
                 Some(job) => self.kept.insert(id, job),

@@ -56,13 +56,16 @@ impl Manager {
         let config = ManagerConfig { epoch_seed, lease_seed: epoch_seed << 20, ..ManagerConfig::default() };
         let now = scene.clock(proc);
         let jobs = scene.journal.reopen();
-        let jobs = if known::keeps_nothing(scene.shows_known) { Vec::new() } else { jobs };
+        let (jobs, numbered) = match known::keeps_nothing(scene.shows_known) {
+            true => (Vec::new(), 0),
+            false => (jobs, scene.journal.numbered()),
+        };
         scene.wake(proc, TICK, Timer::ManagerTick);
         scene.check.manager_started();
         scene.tell(proc, || format!("starts, knowing of {} jobs", jobs.len()));
         Self {
             proc,
-            machine: Machine::restore(config, jobs, now),
+            machine: Machine::restore(config, jobs, numbered, now),
             ticked: now,
             unwritten_ends: Vec::new(),
             sessions: BTreeMap::new(),
@@ -127,7 +130,7 @@ impl Manager {
         }
         self.ticked = now;
         self.step(Event::Tick, scene);
-        scene.journal.write();
+        scene.journal.write(self.machine.numbered());
         for (session, job) in std::mem::take(&mut self.unwritten_ends) {
             self.say(session, Message::ToDriver(ToDriver::JobClosed(job)), scene);
         }
@@ -163,7 +166,7 @@ impl Manager {
             }
         }
         if effects.iter().any(|effect| matches!(effect, Effect::Keep { at_once: true, .. })) {
-            scene.journal.write();
+            scene.journal.write(self.machine.numbered());
         }
     }
 

@@ -180,12 +180,12 @@ impl Driver {
             }
             return;
         }
-        for number in self.queries.keys().copied().collect::<Vec<_>>() {
-            self.ask_for_job(number, scene);
-        }
         for (open, job, ending) in self.unheard.clone() {
             self.say_to_manager(DriverEvent::OpenJob(open), scene);
             self.say_to_manager(DriverEvent::CloseJob { job, ending }, scene);
+        }
+        for number in self.queries.keys().copied().collect::<Vec<_>>() {
+            self.ask_for_job(number, scene);
         }
     }
 
