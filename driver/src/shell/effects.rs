@@ -208,7 +208,8 @@ impl DriverLoop {
     fn say_closed(&mut self, job: &Running, close: v1::CloseJob) {
         self.openings += 1;
         let open = self.open_message(self.openings, &job.request.sql);
-        self.say_end(v1::OpenJob { resumed_job: Some(close.job), ..open }, close);
+        let open = v1::OpenJob { resumed_job: Some(close.job), only_to_close: true, ..open };
+        self.say_end(open, close);
     }
 
     /// Tells the manager how a job ended; `open` takes it up at one that has not heard it.

@@ -195,12 +195,8 @@ impl DriverLoop {
 
     fn job_opened(&mut self, opened: &v1::JobOpened) {
         let (request, job) = (opened.request, JobId(opened.job));
-        if let Some((_, close)) = self.unheard.iter_mut().find(|(open, _)| open.request == request) {
-            // It was taken up to be closed. What the manager opened in its place ends as it did.
-            if close.job != job.0 {
-                close.job = job.0;
-                self.manager.send(ToManager::CloseJob(close.clone()));
-            }
+        if self.unheard.iter().any(|(open, _)| open.request == request) {
+            // It was taken up to be closed, as was said at once.
             return;
         }
         let leases: BTreeSet<_> = opened.leases.iter().map(|lease| LeaseId(*lease)).collect();

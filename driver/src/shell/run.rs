@@ -321,7 +321,8 @@ impl DriverLoop {
         if let Some(submitted) = self.submitted.take() {
             let job = Some(submitted.job().0);
             let open = self.open_message(SUBMITTED_REQUEST, "");
-            self.say_end(v1::OpenJob { submitted_job: job, resumed_job: job, ..open }, submitted.close());
+            let open = v1::OpenJob { submitted_job: job, resumed_job: job, only_to_close: true, ..open };
+            self.say_end(open, submitted.close());
         }
         if self.config.submitted_job.is_none() || self.unheard.is_empty() {
             return true;

@@ -171,10 +171,14 @@ impl Machine {
         mut open: OpenJob,
         fx: &mut Vec<Effect>,
     ) {
-        if let Some(resumed) = open.resumes.take()
-            && self.resume_job(now, session, &open, resumed, fx)
-        {
-            return;
+        if let Some(resumed) = open.resumes.take() {
+            let (job, only_to_close) = (resumed.job, resumed.only_to_close);
+            if self.resume_job(now, session, &open, resumed, fx) {
+                return;
+            }
+            if only_to_close {
+                return fx.push(Effect::ToDriver(session, ToDriver::JobClosed(job)));
+            }
         }
         match open.submitted_job {
             Some(job) => self.adopt_job(session, open.request, job, fx),

@@ -137,6 +137,7 @@ fn open_job(open: v1::OpenJob) -> Converted<OpenJob> {
             job: JobId(job),
             leases: open.leases.iter().map(held_lease).collect::<Converted<_>>()?,
             gone: open.gone.into_iter().map(life).collect::<Converted<_>>()?,
+            only_to_close: open.only_to_close,
         }),
     };
     Ok(OpenJob {

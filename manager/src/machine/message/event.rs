@@ -199,6 +199,8 @@ pub struct Resumed {
     pub leases: Vec<HeldLease>,
     /// Lives of executors that its driver takes for ended: it runs nothing in them any more.
     pub gone: Vec<(ExecutorId, Epoch)>,
+    /// It has ended, and its end follows: no other job is opened in its place.
+    pub only_to_close: bool,
 }
 
 /// A lease as its driver has it.

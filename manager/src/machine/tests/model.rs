@@ -251,7 +251,12 @@ impl Model {
             before.jobs.iter_live().filter(|job| job.driver().is_some()).map(|job| job.id).collect();
         for job in open {
             let submitted_job = before.job(job).and_then(|job| job.launch.as_ref().map(|_| job.id));
-            let resumes = Some(Resumed { job, leases: self.claims(job, u8::MAX), gone: Vec::new() });
+            let resumes = Some(Resumed {
+                job,
+                leases: self.claims(job, u8::MAX),
+                gone: Vec::new(),
+                only_to_close: false,
+            });
             let open = OpenJob { resumes, submitted_job, ..open_job() };
             self.step(Event::Driver(driver, DriverEvent::OpenJob(open)));
             assert_eq!(
@@ -452,7 +457,12 @@ impl Model {
                 let job = self.job(job);
                 let gone = self.epochs.iter().map(|(executor, epoch)| (executor.clone(), *epoch));
                 let gone = gone.filter(|_| claimed % 16 == 0).collect();
-                let resumes = Some(Resumed { job, leases: self.claims(job, claimed), gone });
+                let resumes = Some(Resumed {
+                    job,
+                    leases: self.claims(job, claimed),
+                    gone,
+                    only_to_close: claimed % 8 == 1,
+                });
                 let submitted_job = self.machine.job(job).and_then(|job| job.launch.as_ref().map(|_| job.id));
                 let open = OpenJob { resumes, submitted_job, ..open_job() };
                 Event::Driver(self.driver_session(session), DriverEvent::OpenJob(open))

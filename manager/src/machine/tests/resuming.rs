@@ -18,7 +18,7 @@ fn held(lease: u64, on: &str, epoch: u64, tasks: u32) -> HeldLease {
 }
 
 fn resume(job: JobId, leases: Vec<HeldLease>) -> DriverEvent {
-    let resumes = Some(Resumed { job, leases, gone: Vec::new() });
+    let resumes = Some(Resumed { job, leases, gone: Vec::new(), only_to_close: false });
     DriverEvent::OpenJob(OpenJob { resumes, ..open_job() })
 }
 
@@ -262,7 +262,7 @@ fn a_life_that_a_driver_has_given_up_ends() {
     let (a, _) = world.worker_back("a", &[4]);
     let d = world.driver();
     let gone = vec![(executor("a/e0"), Epoch(101))];
-    let resumes = Some(Resumed { job: JobId(7), leases: Vec::new(), gone });
+    let resumes = Some(Resumed { job: JobId(7), leases: Vec::new(), gone, only_to_close: false });
     let told = world.driver_says(d, DriverEvent::OpenJob(OpenJob { resumes, ..open_job() }));
     assert!(told.contains(&format!("w{} executor 0 is in e201", a.0)), "{told:?}");
     assert!(told.iter().any(|line| line.contains("gone a/e0 e101")), "{told:?}");
@@ -312,7 +312,7 @@ fn submitted_jobs_outlive_the_manager() {
     assert_eq!(told, ["w1 registered", "w1 launch job1"]);
     // The driver that runs goes on.
     let d = world.driver_of("launched");
-    let resumes = Some(Resumed { job: JobId(2), leases: Vec::new(), gone: Vec::new() });
+    let resumes = Some(Resumed { job: JobId(2), leases: Vec::new(), gone: Vec::new(), only_to_close: false });
     let open = OpenJob { submitted_job: Some(JobId(2)), resumes, ..open_job() };
     assert_eq!(world.driver_says(d, DriverEvent::OpenJob(open)), ["d2 resumed job2 []"]);
     // The one whose worker does not come back is launched once more.
@@ -323,4 +323,20 @@ fn submitted_jobs_outlive_the_manager() {
         told.extend(world.pass(SECOND));
     }
     assert_eq!(told, ["w1 launch job3"]);
+}
+
+#[test]
+fn a_job_that_is_only_to_be_closed_opens_no_other() {
+    let mut world = World::after(vec![kept(7, "the first"), kept(8, "another")]);
+    let d = world.driver();
+    let close = |job| {
+        let resumes = Some(Resumed { job, leases: Vec::new(), gone: Vec::new(), only_to_close: true });
+        let ending = Ending::Succeeded { rows: 3 };
+        [DriverEvent::OpenJob(OpenJob { resumes, ..open_job() }), DriverEvent::CloseJob { job, ending }]
+    };
+    for event in close(JobId(7)).into_iter().chain(close(JobId(8))) {
+        world.driver_says(d, event);
+    }
+    assert_eq!((world.state(JobId(7)), world.state(JobId(8))), (JobState::Succeeded, JobState::Running));
+    assert_eq!(world.machine.jobs(true).len(), 2);
 }

@@ -61,6 +61,8 @@ impl Manager {
             false => (jobs, scene.journal.numbered()),
         };
         scene.wake(proc, TICK, Timer::ManagerTick);
+        // Numbers are reserved before the first is given.
+        scene.journal.write(numbered);
         scene.check.manager_started();
         scene.tell(proc, || format!("starts, knowing of {} jobs", jobs.len()));
         Self {

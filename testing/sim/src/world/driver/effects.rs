@@ -147,7 +147,7 @@ impl Driver {
                 Outcome::Cancelled(reason) => Ending::Cancelled { reason: reason.clone() },
             };
             self.openings += 1;
-            let resumes = Some(Resumed { job, leases: Vec::new(), gone: Vec::new() });
+            let resumes = Some(Resumed { job, leases: Vec::new(), gone: Vec::new(), only_to_close: true });
             let open = OpenJob { resumes, ..query.open(number, self.openings) };
             self.unheard.push((open, job, ending.clone()));
             self.say_to_manager(DriverEvent::CloseJob { job, ending }, scene);

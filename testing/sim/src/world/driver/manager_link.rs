@@ -190,13 +190,7 @@ impl Driver {
     }
 
     fn job_opened(&mut self, request: u64, job: JobId, resumed: Option<Vec<LeaseId>>, scene: &mut Scene) {
-        if let Some((_, closed, ending)) = self.unheard.iter_mut().find(|(open, ..)| open.request == request)
-        {
-            if *closed != job {
-                *closed = job;
-                let ending = ending.clone();
-                self.say_to_manager(DriverEvent::CloseJob { job, ending }, scene);
-            }
+        if self.unheard.iter().any(|(open, ..)| open.request == request) {
             return;
         }
         let Some(number) = self.queries.iter().find(|(_, q)| q.opening == request).map(|(n, _)| *n) else {

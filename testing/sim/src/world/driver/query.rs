@@ -71,7 +71,8 @@ impl Query {
             memory_per_task: held.memory_per_task,
         };
         let gone = machine.gone().iter().map(|life| (life.executor.clone(), life.epoch)).collect();
-        Some(Resumed { job, leases: machine.held().into_iter().map(held).collect(), gone })
+        let leases = machine.held().into_iter().map(held).collect();
+        Some(Resumed { job, leases, gone, only_to_close: false })
     }
 }
 
