@@ -19,7 +19,7 @@ use crate::sharing::ENDLESS;
 use crate::tpch::{EARLY, register};
 
 /// Runs `query` and, once attempts of it run, does `harm`; the answer is right all the same.
-async fn survives(engine: &Engine, query: &str, harm: impl FnOnce()) {
+pub async fn survives(engine: &Engine, query: &str, harm: impl FnOnce()) {
     let answered = async {
         let (_, batches) = engine.rows(tpch(query).unwrap().sql).await.unwrap();
         check(Scale::One, query, &Answer::from_batches(&batches).unwrap()).unwrap();
@@ -35,6 +35,25 @@ async fn survives(engine: &Engine, query: &str, harm: impl FnOnce()) {
         harm();
     };
     tokio::join!(answered, harmed);
+}
+
+/// Watches the next query to its end: no task that was done is done again. Returns how many attempts of a stage have failed, at
+/// most.
+pub async fn done_once(engine: &Engine, query: &str) -> u32 {
+    let mut progress = engine.0.progress();
+    let (mut most_done, mut failed) = (BTreeMap::new(), 0);
+    while progress.changed().await.is_ok() {
+        let now = progress.borrow_and_update().clone();
+        for stage in &now.stages {
+            let before = most_done.insert(stage.stage, stage.done).unwrap_or(0);
+            assert!(stage.done >= before, "{query}: {} was run again: {now:?}", stage.stage);
+            failed = failed.max(stage.failed_attempts);
+        }
+        if now.phase == Phase::Succeeded {
+            break;
+        }
+    }
+    failed
 }
 
 #[test]
@@ -69,22 +88,9 @@ fn what_a_killed_executor_has_written_is_not_computed_again() {
         let engine = Engine::connect(cluster.address()).await.unwrap();
         register(&engine, Scale::One).await;
         for query in ["q09", "q18"] {
-            let mut progress = engine.0.progress();
-            let mut most_done = BTreeMap::new();
-            let watched = async {
-                while progress.changed().await.is_ok() {
-                    let now = progress.borrow_and_update().clone();
-                    for stage in &now.stages {
-                        let before = most_done.insert(stage.stage, stage.done).unwrap_or(0);
-                        assert!(stage.done >= before, "{query}: {} was run again: {now:?}", stage.stage);
-                    }
-                    if now.phase == Phase::Succeeded {
-                        return;
-                    }
-                }
-            };
             let killed = cluster.executor_pids(0).unwrap();
-            tokio::join!(survives(&engine, query, || send(killed[0], Signal::Kill).unwrap()), watched);
+            let harm = || send(killed[0], Signal::Kill).unwrap();
+            tokio::join!(survives(&engine, query, harm), done_once(&engine, query));
             cluster
                 .wait_for("the worker to start it again", |cluster| {
                     let now = cluster.executor_pids(0)?;

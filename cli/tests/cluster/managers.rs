@@ -4,14 +4,13 @@ use std::time::Duration;
 
 use firesteel_base::ByteSize;
 use firesteel_bench::queries::{tpch, tpch_tables_sql};
-use firesteel_driver::Phase;
 use firesteel_testing::cluster::{ClusterOptions, ProcessCluster, Running};
 use firesteel_testing::data;
-use firesteel_testing::oracle::Answer;
-use firesteel_testing::oracle::tpch::{Scale, check};
+use firesteel_testing::oracle::tpch::Scale;
 use serde_json::Value;
 
 use crate::engines::{Engine, FIRESTEEL, cluster, runtime};
+use crate::failures::{done_once, survives};
 use crate::tpch::register;
 
 /// How long the cluster is without a manager.
@@ -31,41 +30,14 @@ fn jobs(cluster: &ProcessCluster) -> Vec<Value> {
 }
 
 /// Harms the manager while a query is half done: the answer is right, and nothing that was done is done again.
-async fn survives(
+async fn outlives(
     cluster: &mut ProcessCluster,
     engine: &Engine,
     query: &str,
     harm: impl FnOnce(&mut ProcessCluster),
 ) {
-    let answered = async {
-        let (_, batches) = engine.rows(tpch(query).unwrap().sql).await.unwrap();
-        check(Scale::One, query, &Answer::from_batches(&batches).unwrap()).unwrap();
-    };
-    let mut progress = engine.0.progress();
-    let harmed = async {
-        let hit = progress.wait_for(|now| {
-            let (done, all) = now.tasks();
-            done > 0 && done < all && now.stages.iter().any(|stage| stage.running > 0)
-        });
-        tokio::time::timeout(Duration::from_secs(60), hit).await.unwrap().unwrap();
-        harm(cluster);
-    };
-    let mut watch = engine.0.progress();
-    let watched = async {
-        let mut most_done = std::collections::BTreeMap::new();
-        while watch.changed().await.is_ok() {
-            let now = watch.borrow_and_update().clone();
-            for stage in &now.stages {
-                let before = most_done.insert(stage.stage, stage.done).unwrap_or(0);
-                assert!(stage.done >= before, "{query}: {} was run again: {now:?}", stage.stage);
-                assert_eq!(stage.failed_attempts, 0, "{query}: {now:?}");
-            }
-            if now.phase == Phase::Succeeded {
-                return;
-            }
-        }
-    };
-    tokio::join!(answered, harmed, watched);
+    let (_, failed) = tokio::join!(survives(engine, query, || harm(cluster)), done_once(engine, query));
+    assert_eq!(failed, 0, "{query}");
 }
 
 #[test]
@@ -76,7 +48,7 @@ fn a_query_goes_on_while_there_is_no_manager_and_the_next_one_knows_it() {
         let engine = Engine::connect(cluster.address()).await.unwrap();
         register(&engine, Scale::One).await;
         for query in ["q18", "q09"] {
-            survives(&mut cluster, &engine, query, |cluster| cluster.restart_manager(AWAY).unwrap()).await;
+            outlives(&mut cluster, &engine, query, |cluster| cluster.restart_manager(AWAY).unwrap()).await;
         }
         engine.0.close().await;
     });
@@ -96,7 +68,7 @@ fn nobody_is_given_up_by_a_manager_that_was_frozen() {
         let engine = Engine::connect(cluster.address()).await.unwrap();
         register(&engine, Scale::One).await;
         let frozen = Duration::from_secs(5);
-        survives(&mut cluster, &engine, "q18", |cluster| cluster.freeze_manager(frozen).unwrap()).await;
+        outlives(&mut cluster, &engine, "q18", |cluster| cluster.freeze_manager(frozen).unwrap()).await;
         engine.0.close().await;
     });
     assert!(cluster.nodes().unwrap().iter().all(|node| node["state"] == "alive"));
@@ -113,7 +85,7 @@ fn a_query_outlives_a_manager_that_keeps_nothing() {
     runtime().block_on(async {
         let engine = Engine::connect(cluster.address()).await.unwrap();
         register(&engine, Scale::One).await;
-        survives(&mut cluster, &engine, "q18", |cluster| cluster.restart_manager(AWAY).unwrap()).await;
+        outlives(&mut cluster, &engine, "q18", |cluster| cluster.restart_manager(AWAY).unwrap()).await;
         engine.0.close().await;
     });
     let jobs = jobs(&cluster);

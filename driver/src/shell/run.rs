@@ -59,7 +59,7 @@ pub(super) struct DriverLoop {
     pub submitted: Option<Submitted>,
     /// Ended jobs of which the manager has not said that it knows: as one that is new takes them up, and closes them.
     pub unheard: Vec<(v1::OpenJob, v1::CloseJob)>,
-    /// By when the session ends, whoever has heard what.
+    /// By when the session ends, whoever has heard what. Set once the submitted job is closed.
     hang_up_by: Option<Instant>,
     closing: Option<Vec<oneshot::Sender<()>>>,
 }
@@ -120,8 +120,11 @@ impl DriverLoop {
                 () = tokio::time::sleep_until(wake) => {}
             }
             self.tick();
-            if self.closing.is_some() && self.jobs.is_empty() && self.has_said_all() {
-                return self.hang_up().await;
+            if self.closing.is_some() && self.jobs.is_empty() {
+                self.close_submitted();
+                if self.has_said_all() {
+                    return self.hang_up().await;
+                }
             }
         }
     }
@@ -315,21 +318,21 @@ impl DriverLoop {
         self.drain();
     }
 
+    /// Tells how the submitted job of this session ended, once.
+    fn close_submitted(&mut self) {
+        let Some(submitted) = self.submitted.take() else { return };
+        let job = Some(submitted.job().0);
+        let open = self.open_message(SUBMITTED_REQUEST, "");
+        let open = v1::OpenJob { submitted_job: job, resumed_job: job, only_to_close: true, ..open };
+        self.say_end(open, submitted.close());
+        self.hang_up_by = Some(Instant::now() + self.config.manager_away_max);
+    }
+
     /// Whether nothing has to be heard any more. Of how a submitted job ended nobody else can tell, so a manager that is away
     /// is waited for; a client's process ends when its user has what he asked for.
-    fn has_said_all(&mut self) -> bool {
-        if let Some(submitted) = self.submitted.take() {
-            let job = Some(submitted.job().0);
-            let open = self.open_message(SUBMITTED_REQUEST, "");
-            let open = v1::OpenJob { submitted_job: job, resumed_job: job, only_to_close: true, ..open };
-            self.say_end(open, submitted.close());
-        }
-        if self.config.submitted_job.is_none() || self.unheard.is_empty() {
-            return true;
-        }
-        let patience = self.config.manager_away_max;
-        let by = *self.hang_up_by.get_or_insert_with(|| Instant::now() + patience);
-        matches!(self.manager, ManagerLink::Lost) || Instant::now() >= by
+    fn has_said_all(&self) -> bool {
+        let is_over = |by| self.unheard.is_empty() || Instant::now() >= by;
+        matches!(self.manager, ManagerLink::Lost) || self.hang_up_by.is_none_or(is_over)
     }
 
     /// Says the last word to everybody, and waits a moment until they have heard it.

@@ -18,6 +18,9 @@ use super::message::{
     Effect, ExecutorRef, ExecutorSpec, ExecutorUp, Note, SessionId, ToDriver, ToWorker, Usage,
 };
 
+/// No clock counts so far: what claims such an epoch is not believed.
+const EPOCH_BELIEVED_MAX: Epoch = Epoch(1 << 60);
+
 /// An executor of a worker.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Executor {
@@ -93,12 +96,29 @@ impl Machine {
         let node = self.nodes.get(id).expect("a session's worker is known");
         let is_down = node.executors.get(&index).is_some_and(|executor| executor.life.is_none());
         if !is_down || !self.is_of_earlier(epoch) {
+            // A manager with another journal may have counted further: the executor takes later epochs only.
+            self.last_epoch = self.last_epoch.max(epoch.min(EPOCH_BELIEVED_MAX));
             return self.executor_up(session, id, up, fx);
         }
         let claimed_until = Some(now + self.config.claim_wait);
         self.live(id, up, epoch, claimed_until, fx);
         fx.push(Effect::ToWorker(session, ToWorker::ExecutorEpoch { index, epoch }));
         self.adopt_claims(&ExecutorId { worker: id.clone(), index }, epoch, fx);
+    }
+
+    /// A worker says that a life of one of its executors has ended.
+    pub(super) fn executor_down(
+        &mut self,
+        executor: &ExecutorId,
+        epoch: Epoch,
+        reason: &str,
+        fx: &mut Vec<Effect>,
+    ) {
+        match self.nodes.life(executor) {
+            Some(life) if life.epoch == epoch => self.executor_gone(executor, reason, true, fx),
+            None if self.is_of_earlier(epoch) => self.unseen_life_ended(executor, epoch, reason, fx),
+            Some(_) | None => {}
+        }
     }
 
     /// Whether a manager before this one gave the epoch out.

@@ -257,14 +257,7 @@ impl Machine {
             }
             (Some(id), WorkerEvent::ExecutorDown { index, epoch, reason }) => {
                 self.heard_worker(now, &id);
-                let executor = ExecutorId { worker: id, index };
-                match self.nodes.life(&executor) {
-                    Some(life) if life.epoch == epoch => self.executor_gone(&executor, &reason, true, fx),
-                    None if self.is_of_earlier(epoch) => {
-                        self.unseen_life_ended(&executor, epoch, &reason, fx);
-                    }
-                    Some(_) | None => {}
-                }
+                self.executor_down(&ExecutorId { worker: id, index }, epoch, &reason, fx);
             }
             (Some(id), WorkerEvent::DriverEnded { job, succeeded, reason }) => {
                 self.heard_worker(now, &id);

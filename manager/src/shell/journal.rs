@@ -31,8 +31,9 @@ const JOBS: TableDefinition<u64, &[u8]> = TableDefinition::new("jobs");
 const FORMAT: u64 = 1;
 /// Numbers that jobs may be given before the journal is written anew.
 const NUMBERS_AHEAD: u64 = 1000;
-/// Epochs that a run may give out before a later one must begin past them, should the host's clock have gone back.
-const EPOCHS_OF_A_RUN: u64 = 1_000_000_000;
+/// Epochs that a run is taken to give out, should the host's clock have gone back since. So little that a manager which is started
+/// again and again stays near the clock, and so below the last number that a lease may have.
+const EPOCHS_OF_A_RUN: u64 = 1_000_000;
 
 /// A job's number, and the job as JSON.
 type Row = (u64, Vec<u8>);

@@ -280,6 +280,17 @@ fn an_epoch_that_this_manager_gave_out_and_ended_is_not_taken_up() {
     assert_eq!(told, ["w2 executor 0 is in e102"]);
 }
 
+/// As one that counts by another journal has given out.
+#[test]
+fn an_executor_with_an_epoch_past_all_of_this_manager_gets_a_later_one() {
+    let mut world = World::new();
+    let session = world.next_session();
+    world.worker_says(session, WorkerEvent::Register(registration("a", "first", &[4])));
+    let told =
+        world.worker_says(session, WorkerEvent::ExecutorBack { up: up("a", 0, 1), epoch: Epoch(5000) });
+    assert_eq!(told, ["w1 executor 0 is in e5001"]);
+}
+
 #[test]
 fn a_job_that_nothing_was_kept_of_is_known_from_its_driver() {
     let mut world = World::after(Vec::new());
