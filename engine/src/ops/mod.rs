@@ -10,6 +10,7 @@ mod ranges;
 mod runtime_filter;
 mod series;
 mod shuffle_read;
+mod spilling_join;
 mod subset;
 
 pub use gather::GatherExec;
@@ -22,6 +23,7 @@ pub use runtime_filter::{
 };
 pub use series::{Series, SeriesExec};
 pub use shuffle_read::{ReadKind, SameValue, ShuffleReadExec};
+pub(crate) use spilling_join::spill_joins;
 pub use subset::PartitionSubsetExec;
 
 /// Implements the parts of `ExecutionPlan` that are the same for an operator without expressions of its own: `$children` maps

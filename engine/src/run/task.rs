@@ -24,6 +24,7 @@ use super::{
     TaskMetrics, metrics,
 };
 use crate::memory::GrantPool;
+use crate::ops::spill_joins;
 use crate::session::stores;
 use crate::stage::{adapt, codec, narrow};
 use crate::{Settings, Stage};
@@ -139,6 +140,7 @@ pub fn prepare(
         true => narrow::narrow(plan, spec.first_partition, spec.lanes)?,
         false => adapt::over_slices(plan, &spec.slices)?,
     };
+    let plan = spill_joins(plan)?;
     Ok(Arc::new(Task {
         env: Arc::clone(env),
         spec,

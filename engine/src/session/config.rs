@@ -27,6 +27,8 @@ const SPECULATION: &str = "firesteel.speculation";
 const RANGE_SORTS: &str = "firesteel.range_sorts";
 const RANGE_SORTS_ABOVE: &str = "firesteel.range_sorts_above";
 const TARGET_PARTITIONS: &str = "datafusion.execution.target_partitions";
+/// Lanes of a stage for each core thread, beyond which more of them make no core's end come sooner.
+const LANES_PER_CORE: u64 = 4;
 const OWN: &str = "firesteel.";
 const RUNTIME: &str = "datafusion.runtime.";
 
@@ -83,9 +85,9 @@ impl SessionSettings {
         options.extensions.get::<Self>().cloned().unwrap_or_default()
     }
 
-    /// What sizes may decide.
+    /// What sizes may decide on a cluster of so many core threads.
     #[must_use]
-    pub fn adapt_limits(&self) -> AdaptLimits {
+    pub fn adapt_limits(&self, cores: usize) -> AdaptLimits {
         let (pipeline_above, speculate) = (self.pipeline_above.0, self.speculation);
         if !self.adaptive {
             return AdaptLimits { pipeline_above, speculate, ..AdaptLimits::NEVER };
@@ -94,6 +96,7 @@ impl SessionSettings {
             pipeline_above,
             speculate,
             merge_below: self.merge_partitions_below.0,
+            merge_beyond: u64::try_from(cores).unwrap_or(u64::MAX).saturating_mul(LANES_PER_CORE),
             split_above: self.split_partitions_above.0,
             broadcast_below: self.broadcast_threshold.0,
             spare_inputs: true,

@@ -36,7 +36,7 @@ pub fn plan_stages(
     }
     let settings = SessionSettings::of(context.session_config().options());
     let options = CutOptions {
-        adapts: settings.adapt_limits(),
+        adapts: settings.adapt_limits(shape.cores),
         ranges: if settings.range_sorts { context.session_config().target_partitions() } else { 1 },
     };
     let mut graph = cut::cut(Arc::clone(&plan), options)?;

@@ -27,6 +27,9 @@ use parking_lot::Mutex;
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 
+/// The memory of all executors together, where a test does not say.
+const MEMORY: u64 = 1 << 30;
+
 /// A session, a folder of its own, and executors.
 pub struct Lab {
     pub folder: TempDir,
@@ -37,14 +40,24 @@ pub struct Lab {
 impl Lab {
     /// One executor in this process, with two core threads.
     pub fn local() -> Self {
-        Self::new(ClusterShape { executors: 1, cores_per_executor: 2, cores: 2, local: true })
+        Self::local_with_memory(MEMORY)
+    }
+
+    /// The same with so many bytes of memory.
+    pub fn local_with_memory(memory: u64) -> Self {
+        Self::new(ClusterShape { executors: 1, cores_per_executor: 2, cores: 2, local: true }, memory)
     }
 
     /// A cluster of `executors` with `cores` each.
     pub fn cluster(executors: usize, cores: usize) -> Self {
+        Self::cluster_with_memory(executors, cores, MEMORY)
+    }
+
+    /// The same, with so many bytes of memory for all executors together.
+    pub fn cluster_with_memory(executors: usize, cores: usize, memory: u64) -> Self {
         let shape =
             ClusterShape { executors, cores_per_executor: cores, cores: executors * cores, local: false };
-        Self::new(shape)
+        Self::new(shape, memory)
     }
 
     /// A local one and a cluster of two: what holds must hold in both.
@@ -52,8 +65,8 @@ impl Lab {
         [Self::local(), Self::cluster(2, 1)]
     }
 
-    fn new(shape: ClusterShape) -> Self {
-        let runner = Arc::new(Executors::new(shape));
+    fn new(shape: ClusterShape, memory: u64) -> Self {
+        let runner = Arc::new(Executors::new(shape, memory));
         let session =
             EngineSession::new(Arc::clone(&runner) as Arc<dyn JobRunner>, SessionOptions::default());
         Self { folder: tempfile::tempdir().unwrap(), session: session.unwrap(), runner }
@@ -168,9 +181,9 @@ impl fmt::Debug for Executors {
 }
 
 impl Executors {
-    fn new(shape: ClusterShape) -> Self {
-        let budget = MemoryBudget::new(ByteSize(1 << 30));
-        let config = StoreConfig { budget: budget.clone(), memory_max: 1 << 29, scratch: Vec::new() };
+    fn new(shape: ClusterShape, memory: u64) -> Self {
+        let budget = MemoryBudget::new(ByteSize(memory));
+        let config = StoreConfig { budget: budget.clone(), memory_max: memory / 2, scratch: Vec::new() };
         let store = BlockStore::new(config).unwrap();
         let holder = Holder {
             executor: "test/e0".parse().unwrap(),

@@ -13,6 +13,7 @@ mod repartitions;
 mod runtime_filters;
 mod s3;
 mod same_names;
+mod spilling;
 mod stage_graphs;
 mod statements;
 mod writes;

@@ -3,11 +3,14 @@
 use std::ops::Range;
 
 use firesteel_base::StageId;
-use firesteel_engine::stage::adapt::Adapts;
+use firesteel_engine::stage::adapt::{AdaptLimits, Adapts};
 use firesteel_shuffle::{LaneSizes, LanesOf, Slice};
 
 /// A partition is skewed when it has so many times the bytes of the median one.
 const SKEW: u64 = 4;
+
+/// Beyond so many bytes, what a lane costs is nothing beside what it does.
+const TOGETHER_MAX: u64 = 16 << 20;
 
 /// An exchange that a stage is divided as.
 pub(super) struct Divided<'a> {
@@ -25,8 +28,8 @@ pub(super) fn decide(adapts: &Adapts, inputs: &[Divided<'_>]) -> Option<Vec<Slic
     let total = |partition: usize| inputs.iter().map(|input| input.bytes[partition]).sum::<u64>();
     let split = inputs.iter().find(|input| Some(input.stage) == adapts.splits);
     let skewed_above = split.map_or(u64::MAX, |input| skewed_above(adapts.limits.split_above, &input.bytes));
-    let mut groups =
-        Groups { slices: Vec::new(), open: 0..0, bytes: 0, bytes_max: adapts.limits.merge_below };
+    let bytes_max = together_max(&adapts.limits, (0..partitions).map(total).sum());
+    let mut groups = Groups { slices: Vec::new(), open: 0..0, bytes: 0, bytes_max };
     for partition in 0..partitions {
         let number = u32::try_from(partition).expect("partitions fit in 32 bits");
         let parts = split.filter(|input| input.bytes[partition] > skewed_above).map(|input| {
@@ -49,6 +52,16 @@ pub(super) fn count_divided(slices: &[Slice]) -> u32 {
     let first_parts =
         slices.iter().filter(|slice| slice.part.as_ref().is_some_and(|part| part.lanes.start == 0));
     u32::try_from(first_parts.count()).expect("partitions fit in 32 bits")
+}
+
+/// Up to how many bytes are read together of `bytes` in all. What a lane costs however little it reads is worth its while only
+/// as long as there are few for each core.
+fn together_max(limits: &AdaptLimits, bytes: u64) -> u64 {
+    if limits.merge_below == 0 {
+        return 0;
+    }
+    let for_few_lanes = bytes / limits.merge_beyond.max(1);
+    limits.merge_below.max(for_few_lanes.min(TOGETHER_MAX))
 }
 
 /// From how many bytes on a partition is skewed.
@@ -119,7 +132,6 @@ impl Groups {
 
 #[cfg(test)]
 mod tests {
-    use firesteel_engine::stage::adapt::AdaptLimits;
     use firesteel_shuffle::{BlockStat, LaneOutput};
     use proptest::collection::vec;
     use proptest::prelude::*;
@@ -167,6 +179,16 @@ mod tests {
             "0..3",
             "nothing is read once"
         );
+    }
+
+    #[test]
+    fn partitions_beyond_what_cores_can_use_are_read_together() {
+        let limits = AdaptLimits { merge_below: 10, merge_beyond: 4, ..AdaptLimits::NEVER };
+        let adapts = Adapts { limits, ..adapts(0, 0) };
+        let few = |bytes: u64| shown(&adapts, &[vec![0; 8]], &[vec![bytes; 8]]);
+        assert_eq!(few(100).unwrap(), "0..2; 2..4; 4..6; 6..8");
+        assert_eq!(few(TOGETHER_MAX), None, "large ones are read as planned");
+        assert_eq!(shown(&adapts, &[vec![0; 4]], &[vec![100; 4]]), None, "no more than cores can use");
     }
 
     #[test]

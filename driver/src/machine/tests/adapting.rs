@@ -8,6 +8,7 @@ use crate::machine::{OutputKind, StagePlan};
 
 const LIMITS: AdaptLimits = AdaptLimits {
     merge_below: 200,
+    merge_beyond: u64::MAX,
     split_above: 1000,
     broadcast_below: 500,
     spare_inputs: true,

@@ -178,6 +178,7 @@ fn random_adapts(rng: &mut Rng, stages: &[StagePlan], at: usize) -> Adapts {
         pipelined: read.iter().copied().filter(|_| rng.chance(40)).collect(),
         limits: AdaptLimits {
             merge_below: rng.below(200),
+            merge_beyond: 1 + rng.below(20),
             split_above: rng.below(100),
             broadcast_below: rng.below(3000),
             spare_inputs: true,

@@ -68,6 +68,9 @@ pub struct Broadcast {
 pub struct AdaptLimits {
     /// Neighbouring partitions are read together up to so many bytes. 0: never.
     pub merge_below: u64,
+    /// A stage of more lanes than this reads more of them together than `merge_below` says, as long as so many are left. Of use
+    /// where `merge_below` is not 0.
+    pub merge_beyond: u64,
     /// A partition of more bytes, and several times those of others, is read by several lanes. 0: never.
     pub split_above: u64,
     /// A build side of at most so many bytes is sent whole to every task. 0: never.
@@ -84,6 +87,7 @@ impl AdaptLimits {
     /// Everything runs as planned.
     pub const NEVER: Self = Self {
         merge_below: 0,
+        merge_beyond: u64::MAX,
         split_above: 0,
         broadcast_below: 0,
         spare_inputs: false,

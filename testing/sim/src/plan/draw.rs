@@ -117,6 +117,7 @@ fn draw_adapts(chance: &mut Chance, graph: &Graph, stage: &StagePlan, op: &Op) -
         pipelined: rows_of.iter().copied().filter(|_| chance.percent(40)).collect(),
         limits: AdaptLimits {
             merge_below: chance.below(200),
+            merge_beyond: 1 + chance.below(20),
             split_above: chance.below(100),
             broadcast_below: chance.below(600),
             spare_inputs: true,
