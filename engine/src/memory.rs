@@ -161,6 +161,51 @@ impl fmt::Display for GrantPool {
     }
 }
 
+/// A pool that counts in another and refuses nothing: for what takes little, and without which nothing goes on.
+#[derive(Debug)]
+pub(crate) struct Unrefused(pub(crate) Arc<dyn MemoryPool>);
+
+impl MemoryPool for Unrefused {
+    fn name(&self) -> &str {
+        "unrefused"
+    }
+
+    fn register(&self, consumer: &MemoryConsumer) {
+        self.0.register(consumer);
+    }
+
+    fn unregister(&self, consumer: &MemoryConsumer) {
+        self.0.unregister(consumer);
+    }
+
+    fn grow(&self, reservation: &MemoryReservation, additional: usize) {
+        self.0.grow(reservation, additional);
+    }
+
+    fn shrink(&self, reservation: &MemoryReservation, shrink: usize) {
+        self.0.shrink(reservation, shrink);
+    }
+
+    fn try_grow(&self, reservation: &MemoryReservation, additional: usize) -> Result<()> {
+        self.0.grow(reservation, additional);
+        Ok(())
+    }
+
+    fn reserved(&self) -> usize {
+        self.0.reserved()
+    }
+
+    fn memory_limit(&self) -> MemoryLimit {
+        self.0.memory_limit()
+    }
+}
+
+impl fmt::Display for Unrefused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, refusing nothing", self.0)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

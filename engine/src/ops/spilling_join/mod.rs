@@ -40,9 +40,6 @@ use self::feed::{FedExec, Feeds, Side};
 use self::spill::Spilling;
 use super::plan_boilerplate;
 
-/// How often the rows of one join are divided: 16 to this power is more than any disk holds.
-const DEPTH_MAX: usize = 6;
-
 /// A hash join that divides its rows into files when its table finds no room.
 #[derive(Debug)]
 pub struct SpillingJoinExec {

@@ -16,12 +16,17 @@ use datafusion::physical_plan::{ExecutionPlan, SendableRecordBatchStream};
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 
+use super::SpillingJoinExec;
 use super::divide::{Divider, Part, PartExec};
 use super::feed::{Feed, Unjoined};
-use super::{DEPTH_MAX, SpillingJoinExec};
+use crate::memory::Unrefused;
 
 /// A part that has this share of all rows, or more, is not made smaller by dividing it: its rows have one key.
 const UNDIVIDED_PERCENT: usize = 90;
+
+/// A part of so many bytes takes what memory it needs. Others may hold all there is until this one has joined its rows: to
+/// divide it further would bring no end nearer, and ever smaller files.
+const UNREFUSED_BYTES: usize = 4 << 20;
 
 /// One partition of a join whose table found no room.
 pub(super) struct Spilling {
@@ -84,17 +89,28 @@ impl Spilling {
     }
 
     fn join_part(&self, build: Part, probe: Part, all: usize) -> Result<SendableRecordBatchStream> {
-        let divides = build.bytes.saturating_mul(100) < all.saturating_mul(UNDIVIDED_PERCENT);
+        let bytes = build.bytes;
         let inputs: Vec<Arc<dyn ExecutionPlan>> =
             vec![Arc::new(PartExec::new(build)), Arc::new(PartExec::new(probe))];
         let join = self.join.builder().with_partition_mode(PartitionMode::Partitioned);
         let join = Arc::new(join.recompute_properties().with_new_children(inputs)?.build()?);
+        if bytes <= UNREFUSED_BYTES {
+            return join.execute(0, refusing_nothing(&self.context));
+        }
         let context = Arc::clone(&self.context);
-        if !divides || self.depth + 1 >= DEPTH_MAX {
+        if bytes.saturating_mul(100) >= all.saturating_mul(UNDIVIDED_PERCENT) {
             return join.execute(0, context);
         }
         SpillingJoinExec::new(join, self.spilled.clone(), self.depth + 1)?.execute(0, context)
     }
+}
+
+/// What a join needs of its context, without refusals of memory.
+fn refusing_nothing(context: &TaskContext) -> Arc<TaskContext> {
+    let mut runtime = context.runtime_env().as_ref().clone();
+    runtime.memory_pool = Arc::new(Unrefused(Arc::clone(context.memory_pool())));
+    let config = context.session_config().clone();
+    Arc::new(TaskContext::default().with_session_config(config).with_runtime(Arc::new(runtime)))
 }
 
 fn emits_unmatched_probe_rows(join: JoinType) -> bool {

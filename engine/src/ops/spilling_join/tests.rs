@@ -157,9 +157,24 @@ async fn a_limit_is_that_of_all_files() {
     assert!(spilled(&spilling) > 0);
 }
 
+/// Others that hold all memory stop no join whose rows are few: it would be divided for ever.
+#[tokio::test]
+async fn a_small_join_goes_on_where_others_hold_all_memory() {
+    let (build, probe) = (side(4000, 900, 1), side(3000, 1100, 2));
+    let plain = join(&build, &probe, JoinType::Inner, NullEquality::NullEqualsNothing);
+    let expected = rows(&plain, &context(1 << 30).1).await.unwrap();
+    let (budget, full) = context(64 << 20);
+    let others = budget.grant("others", 64 << 20).unwrap();
+    let spilling = spill_joins(plain).unwrap();
+    assert_eq!(rows(&spilling, &full).await.unwrap(), expected);
+    assert_eq!(spilling.metrics().unwrap().spill_count(), Some(2 * super::divide::PARTS));
+    drop(others);
+    assert_eq!(budget.used(), 0);
+}
+
 #[tokio::test]
 async fn rows_of_one_key_that_find_no_room_are_an_error() {
-    let (build, probe) = (side(4000, 1, 0), side(10, 1, 0));
+    let (build, probe) = (side(60_000, 1, 0), side(10, 1, 0));
     let (budget, scarce) = context(bytes(&build) / 8);
     let spilling =
         spill_joins(join(&build, &probe, JoinType::Inner, NullEquality::NullEqualsNothing)).unwrap();
@@ -173,9 +188,10 @@ async fn rows_of_one_key_that_find_no_room_are_an_error() {
 async fn an_input_that_fails_is_not_read_again() {
     let build = side(4000, 900, 1);
     // The build side is a join that finds no room itself, and cannot be divided.
-    let one_key = side(4000, 1, 0);
+    let one_key = side(60_000, 1, 0);
     let inner = join(&one_key, &one_key, JoinType::LeftSemi, NullEquality::NullEqualsNothing);
-    let probe = MemorySourceConfig::try_new_exec(std::slice::from_ref(&build), build[0].schema(), None).unwrap();
+    let probe =
+        MemorySourceConfig::try_new_exec(std::slice::from_ref(&build), build[0].schema(), None).unwrap();
     let on = vec![(col("key", &inner.schema()).unwrap(), col("key", &probe.schema()).unwrap())];
     let (mode, nulls) = (PartitionMode::Partitioned, NullEquality::NullEqualsNothing);
     let outer = HashJoinExec::try_new(inner, probe, on, None, &JoinType::Inner, None, mode, nulls, false);
