@@ -93,11 +93,28 @@ pub struct TaskKey {
 pub struct AttemptKey {
     /// The task.
     pub task: TaskKey,
-    /// The try, from 0.
+    /// The try, counted from the first number of the driver that made it.
     pub attempt: u32,
 }
 
+/// Drivers count their attempts from a multiple of this on: the same task has other attempts when another driver runs its job,
+/// as after a launch that was given up and lives on behind a cut network.
+const ATTEMPTS_OF_A_DRIVER: u32 = 1 << 12;
+
 impl AttemptKey {
+    /// The first number of the attempts of a driver; `random` is what tells drivers apart.
+    #[must_use]
+    pub fn first_of_driver(random: u128) -> u32 {
+        let low = u32::try_from(random % u128::from(u32::MAX / ATTEMPTS_OF_A_DRIVER)).expect("it is below");
+        (low + 1) * ATTEMPTS_OF_A_DRIVER
+    }
+
+    /// The try of its driver, from 0.
+    #[must_use]
+    pub fn number(&self) -> u32 {
+        self.attempt % ATTEMPTS_OF_A_DRIVER
+    }
+
     /// The key made of its four numbers.
     #[must_use]
     pub fn new(job: JobId, stage: StageId, task: u32, attempt: u32) -> Self {
@@ -131,7 +148,11 @@ impl fmt::Display for TaskKey {
 
 impl fmt::Display for AttemptKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/a{}", self.task, self.attempt)
+        write!(f, "{}/a{}", self.task, self.number())?;
+        match self.attempt / ATTEMPTS_OF_A_DRIVER {
+            0 => Ok(()),
+            driver => write!(f, ".{driver:05x}"),
+        }
     }
 }
 
@@ -165,7 +186,14 @@ impl FromStr for AttemptKey {
     fn from_str(text: &str) -> Result<Self, ParseIdError> {
         let fault = || ParseIdError::new(text, "an attempt key such as job7/s2/p14/a1");
         let (task, attempt) = text.rsplit_once('/').ok_or_else(fault)?;
-        Ok(Self { task: task.parse()?, attempt: numbered_part(Some(attempt), "a").ok_or_else(fault)? })
+        let (number, driver) = match attempt.split_once('.') {
+            Some((number, driver)) => (number, u32::from_str_radix(driver, 16).map_err(|_| fault())?),
+            None => (attempt, 0),
+        };
+        let number = numbered_part(Some(number), "a").ok_or_else(fault)?;
+        let first = driver.checked_mul(ATTEMPTS_OF_A_DRIVER).filter(|_| number < ATTEMPTS_OF_A_DRIVER);
+        let attempt = first.and_then(|first| first.checked_add(number)).ok_or_else(fault)?;
+        Ok(Self { task: task.parse()?, attempt })
     }
 }
 
@@ -241,15 +269,28 @@ mod tests {
         let key = AttemptKey::new(JobId(7), StageId(2), 14, 1);
         assert_eq!(key.to_string(), "job7/s2/p14/a1");
         assert_eq!("job7/s2/p14/a1".parse(), Ok(key));
+        let first = AttemptKey::first_of_driver(0x1234_5678_9abc_def0);
+        let key = AttemptKey { attempt: first + 1, ..key };
+        assert_eq!((key.number(), key.to_string().parse()), (1, Ok(key)));
+        assert!(key.to_string().starts_with("job7/s2/p14/a1."));
         assert_eq!("job7/s2".parse(), Ok(key.task.stage));
         assert_eq!("host-3.lan/e1".parse::<ExecutorId>().unwrap().to_string(), "host-3.lan/e1");
     }
 
     #[test]
     fn what_is_no_key_is_refused_by_name() {
-        for text in
-            ["", "7", "job", "jobx", "job7/s2/p14", "job7/s2/p14/a", "job7/p14/s2/a1", "job-1/s0/p0/a0"]
-        {
+        for text in [
+            "",
+            "7",
+            "job",
+            "jobx",
+            "job7/s2/p14",
+            "job7/s2/p14/a",
+            "job7/p14/s2/a1",
+            "job-1/s0/p0/a0",
+            "job7/s2/p14/a4096",
+            "job7/s2/p14/a1.100000",
+        ] {
             assert!(text.parse::<AttemptKey>().is_err(), "{text}");
         }
         let fault = "job7/s2".parse::<AttemptKey>().unwrap_err();

@@ -29,8 +29,8 @@ pub struct ConnectOptions {
     /// Settings of the session by key: `datafusion.*` and `firesteel.*`.
     pub conf: BTreeMap<String, String>,
     /// The job that this process was launched for as its driver: all queries of the session run under it, and it ends
-    /// with the session. Without it every query is a job of its own.
-    pub submitted_job: Option<JobId>,
+    /// with the session; and the how manyth launch of its driver that is. Without it every query is a job of its own.
+    pub submitted_job: Option<(JobId, u32)>,
     /// The queue that its jobs wait in for slots; the default one when empty.
     pub queue: String,
     /// Share of slots relative to other jobs.

@@ -90,13 +90,15 @@ impl Session {
     }
 
     async fn open(peers: Peers, options: ConnectOptions) -> Result<Self, UserError> {
+        let (submitted_job, launch) = options.submitted_job.unzip();
+        let peers = peers.launched(launch.unwrap_or(0));
         let config = LoopConfig {
             name: options.name,
             queue: options.queue,
             weight: options.weight,
-            submitted_job: options.submitted_job,
+            submitted_job,
             manager_away_max: options.manager_away_max,
-            policy: Policy::default(),
+            policy: Policy { first_attempt: peers.first_attempt(), ..Policy::default() },
         };
         let here = peers.executors.keys().cloned().collect();
         let control = Arc::new(start(peers, config).await?);

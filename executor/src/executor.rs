@@ -151,7 +151,7 @@ impl Executor {
     /// replaces it when the digest differs.
     pub fn put_stage_shared(&self, key: StageKey, digest: Digest, stage: Arc<Stage>, settings: Settings) {
         let entry = StageEntry { digest, source: StageSource::Shared(stage), settings: Arc::new(settings) };
-        self.registry.put_stage(None, key, entry);
+        self.registry.put_stage(key, entry);
     }
 
     /// Who it is.

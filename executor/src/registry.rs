@@ -17,6 +17,21 @@ use crate::reports::Reports;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SessionId(u64);
 
+/// A driver: random, and the how manyth that was launched for its job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Driver {
+    pub(crate) incarnation: String,
+    pub(crate) launch: u32,
+}
+
+/// Who says something on a stream.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Speaker<'a> {
+    pub(crate) session: SessionId,
+    pub(crate) driver: &'a Driver,
+    pub(crate) reports: &'a Reports,
+}
+
 /// xxh3-128 of a stage's plan.
 pub(crate) type Digest = [u8; 16];
 
@@ -44,6 +59,10 @@ pub(crate) struct Cancelled {
 
 /// All jobs. A job belongs to the driver stream that spoke of it last: a driver whose stream was cut takes its jobs
 /// along by speaking of them on its next one.
+///
+/// Two drivers may speak of one job: the manager launches another when it has given up the first, which may live on behind a cut
+/// network; and a manager that forgot its jobs gives their numbers again. The later has the job, and nothing of the earlier's is
+/// left to it, whose tasks may have divided the rows in another way.
 #[derive(Debug, Default)]
 pub(crate) struct Registry {
     jobs: Mutex<BTreeMap<JobId, Job>>,
@@ -52,6 +71,9 @@ pub(crate) struct Registry {
 
 #[derive(Debug, Default)]
 struct Job {
+    driver: Option<Driver>,
+    /// Those that had the job before: they do not get it back.
+    former: Vec<String>,
     owner: Option<(SessionId, Reports)>,
     stages: BTreeMap<StageId, StageEntry>,
     attempts: BTreeMap<AttemptKey, State>,
@@ -88,6 +110,14 @@ impl Cancel {
 }
 
 impl Job {
+    /// Whether the driver may have the job: it has, or comes after the one that has.
+    fn may_have(&self, driver: &Driver) -> bool {
+        self.driver.as_ref().is_none_or(|known| {
+            let is_later = driver.launch >= known.launch && !self.former.contains(&driver.incarnation);
+            known == driver || is_later
+        })
+    }
+
     fn cancel(&self, class: Class, reason: &str) {
         for state in self.attempts.values() {
             if let State::Running(cancel, _) = state {
@@ -103,10 +133,38 @@ impl Registry {
         SessionId(self.sessions.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// Keeps a stage's plan. The same plan again changes nothing; another plan replaces it for later attempts.
-    pub(crate) fn put_stage(&self, owner: Option<(SessionId, &Reports)>, key: StageKey, entry: StageEntry) {
+    /// Gives a job to whoever speaks of it, and tells whether that driver has it: not if another does that came later. What an
+    /// earlier one has of it is forgotten, and `free` called before anyone can write anew.
+    pub(crate) fn claim(&self, id: JobId, speaker: Speaker<'_>, free: impl FnOnce()) -> bool {
         let mut jobs = self.jobs.lock();
-        let job = claim(&mut jobs, key.job, owner);
+        let job = jobs.entry(id).or_default();
+        if !job.may_have(speaker.driver) {
+            return false;
+        }
+        if let Some(former) = job.driver.take_if(|known| known != speaker.driver) {
+            job.cancel(Class::Cancelled, "another driver runs its job now");
+            let mut known = std::mem::take(&mut job.former);
+            known.push(former.incarnation);
+            *job = Job { former: known, ..Job::default() };
+            free();
+        }
+        job.driver = Some(speaker.driver.clone());
+        if job.owner.as_ref().is_none_or(|(owner, _)| *owner != speaker.session) {
+            job.owner = Some((speaker.session, speaker.reports.clone()));
+        }
+        true
+    }
+
+    /// Whether what this driver says of a job counts: nobody else has it.
+    pub(crate) fn is_of(&self, job: JobId, driver: &Driver) -> bool {
+        let jobs = self.jobs.lock();
+        jobs.get(&job).and_then(|job| job.driver.as_ref()).is_none_or(|known| known == driver)
+    }
+
+    /// Keeps a stage's plan. The same plan again changes nothing; another plan replaces it for later attempts.
+    pub(crate) fn put_stage(&self, key: StageKey, entry: StageEntry) {
+        let mut jobs = self.jobs.lock();
+        let job = jobs.entry(key.job).or_default();
         let same = job.stages.get(&key.stage).is_some_and(|known| known.digest == entry.digest);
         if !same {
             job.stages.insert(key.stage, entry);
@@ -114,9 +172,9 @@ impl Registry {
     }
 
     /// Notes an attempt as running, unless it is known.
-    pub(crate) fn begin(&self, owner: (SessionId, &Reports), key: AttemptKey) -> Begun {
+    pub(crate) fn begin(&self, key: AttemptKey) -> Begun {
         let mut jobs = self.jobs.lock();
-        let job = claim(&mut jobs, key.job(), Some(owner));
+        let job = jobs.entry(key.job()).or_default();
         match job.attempts.get(&key) {
             Some(State::Running(..)) => Begun::Running,
             Some(State::Ended(report)) => Begun::Ended(report.clone()),
@@ -255,19 +313,4 @@ impl Registry {
             .filter(|state| matches!(state, State::Running(..)))
             .count()
     }
-}
-
-fn claim<'a>(
-    jobs: &'a mut BTreeMap<JobId, Job>,
-    job: JobId,
-    owner: Option<(SessionId, &Reports)>,
-) -> &'a mut Job {
-    let job = jobs.entry(job).or_default();
-    if let Some((session, reports)) = owner {
-        let changed = job.owner.as_ref().is_none_or(|(owner, _)| *owner != session);
-        if changed {
-            job.owner = Some((session, reports.clone()));
-        }
-    }
-    job
 }

@@ -57,7 +57,7 @@ fn drive(global: &Global, args: &DriverArgs) -> Result<Exit, Failure> {
         let options = ConnectOptions {
             name: request.name,
             conf: request.conf,
-            submitted_job: Some(JobId(args.job)),
+            submitted_job: Some((JobId(args.job), request.launch)),
             ..ConnectOptions::default()
         };
         let session = Session::connect(&args.manager, options).await.map_err(Failure::cluster)?;

@@ -252,7 +252,9 @@ impl JobMachine {
     fn note_rolled_back(&mut self, position: usize, key: TaskKey) {
         if position == self.result_position() {
             let attempts = self.stages[position].tasks[key.task as usize].attempts;
-            self.rolled_back.extend((0..attempts).map(|attempt| AttemptKey { task: key, attempt }));
+            let first = self.policy.first_attempt;
+            let attempts = (first..first + attempts).map(|attempt| AttemptKey { task: key, attempt });
+            self.rolled_back.extend(attempts);
         }
     }
 

@@ -5,6 +5,8 @@ use std::time::Duration;
 /// How often things are tried again, and how long they are waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Policy {
+    /// The number of each task's first attempt.
+    pub first_attempt: u32,
     /// Attempts of one task that may fail by themselves before the job fails.
     pub attempts_per_task_max: u32,
     /// Attempts of one task that may be lost with their executor before the job fails: a task that takes its
@@ -45,6 +47,7 @@ impl Policy {
 impl Default for Policy {
     fn default() -> Self {
         Self {
+            first_attempt: 0,
             attempts_per_task_max: 4,
             losses_per_task_max: 8,
             failures_per_executor_max: 2,

@@ -176,5 +176,5 @@ impl JobMachine {
 }
 
 pub(super) fn mishap(key: AttemptKey, life: &Life, error: UserError) -> Mishap {
-    Mishap { attempt: key.attempt, executor: life.executor.clone(), error }
+    Mishap { attempt: key.number(), executor: life.executor.clone(), error }
 }

@@ -209,7 +209,7 @@ impl JobMachine {
         stage.set(number, TaskState::Running);
         let task_key = stage.task_key(self.job, number);
         let task = stage.task_mut(number);
-        let attempt = AttemptKey { task: task_key, attempt: task.attempts };
+        let attempt = AttemptKey { task: task_key, attempt: self.policy.first_attempt + task.attempts };
         task.attempts += 1;
         task.live.push(Attempt::launched(now, attempt, life.clone(), lease, early));
         self.leases.occupy(lease, attempt);

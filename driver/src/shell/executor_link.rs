@@ -65,6 +65,8 @@ pub(super) fn open(
         release: version::RELEASE.to_owned(),
         epoch: life.epoch.0,
         conf: std::collections::HashMap::new(),
+        incarnation: peers.incarnation.to_string(),
+        launch: peers.launch,
     };
     let greeting = v1::DriverToExecutor { message: Some(Message::Attach(greeting)) };
     outgoing.send(greeting).expect("the receiver is right here");

@@ -62,7 +62,7 @@ impl ManagerLink {
 /// Opens a session and waits for the welcome.
 pub(super) async fn open(peers: &Peers) -> Result<Opened, UserError> {
     let (outgoing, messages) = mpsc::unbounded_channel();
-    let hello = hello(&peers.incarnation);
+    let hello = hello(&peers.incarnation.to_string());
     outgoing.send(v1::DriverToManager { message: Some(hello) }).expect("the receiver is right here");
     let greet = async {
         let mut incoming = peers.open_manager(messages).await?;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use firesteel_base::{ExecutorId, UserError};
+use firesteel_base::{AttemptKey, ExecutorId, UserError};
 use firesteel_executor::Executor;
 use firesteel_manager::Manager;
 use firesteel_protocol::channel::{self, MESSAGE_BYTES_MAX};
@@ -13,6 +13,7 @@ use futures::stream::BoxStream;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::{ReceiverStream, UnboundedReceiverStream};
 use tonic::Status;
+use uuid::Uuid;
 
 /// Where the manager is.
 #[derive(Debug, Clone)]
@@ -31,7 +32,9 @@ pub(crate) struct Peers {
     /// Executors in this process; all others are reached at the address that the manager tells.
     pub executors: BTreeMap<ExecutorId, Arc<Executor>>,
     /// Random, of this session's driver alone: a manager gives its jobs back to nobody else.
-    pub incarnation: Arc<str>,
+    pub incarnation: Uuid,
+    /// The how manyth launch of a submitted job's driver it is; 0 for others.
+    pub launch: u32,
 }
 
 /// What a peer says, until it or the connection ends.
@@ -41,7 +44,17 @@ impl Peers {
     /// Those of one driver.
     pub fn new(manager: ManagerAt, executors: impl IntoIterator<Item = Arc<Executor>>) -> Self {
         let executors = executors.into_iter().map(|executor| (executor.id().clone(), executor)).collect();
-        Self { manager, executors, incarnation: uuid::Uuid::new_v4().to_string().into() }
+        Self { manager, executors, incarnation: Uuid::new_v4(), launch: 0 }
+    }
+
+    /// Those of the driver of a submitted job in that launch.
+    pub fn launched(self, launch: u32) -> Self {
+        Self { launch, ..self }
+    }
+
+    /// The number of the first attempt of each task of this driver.
+    pub fn first_attempt(&self) -> u32 {
+        AttemptKey::first_of_driver(self.incarnation.as_u128())
     }
 
     /// Opens a session with the manager. The greeting must be waiting in `outgoing`.

@@ -47,7 +47,7 @@ async fn launched(cluster: &Cluster) -> (JobId, mpsc::UnboundedSender<v1::Worker
 }
 
 async fn session(cluster: &Cluster, job: JobId) -> Session {
-    let options = ConnectOptions { submitted_job: Some(job), ..ConnectOptions::default() };
+    let options = ConnectOptions { submitted_job: Some((job, 1)), ..ConnectOptions::default() };
     cluster.session(options).await
 }
 

@@ -19,7 +19,7 @@ use crate::attempt::{Attempt, failed_report, started_report};
 use crate::convert;
 use crate::cores::{CoreLease, NoCores};
 use crate::executor::Executor;
-use crate::registry::{Begun, Digest, SessionId, StageEntry};
+use crate::registry::{Begun, Digest, Driver, SessionId, Speaker, StageEntry};
 use crate::reports::{Reports, reports};
 
 /// What a driver says, in order.
@@ -50,6 +50,7 @@ impl Executor {
             executor: Arc::clone(self),
             id: self.registry.open_session(),
             epoch,
+            driver: Driver { incarnation: greeting.incarnation, launch: greeting.launch },
             reports,
             conf: greeting.conf,
         };
@@ -100,6 +101,7 @@ struct Session {
     executor: Arc<Executor>,
     id: SessionId,
     epoch: Epoch,
+    driver: Driver,
     reports: Reports,
     /// Settings for plans that come without any of their own.
     conf: std::collections::HashMap<String, String>,
@@ -154,7 +156,10 @@ impl Session {
                 Ok(())
             }
             Some(FromDriver::FreeJob(message)) => {
-                self.executor.free_job(JobId(message.job));
+                let job = JobId(message.job);
+                if self.executor.registry.is_of(job, &self.driver) {
+                    self.executor.free_job(job);
+                }
                 Ok(())
             }
             Some(FromDriver::Ping(_)) => {
@@ -181,13 +186,35 @@ impl Session {
         let conf = if message.conf.is_empty() { self.conf.clone() } else { message.conf };
         let settings = Arc::new(Settings(conf.into_iter().collect()));
         let entry = StageEntry { digest, source: StageSource::Encoded(message.plan), settings };
-        self.executor.registry.put_stage(Some((self.id, &self.reports)), key, entry);
+        if self.claim(key.job) {
+            self.executor.registry.put_stage(key, entry);
+        }
         Ok(())
+    }
+
+    /// Takes a job for this stream; false when a later driver has it.
+    fn claim(&self, job: JobId) -> bool {
+        let speaker = Speaker { session: self.id, driver: &self.driver, reports: &self.reports };
+        let has = self.executor.registry.claim(job, speaker, || {
+            tracing::warn!(%job, executor = %self.executor.id(), "another driver has a job: freed what the one before had of it");
+            self.executor.env().store().free_job(job);
+        });
+        if !has {
+            tracing::warn!(%job, executor = %self.executor.id(), "a driver speaks of a job that a later one has");
+        }
+        has
     }
 
     fn launch(&self, message: v1::Launch) -> Result<(), MalformedMessage> {
         let key = AttemptKey::from(required(message.attempt.as_ref(), "Launch.attempt")?);
-        match self.executor.registry.begin((self.id, &self.reports), key) {
+        if !self.claim(key.job()) {
+            let reason =
+                format!("executor {} does not run {key}: a later driver has the job", self.executor.id());
+            let refusal = TaskError::new(Class::Transient, UserError::new(reason));
+            self.reports.send(failed_report(key, convert::wire_failure(refusal)));
+            return Ok(());
+        }
+        match self.executor.registry.begin(key) {
             Begun::Running => {
                 self.reports.send(started_report(key));
                 // What came while the driver's stream was cut.
@@ -288,6 +315,9 @@ impl Session {
     }
 
     fn free_stage(&self, key: StageKey) {
+        if !self.executor.registry.is_of(key.job, &self.driver) {
+            return;
+        }
         self.executor.registry.free_stage(key);
         self.executor.env().store().free_stage(key);
     }

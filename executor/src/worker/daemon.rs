@@ -325,6 +325,7 @@ impl Daemon {
                 name: launch.name,
                 sql: launch.sql,
                 conf: launch.conf.into_iter().collect(),
+                launch: launch.launch,
             },
             manager: self.config.manager.clone(),
             command: self.config.driver_command.clone(),

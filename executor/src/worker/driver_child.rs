@@ -28,6 +28,8 @@ pub struct DriverRequest {
     pub sql: String,
     /// Session settings.
     pub conf: BTreeMap<String, String>,
+    /// The how manyth launch of the job's driver it is.
+    pub launch: u32,
 }
 
 /// How a driver process ended: well, or why not.

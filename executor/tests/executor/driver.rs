@@ -85,6 +85,12 @@ impl Driver {
         attach(&subject.executor, greeting(EPOCH)).await.unwrap()
     }
 
+    /// The driver that was launched for its job as that one.
+    pub async fn launched(subject: &Subject, incarnation: &str, launch: u32) -> Self {
+        let greeting = v1::AttachDriver { incarnation: incarnation.to_owned(), launch, ..greeting(EPOCH) };
+        attach(&subject.executor, greeting).await.unwrap()
+    }
+
     pub fn say(&self, message: ToExecutor) {
         self.outgoing.send(v1::DriverToExecutor { message: Some(message) }).unwrap();
     }

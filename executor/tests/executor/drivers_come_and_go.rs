@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use firesteel_base::Class;
+use firesteel_engine::codec;
 use firesteel_executor::Limits;
 use firesteel_protocol::v1;
 use v1::driver_to_executor::Message as ToExecutor;
@@ -57,4 +58,55 @@ async fn one_driver_that_goes_takes_nothing_of_another() {
     eventually("one attempt is left", || subject.executor.status().running_attempts == 1).await;
     stays.cancel(attempt_of_job(1), "enough");
     assert_eq!(stays.hear_failed(attempt_of_job(1)).await.base_class(), Class::Cancelled);
+}
+
+/// The manager launches a job's driver once more when it has given up the first, which may still be there.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_later_driver_has_the_job_and_nothing_that_the_one_before_made() {
+    let subject = start(2, Limits { session_grace: Duration::from_millis(1), ..Limits::default() });
+    let mut first = Driver::launched(&subject, "first", 1).await;
+    first.run(attempt(0), &three_rows().await);
+    first.hear_ran(attempt(0)).await;
+    run_shared(&subject, &first, attempt(1), &endless(1));
+    first.hear_started(attempt(1)).await;
+    let mut second = Driver::launched(&subject, "second", 2).await;
+    // By the same key, it is not told what the first one made, but runs.
+    let stage = three_rows().await;
+    second.run(attempt(0), &stage);
+    second.hear_ran(attempt(0)).await;
+    eventually("the first one's attempt has ended", || subject.executor.status().running_attempts == 0).await;
+    assert_eq!(subject.executor.status().blocks.blocks, 1);
+    // What the first one says of the job is not heard any more.
+    let digest = codec::digest(&codec::encode(&stage).unwrap());
+    first.say(ToExecutor::Launch(launch(attempt(2), &digest, &stage)));
+    let refused = first.hear_failed(attempt(2)).await;
+    assert!(refused.message.contains("a later driver has the job"));
+    first.say(ToExecutor::FreeStage(v1::FreeStage { job: 1, stage: 0 }));
+    first.say(ToExecutor::FreeJob(v1::FreeJob { job: 1 }));
+    first.say(ToExecutor::Ping(v1::Ping {}));
+    assert!(matches!(first.hear().await, v1::executor_to_driver::Message::Pong(_)));
+    drop(first);
+    let again = Driver::launched(&subject, "first", 1).await;
+    again.say(ToExecutor::Launch(launch(attempt(3), &digest, &stage)));
+    drop(again);
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert_eq!(subject.executor.status().blocks.blocks, 1);
+    second.say(ToExecutor::FreeJob(v1::FreeJob { job: 1 }));
+    eventually("all is freed", || subject.executor.status().blocks.blocks == 0).await;
+}
+
+/// A manager that has forgotten its jobs gives their numbers to others.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_number_that_is_given_again_brings_nothing_of_the_job_before() {
+    let subject = start(1, Limits { session_grace: Duration::from_secs(3600), ..Limits::default() });
+    let stage = three_rows().await;
+    let mut before = Driver::launched(&subject, "before", 0).await;
+    before.run(attempt(0), &stage);
+    before.hear_ran(attempt(0)).await;
+    let mut after = Driver::launched(&subject, "after", 0).await;
+    after.run(attempt(0), &stage);
+    after.hear_ran(attempt(0)).await;
+    before.run(attempt(0), &stage);
+    let refused = before.hear_failed(attempt(0)).await;
+    assert!(refused.message.contains("a later driver has the job"));
 }

@@ -27,12 +27,10 @@ pub(super) fn to_worker(message: ToWorker, heartbeat: Duration) -> v1::ManagerTo
         ToWorker::ExecutorEpoch { index, epoch } => {
             Message::ExecutorEpoch(v1::ExecutorEpoch { index, epoch: epoch.0 })
         }
-        ToWorker::LaunchDriver { job, name, sql, conf } => Message::LaunchDriver(v1::LaunchDriver {
-            job: job.0,
-            name,
-            sql: sql.to_string(),
-            conf: conf.into_iter().collect(),
-        }),
+        ToWorker::LaunchDriver { job, name, sql, conf, launch } => {
+            let (sql, conf) = (sql.to_string(), conf.into_iter().collect());
+            Message::LaunchDriver(v1::LaunchDriver { job: job.0, name, sql, conf, launch })
+        }
         ToWorker::StopDriver(job) => Message::StopDriver(v1::StopDriver { job: job.0 }),
         ToWorker::FreeResult(job) => Message::FreeResult(v1::FreeResult { job: job.0 }),
         ToWorker::FreeKept(job) => Message::FreeKept(v1::FreeKept { job: job.0 }),

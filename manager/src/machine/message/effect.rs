@@ -95,6 +95,8 @@ pub enum ToWorker {
         sql: Arc<str>,
         /// With these session settings.
         conf: BTreeMap<String, String>,
+        /// The how manyth launch of the job's driver it is, from 1.
+        launch: u32,
     },
     /// Stop the driver of this job.
     StopDriver(JobId),

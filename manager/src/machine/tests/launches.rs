@@ -141,7 +141,7 @@ fn a_driver_lost_with_its_worker_is_launched_once_more() {
     let b = world.worker("b", &[2]);
     assert_eq!(
         world.pass(5 * SECOND),
-        ["end 1: worker 'a' is lost: nothing was heard of it for 15.0s", "w3 launch job1"]
+        ["end 1: worker 'a' is lost: nothing was heard of it for 15.0s", "w3 launch job1 for the 2. time"]
     );
     let (again, told) = adopt(&mut world, job);
     assert_eq!(told, ["d4 opened job1"]);

@@ -234,7 +234,8 @@ fn tell_worker(message: &ToWorker) -> String {
     match message {
         ToWorker::Registered => "registered".to_owned(),
         ToWorker::ExecutorEpoch { index, epoch } => format!("executor {index} is in {epoch}"),
-        ToWorker::LaunchDriver { job, .. } => format!("launch {job}"),
+        ToWorker::LaunchDriver { job, launch: 1, .. } => format!("launch {job}"),
+        ToWorker::LaunchDriver { job, launch, .. } => format!("launch {job} for the {launch}. time"),
         ToWorker::StopDriver(job) => format!("stop {job}"),
         ToWorker::FreeResult(job) => format!("free result of {job}"),
         ToWorker::FreeKept(job) => format!("free what is kept of {job}"),

@@ -64,6 +64,7 @@ fn of_cluster(job: Job, worker: &str, launches: u32) -> Job {
     let launch = Launch {
         conf: BTreeMap::new(),
         worker: Some(worker.parse().unwrap()),
+        worker_address: Some(format!("{worker}:7410")),
         launches,
         driver_ended: None,
         result_address: None,
@@ -333,7 +334,20 @@ fn submitted_jobs_outlive_the_manager() {
         world.driver_says(d, DriverEvent::Heartbeat(Vec::new()));
         told.extend(world.pass(SECOND));
     }
-    assert_eq!(told, ["w1 launch job3"]);
+    assert_eq!(told, ["w1 launch job3 for the 2. time"]);
+}
+
+#[test]
+fn a_result_is_found_when_the_driver_was_back_before_its_worker() {
+    let mut world = World::after(vec![of_cluster(kept(2, "launched"), "a", 1)]);
+    let d = world.driver_of("launched");
+    let resumes = Some(Resumed { job: JobId(2), leases: Vec::new(), gone: Vec::new(), only_to_close: false });
+    let open = OpenJob { submitted_job: Some(JobId(2)), resumes, ..open_job() };
+    world.driver_says(d, DriverEvent::OpenJob(open));
+    let ending = Ending::Succeeded { rows: 3 };
+    world.driver_says(d, DriverEvent::CloseJob { job: JobId(2), ending });
+    let job = world.machine.job(JobId(2)).unwrap();
+    assert_eq!(job.launch.as_ref().unwrap().result_address.as_deref(), Some("a:7410"));
 }
 
 #[test]
