@@ -138,7 +138,7 @@ fn set_epoch(executors: &[Arc<Executor>], epoch: v1::ExecutorEpoch, ready: &watc
 
 fn refuse_driver(outgoing: &mpsc::UnboundedSender<v1::WorkerToManager>, job: u64) {
     let reason = "this worker starts no processes".to_owned();
-    let ended = ToManager::DriverEnded(v1::DriverEnded { job, succeeded: false, reason });
+    let ended = ToManager::DriverEnded(v1::DriverEnded { job, launch: 0, succeeded: false, reason });
     // A manager that is gone need not be told.
     let _ = outgoing.send(v1::WorkerToManager { message: Some(ended) });
 }

@@ -19,6 +19,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::{BlockSettings, ExecutorConfig, Limits};
 use crate::cores::CorePool;
+use crate::memory_guard;
 use crate::registry::{Digest, Registry, StageEntry};
 use crate::scratch::ScratchFolder;
 
@@ -214,6 +215,14 @@ impl Executor {
             memory_limit: self.memory.limit(),
             blocks: self.store.usage(),
         }
+    }
+
+    /// Keeps this process, whose memory is to be the executor's alone, within the executor's limit until it stops.
+    ///
+    /// # Errors
+    /// When no thread can be started for that.
+    pub fn guard_process_memory(&self) -> Result<(), UserError> {
+        memory_guard::start(self.memory.clone(), Arc::clone(&self.store), self.stopping.clone())
     }
 
     /// Ends the executor: cancels attempts, ends drivers' streams, stops the block server and the core threads, and

@@ -25,6 +25,7 @@ pub mod config;
 pub mod convert;
 pub mod cores;
 mod executor;
+mod memory_guard;
 pub mod process;
 mod registry;
 mod reports;

@@ -127,6 +127,7 @@ async fn serve_until_told(config: ExecutorProcessConfig) -> Result<(), UserError
     let blocks = listen(&config.listen_host)?;
     let control_address = host_port(&config.advertise_host, port(&control)?);
     let executor = Executor::start(executor_config(config, control_address, blocks))?;
+    executor.guard_process_memory()?;
     let end = CancellationToken::new();
     let control = tokio::net::TcpListener::from_std(control).map_err(|fault| no_listener(&fault))?;
     let served = tokio::spawn(shell::serve(Arc::clone(&executor), control, end.clone().cancelled_owned()));

@@ -14,6 +14,7 @@ const FREED_MEMORY_KEPT_MS: c_long = 30_000;
 
 unsafe extern "C" {
     fn mi_option_set_default(option: c_int, value: c_long);
+    fn mi_collect(force: bool);
     #[cfg(test)]
     fn mi_option_get(option: c_int) -> c_long;
 }
@@ -26,6 +27,13 @@ unsafe extern "C" {
 pub fn keep_freed_memory() {
     // SAFETY: plain numbers go in; the option is a number of the library's own table, and is read at each purge.
     unsafe { mi_option_set_default(PURGE_DELAY, FREED_MEMORY_KEPT_MS) };
+}
+
+/// Gives all memory that was freed back to the kernel at once, whichever thread freed it. Nothing is done for a process with
+/// another allocator.
+pub fn give_back_freed_memory() {
+    // SAFETY: it takes no pointer, and may be called by any thread at any time.
+    unsafe { mi_collect(true) };
 }
 
 #[cfg(test)]

@@ -16,6 +16,8 @@ pub struct ProcessUsage {
     pub cpu: Duration,
     /// Resident memory now, in bytes.
     pub resident_bytes: u64,
+    /// Memory of its own among it, that of no file and shared with nobody, in bytes.
+    pub anonymous_bytes: u64,
     /// The most resident memory since the process began or [`forget_peak`] was called, in bytes.
     pub peak_bytes: u64,
 }
@@ -26,7 +28,12 @@ impl ProcessUsage {
     pub fn now() -> Self {
         let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
         let bytes = |key| super::procfs::meminfo_bytes(&status, key).unwrap_or(0);
-        Self { cpu: cpu_time(), resident_bytes: bytes("VmRSS"), peak_bytes: bytes("VmHWM") }
+        Self {
+            cpu: cpu_time(),
+            resident_bytes: bytes("VmRSS"),
+            anonymous_bytes: bytes("RssAnon"),
+            peak_bytes: bytes("VmHWM"),
+        }
     }
 }
 
@@ -36,6 +43,7 @@ impl Sum for ProcessUsage {
         processes.fold(Self::default(), |sum, one| Self {
             cpu: sum.cpu + one.cpu,
             resident_bytes: sum.resident_bytes + one.resident_bytes,
+            anonymous_bytes: sum.anonymous_bytes + one.anonymous_bytes,
             peak_bytes: sum.peak_bytes + one.peak_bytes,
         })
     }
@@ -71,13 +79,31 @@ mod tests {
         }
         let after = ProcessUsage::now();
         assert!(after.cpu > before.cpu, "{before:?} {after:?}");
-        assert!(after.resident_bytes > 0 && after.peak_bytes >= after.resident_bytes, "{after:?}");
+        assert!(
+            after.resident_bytes > after.anonymous_bytes
+                && after.anonymous_bytes > 0
+                && after.peak_bytes >= after.resident_bytes,
+            "{after:?}"
+        );
     }
 
     #[test]
     fn processes_add_up() {
-        let one = ProcessUsage { cpu: Duration::from_secs(1), resident_bytes: 2, peak_bytes: 3 };
+        let one = ProcessUsage {
+            cpu: Duration::from_secs(1),
+            resident_bytes: 2,
+            anonymous_bytes: 1,
+            peak_bytes: 3,
+        };
         let sum: ProcessUsage = [one, one].into_iter().sum();
-        assert_eq!(sum, ProcessUsage { cpu: Duration::from_secs(2), resident_bytes: 4, peak_bytes: 6 });
+        assert_eq!(
+            sum,
+            ProcessUsage {
+                cpu: Duration::from_secs(2),
+                resident_bytes: 4,
+                anonymous_bytes: 2,
+                peak_bytes: 6
+            }
+        );
     }
 }

@@ -93,6 +93,8 @@ impl Probe {
         Ok(ProcessUsage {
             cpu: Duration::from_micros(reply.cpu_micros),
             resident_bytes: reply.resident_bytes,
+            // Executors say it of nobody but themselves.
+            anonymous_bytes: 0,
             peak_bytes: reply.peak_resident_bytes,
         })
     }

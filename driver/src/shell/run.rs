@@ -234,6 +234,7 @@ impl DriverLoop {
             sql: sql.to_owned(),
             queue: self.config.queue.clone(),
             weight: self.config.weight,
+            launch: self.peers.launch,
             ..v1::OpenJob::default()
         }
     }

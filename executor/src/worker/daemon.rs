@@ -15,7 +15,7 @@ use v1::manager_to_worker::Message as FromManager;
 use v1::worker_to_manager::Message as ToManager;
 
 use super::config::WorkerConfig;
-use super::driver_child::{DriverChild, DriverEnd, DriverRequest};
+use super::driver_child::{DriverChild, DriverEnd, DriverRequest, Launched};
 use super::executor_child::{EpochOfLife, ExecutorChild, ExecutorEvent};
 use super::plan::{Plan, process_config};
 use super::results::ResultStore;
@@ -39,8 +39,8 @@ pub(crate) enum Event {
     },
     /// To a cluster-mode driver: it ended.
     Driver {
-        /// The job it was for.
-        job: JobId,
+        /// Which.
+        launched: Launched,
         /// How.
         end: DriverEnd,
     },
@@ -147,9 +147,17 @@ struct Daemon {
     outgoing: Option<mpsc::Sender<v1::WorkerToManager>>,
     heartbeat: Duration,
     epochs: BTreeMap<u32, watch::Sender<EpochOfLife>>,
-    drivers: BTreeMap<JobId, CancellationToken>,
+    drivers: BTreeMap<JobId, RunningDriver>,
     children: TaskTracker,
     stop: CancellationToken,
+}
+
+/// A driver that runs here.
+struct RunningDriver {
+    launch: u32,
+    stop: CancellationToken,
+    /// The launch after it, which begins when this one has ended.
+    next: Option<v1::LaunchDriver>,
 }
 
 /// How often to beat before the manager has said it.
@@ -211,8 +219,8 @@ impl Daemon {
                 }
                 Ok(())
             }
-            Event::Driver { job, end } => {
-                self.driver_ended(job, end);
+            Event::Driver { launched, end } => {
+                self.driver_ended(launched, end);
                 Ok(())
             }
         }
@@ -267,8 +275,9 @@ impl Daemon {
             }
             FromManager::LaunchDriver(launch) => self.launch_driver(launch),
             FromManager::StopDriver(stop) => {
-                if let Some(driver) = self.drivers.get(&JobId(stop.job)) {
-                    driver.cancel();
+                if let Some(driver) = self.drivers.get_mut(&JobId(stop.job)) {
+                    driver.stop.cancel();
+                    driver.next = None;
                 }
             }
             FromManager::FreeResult(free) => {
@@ -308,17 +317,27 @@ impl Daemon {
     }
 
     fn launch_driver(&mut self, launch: v1::LaunchDriver) {
-        let job = JobId(launch.job);
-        if self.drivers.contains_key(&job) {
+        let launched = Launched { job: JobId(launch.job), launch: launch.launch };
+        let job = launched.job;
+        if let Some(driver) = self.drivers.get_mut(&job) {
+            if driver.launch < launch.launch {
+                tracing::info!(%job, "stopping the driver of a launch that was given up");
+                driver.stop.cancel();
+                driver.next = Some(launch);
+            }
             return;
         }
         if self.drivers.len() >= self.config.limits.drivers_max {
             let running = self.drivers.len();
-            self.driver_ended(job, Err(format!("worker {} runs {running} drivers already", self.config.id)));
+            self.driver_ended(
+                launched,
+                Err(format!("worker {} runs {running} drivers already", self.config.id)),
+            );
             return;
         }
         let stop = self.stop.child_token();
-        self.drivers.insert(job, stop.clone());
+        let running = RunningDriver { launch: launch.launch, stop: stop.clone(), next: None };
+        self.drivers.insert(job, running);
         let child = DriverChild {
             job,
             request: DriverRequest {
@@ -339,11 +358,14 @@ impl Daemon {
         self.children.spawn(child.supervise());
     }
 
-    fn driver_ended(&mut self, job: JobId, end: DriverEnd) {
-        tracing::info!(%job, ?end, "a driver ended");
-        self.drivers.remove(&job);
-        let message = self.state.driver_ended(job, end);
+    fn driver_ended(&mut self, launched: Launched, end: DriverEnd) {
+        tracing::info!(job = %launched.job, launch = launched.launch, ?end, "a driver ended");
+        let next = self.drivers.remove(&launched.job).and_then(|driver| driver.next);
+        let message = self.state.driver_ended(launched, end);
         self.say(message);
+        if let Some(next) = next {
+            self.launch_driver(next);
+        }
     }
 
     /// Leaves the cluster and ends all children.

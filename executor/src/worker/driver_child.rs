@@ -32,6 +32,14 @@ pub struct DriverRequest {
     pub launch: u32,
 }
 
+/// One launch of a job's driver.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Launched {
+    pub(crate) job: JobId,
+    /// The how manyth it is.
+    pub(crate) launch: u32,
+}
+
 /// How a driver process ended: well, or why not.
 pub(crate) type DriverEnd = Result<(), String>;
 
@@ -57,7 +65,8 @@ impl DriverChild {
             Err(_) => self.results.free(self.job),
         }
         // Nobody listens any more when the worker ends.
-        let _ = self.events.send(Event::Driver { job: self.job, end }).await;
+        let launched = Launched { job: self.job, launch: self.request.launch };
+        let _ = self.events.send(Event::Driver { launched, end }).await;
     }
 
     async fn run(&self) -> DriverEnd {

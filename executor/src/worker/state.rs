@@ -6,7 +6,7 @@ use firesteel_base::{Epoch, JobId};
 use firesteel_protocol::v1;
 use v1::worker_to_manager::Message;
 
-use super::driver_child::DriverEnd;
+use super::driver_child::{DriverEnd, Launched};
 use super::executor_child::ExecutorEvent;
 use crate::process::Ready;
 
@@ -14,7 +14,7 @@ use crate::process::Ready;
 #[derive(Debug, Default)]
 pub(crate) struct State {
     executors: BTreeMap<u32, ExecutorState>,
-    drivers_ended: VecDeque<(JobId, DriverEnd)>,
+    drivers_ended: VecDeque<(Launched, DriverEnd)>,
 }
 
 /// Ends of drivers that a manager hears of again when it comes back.
@@ -71,9 +71,9 @@ impl State {
     }
 
     /// Notes how a driver ended and returns what the manager must hear.
-    pub(crate) fn driver_ended(&mut self, job: JobId, end: DriverEnd) -> Message {
-        let message = ended(job, &end);
-        self.drivers_ended.push_back((job, end));
+    pub(crate) fn driver_ended(&mut self, launched: Launched, end: DriverEnd) -> Message {
+        let message = ended(launched, &end);
+        self.drivers_ended.push_back((launched, end));
         if self.drivers_ended.len() > DRIVERS_ENDED_MAX {
             self.drivers_ended.pop_front();
         }
@@ -82,7 +82,7 @@ impl State {
 
     /// Forgets a job whose result was freed.
     pub(crate) fn forget_job(&mut self, job: JobId) {
-        self.drivers_ended.retain(|(ended, _)| *ended != job);
+        self.drivers_ended.retain(|(ended, _)| ended.job != job);
     }
 
     /// All that a manager must hear after a connection was made anew.
@@ -92,7 +92,7 @@ impl State {
             (None, Some((epoch, reason))) => Some(down(index, *epoch, reason)),
             (None, None) => None,
         });
-        let drivers = self.drivers_ended.iter().map(|(job, end)| ended(*job, end));
+        let drivers = self.drivers_ended.iter().map(|(launched, end)| ended(*launched, end));
         executors.chain(drivers).collect()
     }
 
@@ -127,9 +127,9 @@ fn down(index: u32, epoch: Epoch, reason: &str) -> Message {
     Message::ExecutorDown(v1::ExecutorDown { index, epoch: epoch.0, reason: reason.to_owned() })
 }
 
-fn ended(job: JobId, end: &DriverEnd) -> Message {
+fn ended(Launched { job, launch }: Launched, end: &DriverEnd) -> Message {
     let reason = end.as_ref().err().cloned().unwrap_or_default();
-    Message::DriverEnded(v1::DriverEnded { job: job.0, succeeded: end.is_ok(), reason })
+    Message::DriverEnded(v1::DriverEnded { job: job.0, launch, succeeded: end.is_ok(), reason })
 }
 
 #[cfg(test)]
@@ -154,11 +154,12 @@ mod tests {
         state.executor(1, ExecutorEvent::Up { life: 1, ready: ready(20) });
         assert_eq!(state.epoch(1, Epoch(5)), Ok(1));
         state.executor(1, ExecutorEvent::Down { life: 1, reason: "signal: 9".to_owned() });
-        state.driver_ended(JobId(3), Err("no".to_owned()));
+        let launched = Launched { job: JobId(3), launch: 2 };
+        state.driver_ended(launched, Err("no".to_owned()));
         let all = [
             up(0, &ready(10), Some(Epoch(4))),
             down(1, Epoch(5), "signal: 9"),
-            ended(JobId(3), &Err("no".to_owned())),
+            ended(launched, &Err("no".to_owned())),
         ];
         assert_eq!(state.all(), all);
         state.forget_job(JobId(3));

@@ -23,12 +23,16 @@ async fn start(scratch: &tempfile::TempDir, driver: &str) -> (Worker, Session) {
 }
 
 fn launch(session: &Session, job: u64) {
+    launch_again(session, job, 1);
+}
+
+fn launch_again(session: &Session, job: u64, launch: u32) {
     session.say(ToWorker::LaunchDriver(v1::LaunchDriver {
         job,
         name: "nightly".to_owned(),
         sql: "select 'a\nb'".to_owned(),
         conf: HashMap::from([("k".to_owned(), "v".to_owned())]),
-        launch: 1,
+        launch,
     }));
 }
 
@@ -98,5 +102,23 @@ async fn a_driver_stops_when_told() {
     session.say(ToWorker::StopDriver(v1::StopDriver { job: 1 }));
     let ended = session.hear_driver_ended().await;
     assert_eq!((ended.succeeded, ended.reason.as_str()), (false, "stopped on request"));
+    worker.stop().await.unwrap();
+}
+
+/// The manager had given the first one up, and launches it where it still runs.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_later_launch_begins_when_the_driver_before_has_ended() {
+    let scratch = tempfile::tempdir().unwrap();
+    let driver =
+        r#"read -r line; case "$line" in *'"launch":1'*) exec cat >/dev/null;; esac; echo rows > "$6""#;
+    let (worker, mut session) = start(&scratch, driver).await;
+    launch(&session, 1);
+    launch_again(&session, 1, 2);
+    launch(&session, 1);
+    let first = session.hear_driver_ended().await;
+    assert_eq!((first.launch, first.succeeded, first.reason.as_str()), (1, false, "stopped on request"));
+    let second = session.hear_driver_ended().await;
+    assert_eq!((second.launch, second.succeeded), (2, true), "{}", second.reason);
+    assert_eq!(fetch(&session, 1).await.unwrap(), b"rows\n");
     worker.stop().await.unwrap();
 }

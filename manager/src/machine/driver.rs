@@ -181,7 +181,7 @@ impl Machine {
             }
         }
         match open.submitted_job {
-            Some(job) => self.adopt_job(session, open.request, job, fx),
+            Some(job) => self.adopt_job(session, open.request, (job, open.launch), fx),
             None => self.open_job(now, session, open, fx),
         }
     }
@@ -214,7 +214,13 @@ impl Machine {
     }
 
     /// A driver that a worker launched takes its job. Too late, or twice: it is told to stop.
-    fn adopt_job(&mut self, session: SessionId, request: u64, id: JobId, fx: &mut Vec<Effect>) {
+    fn adopt_job(
+        &mut self,
+        session: SessionId,
+        request: u64,
+        (id, launch): (JobId, Option<u32>),
+        fx: &mut Vec<Effect>,
+    ) {
         fx.push(Effect::ToDriver(session, ToDriver::JobOpened { request, job: id, resumed: None }));
         let driver = self.drivers.all.get_mut(&session).expect("a known driver opens jobs");
         let Some(job) = self.jobs.live_mut(id) else {
@@ -222,11 +228,15 @@ impl Machine {
             return fx.push(Effect::ToDriver(session, ToDriver::CancelJob { job: id, reason }));
         };
         match job.phase {
-            Phase::Launching { .. } => {
+            Phase::Launching { .. } if job.is_launch(launch) => {
                 driver.takes(session, job);
                 fx.push(job.keep());
             }
-            Phase::Submitted | Phase::Open { .. } | Phase::Detached { .. } | Phase::Ended(_) => {
+            Phase::Launching { .. }
+            | Phase::Submitted
+            | Phase::Open { .. }
+            | Phase::Detached { .. }
+            | Phase::Ended(_) => {
                 let reason = "this driver was not launched for it, or its time to start is over".to_owned();
                 fx.push(Effect::ToDriver(session, ToDriver::CancelJob { job: id, reason }));
             }

@@ -136,6 +136,13 @@ impl Job {
         self.launch.as_ref().and_then(|launch| launch.worker.as_ref())
     }
 
+    /// Whether that is the latest launch of its driver, as far as it is said which.
+    #[must_use]
+    pub fn is_launch(&self, launch: Option<u32>) -> bool {
+        let latest = self.launch.as_ref().map(|latest| latest.launches);
+        launch.is_none() || launch == latest
+    }
+
     /// The driver that runs it, while it is connected.
     #[must_use]
     pub fn driver(&self) -> Option<SessionId> {

@@ -137,12 +137,16 @@ impl Machine {
         &mut self,
         now: Timestamp,
         worker: &WorkerId,
-        id: JobId,
+        (id, launch): (JobId, Option<u32>),
         succeeded: bool,
         reason: String,
         fx: &mut Vec<Effect>,
     ) {
         let Some(job) = self.jobs.live_mut(id).filter(|job| job.worker() == Some(worker)) else { return };
+        // A worker that was lost for a while may be where the driver is launched anew.
+        if !job.is_launch(launch) {
+            return;
+        }
         let how = match (succeeded, reason.is_empty()) {
             (true, true) => "it ended without closing its job".to_owned(),
             (false, true) => "it failed without a reason".to_owned(),

@@ -259,9 +259,9 @@ impl Machine {
                 self.heard_worker(now, &id);
                 self.executor_down(&ExecutorId { worker: id, index }, epoch, &reason, fx);
             }
-            (Some(id), WorkerEvent::DriverEnded { job, succeeded, reason }) => {
+            (Some(id), WorkerEvent::DriverEnded { job, launch, succeeded, reason }) => {
                 self.heard_worker(now, &id);
-                self.driver_process_ended(now, &id, job, succeeded, reason, fx);
+                self.driver_process_ended(now, &id, (job, launch), succeeded, reason, fx);
             }
             (Some(id), WorkerEvent::Leaving { reason }) => {
                 self.retire_node(now, &id, NodeState::Left { reason }, fx);

@@ -26,6 +26,7 @@ pub(super) fn worker_event(message: v1::WorkerToManager) -> Converted<WorkerEven
         }
         Message::DriverEnded(ended) => WorkerEvent::DriverEnded {
             job: JobId(ended.job),
+            launch: Some(ended.launch).filter(|&launch| launch > 0),
             succeeded: ended.succeeded,
             reason: ended.reason,
         },
@@ -147,6 +148,7 @@ fn open_job(open: v1::OpenJob) -> Converted<OpenJob> {
         queue: open.queue,
         weight: open.weight.max(1),
         submitted_job: open.submitted_job.map(JobId),
+        launch: Some(open.launch).filter(|&launch| launch > 0),
         resumes,
     })
 }

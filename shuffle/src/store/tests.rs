@@ -221,6 +221,20 @@ async fn a_disk_that_hangs_is_an_error_in_time_and_all_goes_on_when_it_comes_bac
     }
 }
 
+/// Who waits and the thread once woke each other until the disk was done, on the core where the kernel should have finished the write.
+#[test]
+fn who_waits_for_what_is_in_flight_sleeps() {
+    let lab = Lab::new(64 * MIB, 1, SHORT);
+    lab.gate(0).shut(true);
+    lab.write(0, 1).unwrap();
+    assert!(matches!(lab.store.make_room(8 * MIB), Err(StoreError::Slow { .. })));
+    let looks = lab.store.behind.looks.load(Ordering::SeqCst);
+    assert!(looks < 100, "{looks}");
+    lab.gate(0).shut(false);
+    assert!(lab.store.make_room(8 * MIB).unwrap() >= MIB);
+    lab.assert_empty();
+}
+
 #[tokio::test]
 async fn a_disk_that_hangs_does_not_hold_up_the_others() {
     let lab = Lab::new(4 * MIB, 2, LONG);

@@ -53,6 +53,8 @@ pub enum WorkerEvent {
     DriverEnded {
         /// The job it was launched for.
         job: JobId,
+        /// The how manyth launch of it that was, when the worker says so.
+        launch: Option<u32>,
         /// Whether its process ended well.
         succeeded: bool,
         /// How it ended.
@@ -186,6 +188,8 @@ pub struct OpenJob {
     pub weight: u32,
     /// In cluster deploy mode: the job that this driver was launched for.
     pub submitted_job: Option<JobId>,
+    /// The how manyth launch of it, when the driver says so.
+    pub launch: Option<u32>,
     /// The job, when this driver has run it since an earlier session.
     pub resumes: Option<Resumed>,
 }

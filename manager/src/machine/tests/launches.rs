@@ -12,7 +12,7 @@ fn adopt(world: &mut World, job: JobId) -> (SessionId, Vec<String>) {
 }
 
 fn ended(job: JobId, succeeded: bool, reason: &str) -> WorkerEvent {
-    WorkerEvent::DriverEnded { job, succeeded, reason: reason.to_owned() }
+    WorkerEvent::DriverEnded { job, launch: None, succeeded, reason: reason.to_owned() }
 }
 
 #[test]
@@ -158,6 +158,33 @@ fn a_driver_lost_with_its_worker_is_launched_once_more() {
         ]
     );
     assert_eq!(world.failure(job), "the driver was lost 2 times detail: worker 'b' left: bye");
+}
+
+/// The first one lives on behind a cut network, and so does the worker that runs it.
+#[test]
+fn what_an_earlier_launch_says_is_not_taken_for_the_later_ones() {
+    let mut world = World::new();
+    world.worker("a", &[2]);
+    let (job, _) = world.submit("job");
+    world.pass(15 * SECOND);
+    let a = world.worker("a", &[2]);
+    let open = |launch| DriverEvent::OpenJob(OpenJob { submitted_job: Some(job), launch, ..open_job() });
+    let earlier = world.driver();
+    let told = world.driver_says(earlier, open(Some(1)));
+    assert!(
+        told.contains(&format!(
+            "d{} cancel job1: this driver was not launched for it, or its time to start is over",
+            earlier.0
+        )),
+        "{told:?}"
+    );
+    let ended = |launch| WorkerEvent::DriverEnded { job, launch, succeeded: false, reason: "no".to_owned() };
+    world.worker_says(a, ended(Some(1)));
+    assert_eq!(world.state(job), JobState::Queued);
+    world.pass(3 * SECOND);
+    let later = world.driver();
+    assert_eq!(world.driver_says(later, open(Some(2))), [format!("d{} opened job1", later.0)]);
+    assert_eq!(world.machine.job(job).unwrap().driver(), Some(later));
 }
 
 #[test]

@@ -183,6 +183,7 @@ fn open_job() -> OpenJob {
         queue: String::new(),
         weight: 1,
         submitted_job: None,
+        launch: None,
         resumes: None,
     }
 }

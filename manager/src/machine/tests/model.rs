@@ -443,7 +443,7 @@ impl Model {
                 let (job, reason) = (self.job(job), String::new());
                 Event::Worker(
                     self.worker_session(session),
-                    WorkerEvent::DriverEnded { job, succeeded, reason },
+                    WorkerEvent::DriverEnded { job, launch: None, succeeded, reason },
                 )
             }
             Action::EverybodyBeats => return self.everybody_beats(),

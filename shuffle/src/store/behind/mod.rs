@@ -58,6 +58,9 @@ pub(super) struct Behind {
     signal: Notify,
     /// Held while the thread has frames in its hands, which is as long as it copies a piece.
     hands: Mutex<()>,
+    /// How often the thread has looked for something to write.
+    #[cfg(test)]
+    pub looks: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -130,6 +133,8 @@ impl Behind {
             progress: Condvar::new(),
             signal: Notify::new(),
             hands: Mutex::new(()),
+            #[cfg(test)]
+            looks: AtomicU64::new(0),
         });
         if behind.has_disks() {
             thread::start(&behind).map_err(|error| behind.ended(&error.to_string()))?;

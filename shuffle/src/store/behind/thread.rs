@@ -143,6 +143,8 @@ impl Write {
 impl Behind {
     /// The next piece to be written; none when nothing needs to be or no disk can take more.
     fn begin(&self, paths: &mut Paths) -> Option<Write> {
+        #[cfg(test)]
+        self.looks.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         loop {
             if mem::take(&mut self.state.lock().is_retried) {
                 paths.shares.forgive();
@@ -232,7 +234,9 @@ impl Behind {
         let bytes = gathered.as_ref().map(Gathered::frame_bytes);
         state.in_flight += bytes.unwrap_or(0);
         state.wanted = bytes.map_or(0, |bytes| state.wanted.saturating_sub(bytes));
-        if gathered.is_none() {
+        // Who waits for what is in flight is told when that is written. Told now he would ask again, and this thread look again,
+        // as fast as both can: the kernel's own thread that completes the write would find no time on their core.
+        if gathered.is_none() && state.in_flight == 0 {
             self.progress.notify_all();
         }
         gathered

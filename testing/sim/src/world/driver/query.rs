@@ -54,6 +54,7 @@ impl Query {
             queue: self.plan.queue.clone(),
             weight: self.plan.weight,
             submitted_job: None,
+            launch: None,
             resumes: None,
         }
     }
