@@ -13,7 +13,7 @@ pub use multiplexed::*;
 pub use shared::*;
 
 /// The version of the protocol that this build speaks.
-pub const VERSION: u16 = 3;
+pub const VERSION: u16 = 4;
 /// `FSS1` as text: the first bytes of either side.
 const MAGIC: [u8; 4] = *b"FSS1";
 

@@ -553,7 +553,7 @@ async fn closed(stream: &mut TcpStream) {
     let _ = timeout(LONG, stream.read_to_end(&mut rest)).await.expect("the server drops the client");
 }
 
-const HELLO: &[u8] = b"FSS1\x03\0\0\0";
+const HELLO: &[u8] = b"FSS1\x04\0\0\0";
 
 /// A request for the peer's block.
 fn request() -> Vec<u8> {
@@ -628,7 +628,9 @@ fn connections_outlive_runtimes_or_end_with_them() {
             // runtime's own, and that of one that ended must not be used by the next.
             let core = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             core.block_on(async { fetch(&fetcher, peer.holder()).await.unwrap() });
-            assert_eq!(fetcher.idle_connections(), if over.is_shared() { round } else { 1 });
+            assert_eq!(fetcher.idle_connections(), 1, "round {round}");
+            drop(core);
+            assert_eq!(fetcher.idle_connections(), usize::from(!over.is_shared()), "round {round}");
         }
         assert_eq!(fetcher.counters().retries(), 0);
     }

@@ -173,6 +173,78 @@ async fn a_stream_that_is_dropped_lets_go_of_all() {
     assert_eq!((peer.budget.used(), peer.store.segments().idle), (0, 1), "the segment can be used again");
 }
 
+/// The mapping of a segment, from where to where, that a batch's first value lies in.
+fn mapping_of(batch: &RecordBatch) -> Option<std::ops::Range<usize>> {
+    mapping_at(batch.column(0).to_data().buffers()[0].as_ptr() as usize)
+}
+
+fn mapping_at(place: usize) -> Option<std::ops::Range<usize>> {
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    let ranges = maps.lines().filter(|line| line.contains("memfd:firesteel-blocks")).map(|line| {
+        let (start, end) = line.split_once(' ').unwrap().0.split_once('-').unwrap();
+        usize::from_str_radix(start, 16).unwrap()..usize::from_str_radix(end, 16).unwrap()
+    });
+    ranges.into_iter().find(|range| range.contains(&place))
+}
+
+/// A fetcher that lets go after so long of what it has mapped and does not look at.
+fn mapping_for(mapped_idle: Duration) -> Arc<Fetcher> {
+    Fetcher::new(FetchConfig { mapped_idle, transport: Transport::Shared, ..FetchConfig::default() })
+}
+
+#[tokio::test]
+async fn a_segment_is_mapped_once_for_all_replies() {
+    let peer = Peer::start();
+    let (fetcher, mut places) = (mapping_for(LONG), Vec::new());
+    for job in 1..=4 {
+        let written = peer.write(job, 3);
+        // Two at a time, over two connections.
+        let both = tokio::join!(fetch(&fetcher, peer.holder(), job), fetch(&fetcher, peer.holder(), job));
+        for found in [both.0.unwrap(), both.1.unwrap()] {
+            assert_eq!(sorted_rows(&found), sorted_rows(&written), "what is written there later is seen");
+            places.extend(found.iter().map(|batch| mapping_of(batch).unwrap()));
+        }
+        peer.store.free_job(JobId(job));
+        until("all has come back", || peer.budget.used() == 0).await;
+    }
+    assert!(places.iter().all(|place| *place == places[0]), "{places:?}");
+    assert_eq!(fetcher.idle_connections(), 2);
+}
+
+#[tokio::test]
+async fn what_nobody_looks_at_does_not_stay_mapped() {
+    let peer = Peer::start();
+    let fetcher = mapping_for(SHORT);
+    for job in 1..=2 {
+        let written = peer.write(job, 3);
+        let found = fetch(&fetcher, peer.holder(), job).await.unwrap();
+        assert_eq!(sorted_rows(&found), sorted_rows(&written));
+        let place = mapping_of(&found[0]).unwrap().start;
+        until("the connection is closed", || fetcher.idle_connections() == 0).await;
+        assert!(mapping_at(place).is_some(), "somebody looks at it");
+        assert_eq!(sorted_rows(&found), sorted_rows(&written));
+        drop(found);
+        until("it is unmapped", || mapping_at(place).is_none()).await;
+    }
+    until("the server knows", || (peer.server.leases(), peer.server.connections()) == (0, 0)).await;
+    assert_eq!(fetcher.counters().retries(), 0);
+}
+
+#[tokio::test]
+async fn what_a_reader_has_mapped_of_a_runtime_ends_with_it() {
+    let peer = Peer::start();
+    peer.write(1, 3);
+    let (fetcher, holder) = (fetcher(Transport::Shared), peer.holder());
+    let reader = Arc::clone(&fetcher);
+    let on_its_own = std::thread::spawn(move || {
+        let core = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let found = core.block_on(fetch(&reader, holder, 1)).unwrap();
+        mapping_of(&found[0]).unwrap().start
+    });
+    let place = tokio::task::spawn_blocking(|| on_its_own.join().unwrap()).await.unwrap();
+    assert_eq!((mapping_at(place), fetcher.idle_connections()), (None, 0));
+}
+
 #[tokio::test]
 async fn readers_do_not_need_the_runtime_that_fetched() {
     let peer = Peer::start();
@@ -251,7 +323,7 @@ async fn look_at(address: SocketAddr, requests: usize, frames: usize) -> (UnixSt
     let look = move || {
         let mut client = UnixStream::connect_addr(&address).unwrap();
         client.set_read_timeout(Some(LONG)).unwrap();
-        client.write_all(&[b"FSS1\x03\0\0\0", request().repeat(requests).as_slice()].concat()).unwrap();
+        client.write_all(&[b"FSS1\x04\0\0\0", request().repeat(requests).as_slice()].concat()).unwrap();
         client.read_exact(&mut [0; 8]).unwrap();
         let mut statuses = Vec::new();
         for _ in 0..requests {
@@ -377,10 +449,10 @@ proptest! {
 /// Where a server is reached by its neighbours, as its greeting tells.
 fn offer(server: std::net::SocketAddr) -> [u8; 40] {
     let mut stream = std::net::TcpStream::connect(server).unwrap();
-    stream.write_all(b"FSS1\x03\0\x02\0").unwrap();
+    stream.write_all(b"FSS1\x04\0\x02\0").unwrap();
     let mut greeting = [0; 48];
     stream.read_exact(&mut greeting).unwrap();
-    assert_eq!(&greeting[..8], b"FSS1\x03\0\x02\0");
+    assert_eq!(&greeting[..8], b"FSS1\x04\0\x02\0");
     *greeting[8..].first_chunk().unwrap()
 }
 
@@ -416,7 +488,7 @@ fn release(leases: &[u64], count: u32) -> Vec<u8> {
 async fn clients_that_break_their_word_are_dropped_and_their_memory_is_not_used_again() {
     let timeouts = ServeConfig { request_timeout: SHORT, idle_timeout: SHORT, ..config() };
     let peer = Peer::with(MEMORY, timeouts);
-    const HELLO: &[u8] = b"FSS1\x03\0\0\0";
+    const HELLO: &[u8] = b"FSS1\x04\0\0\0";
     let messages: [Vec<u8>; 8] = [
         vec![],                                                             // never greets
         b"GET / HTTP/1.1\r\n\r\n".to_vec(),                                 // another protocol
@@ -457,7 +529,7 @@ async fn a_client_that_dies_leaves_memory_that_is_not_used_again() {
     peer.write(1, 4);
     let address = socket_address(&offer(peer.server.local_addr())[24..]);
     let mut client = UnixStream::connect_addr(&address).unwrap();
-    client.write_all(&[b"FSS1\x03\0\0\0", request().as_slice()].concat()).unwrap();
+    client.write_all(&[b"FSS1\x04\0\0\0", request().as_slice()].concat()).unwrap();
     let mut reply = [0; 8 + 32 + 40];
     client.read_exact(&mut reply).unwrap();
     until("it looks at the block", || peer.server.leases() > 1).await;
@@ -529,7 +601,7 @@ fn liar(to: std::net::SocketAddr, lie: Lie) -> std::net::SocketAddr {
             let mut client = client.unwrap();
             let mut bytes = [0; 8 + 56 + 8];
             client.read_exact(&mut bytes[..8]).unwrap();
-            client.write_all(b"FSS1\x03\0\0\0").unwrap();
+            client.write_all(b"FSS1\x04\0\0\0").unwrap();
             client.read_exact(&mut bytes[8..]).unwrap();
             let mut reply = [0; 32];
             reply[..8].copy_from_slice(&bytes[56..64]);
@@ -539,7 +611,7 @@ fn liar(to: std::net::SocketAddr, lie: Lie) -> std::net::SocketAddr {
             let _ = client.read_to_end(&mut Vec::new());
         }
     });
-    relay(to, [b"FSS1\x03\0\x02\0", host.as_slice(), &name].concat())
+    relay(to, [b"FSS1\x04\0\x02\0", host.as_slice(), &name].concat())
 }
 
 fn send(client: &UnixStream, bytes: &[u8], descriptors: &[OwnedFd]) {
@@ -627,7 +699,7 @@ async fn an_offer_of_another_host_or_of_nobody_is_not_taken_up() {
     let elsewhere = [&[9; 24][..], &real[24..]].concat();
     let nobody = [&real[..24], &uuid()].concat();
     for offered in [elsewhere, nobody] {
-        let at = holder(relay(peer.server.local_addr(), [b"FSS1\x03\0\x02\0", offered.as_slice()].concat()));
+        let at = holder(relay(peer.server.local_addr(), [b"FSS1\x04\0\x02\0", offered.as_slice()].concat()));
         let auto = fetcher(Transport::Auto);
         let first = fetch(&auto, at.clone(), 1).await;
         // The relay ends the connection that was greeted; over another one all comes.

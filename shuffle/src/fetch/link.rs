@@ -1,6 +1,7 @@
 //! A connection to a block server on this host, shared by the fetch that asks over it and the frames that came over it:
 //! these say through it when they have been let go of.
 
+use std::collections::VecDeque;
 use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
@@ -157,13 +158,13 @@ pub(super) struct Incoming {
     bytes: Box<[u8]>,
     start: usize,
     end: usize,
-    descriptors: std::collections::VecDeque<OwnedFd>,
+    descriptors: VecDeque<OwnedFd>,
 }
 
 impl Incoming {
     pub fn new() -> Self {
         let bytes = vec![0; INCOMING_BYTES].into_boxed_slice();
-        Self { bytes, start: 0, end: 0, descriptors: std::collections::VecDeque::new() }
+        Self { bytes, start: 0, end: 0, descriptors: VecDeque::new() }
     }
 
     /// The next `N` bytes, of which there are few.
@@ -171,12 +172,20 @@ impl Incoming {
         while self.end - self.start < N {
             self.bytes.copy_within(self.start..self.end, 0);
             (self.start, self.end) = (0, self.end - self.start);
-            let space = &mut self.bytes[self.end..];
-            let descriptors = &mut self.descriptors;
-            let receive = || receive_now(stream, space, descriptors);
-            match stream.async_io(Interest::READABLE, receive).await? {
-                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-                count => self.end += count,
+            stream.readable().await?;
+            let (space, descriptors) = (&mut self.bytes[self.end..], &mut self.descriptors);
+            let mut came = None;
+            let ready = stream.try_io(Interest::READABLE, || {
+                let received = receive_now(stream, space, descriptors)?;
+                came = Some(received.bytes);
+                // No more has come. To say so saves the call that would find that out.
+                if received.is_all { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+            });
+            match (came, ready) {
+                (Some(0), _) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                (Some(count), _) => self.end += count,
+                (None, Err(error)) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
+                (None, _) => {}
             }
         }
         let next = self.bytes[self.start..].first_chunk().expect("so many have come");
@@ -196,11 +205,19 @@ const INCOMING_BYTES: usize = 8 << 10;
 /// message, and a place takes its own before the next read.
 const DESCRIPTORS_WAITING_MAX: usize = 256;
 
+/// What was received at one time.
+struct ReceivedNow {
+    bytes: usize,
+    /// It is all that had come.
+    is_all: bool,
+}
+
 fn receive_now(
     stream: &UnixStream,
     space: &mut [u8],
-    descriptors: &mut std::collections::VecDeque<OwnedFd>,
-) -> io::Result<usize> {
+    descriptors: &mut VecDeque<OwnedFd>,
+) -> io::Result<ReceivedNow> {
+    let known = descriptors.len();
     let mut control = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
     let mut control = RecvAncillaryBuffer::new(&mut control);
     let received = recvmsg(stream, &mut [IoSliceMut::new(space)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
@@ -213,5 +230,7 @@ fn receive_now(
     if is_cut || descriptors.len() > DESCRIPTORS_WAITING_MAX {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "more descriptors than may come"));
     }
-    Ok(received.bytes)
+    // The kernel stops behind the bytes that a descriptor came with, whether or not more have come.
+    let is_all = (1..space.len()).contains(&received.bytes) && descriptors.len() == known;
+    Ok(ReceivedNow { bytes: received.bytes, is_all })
 }

@@ -11,6 +11,7 @@ mod counters;
 mod error;
 mod greeting;
 mod link;
+mod mapped;
 mod neighbour;
 mod pool;
 mod routes;
@@ -37,6 +38,7 @@ use crate::key::{BlockKey, Holder};
 use crate::pack::Compression;
 use crate::store::BlockStore;
 use crate::transport::{FrameMemory, Limits, Transport};
+use mapped::Mapped;
 use pool::Pool;
 use routes::Routes;
 use tcp::{Bounds, ReceiveConfig, Receivers};
@@ -56,6 +58,9 @@ pub struct FetchConfig {
     pub tries_max: u32,
     /// Idle connections kept a peer and runtime to those who share memory.
     pub idle_per_peer_max: usize,
+    /// How long such a connection may lie idle, and how long a peer's segment stays mapped that nobody looks at: twice that at
+    /// most.
+    pub mapped_idle: Duration,
     /// Threads that receive over TCP. Each has one connection to each peer, over which all requests go that it takes.
     pub receivers: usize,
     /// What a peer may send of one block before its reader takes it, in bytes, and a frame more.
@@ -80,6 +85,7 @@ impl Default for FetchConfig {
             io_timeout: Duration::from_secs(30),
             tries_max: 3,
             idle_per_peer_max: 4,
+            mapped_idle: Duration::from_secs(10),
             receivers: 1,
             request_window: 4 << 20,
             connection_window: 64 << 20,
@@ -120,7 +126,8 @@ impl Fetcher {
             limits,
             memory: memory.clone(),
             receivers: Receivers::new(receive, memory.clone()),
-            pool: Arc::new(Pool::new(config.idle_per_peer_max)),
+            pool: Arc::new(Pool::new(config.idle_per_peer_max, config.mapped_idle)),
+            mapped: Mapped::new(config.mapped_idle),
             known: Mutex::default(),
         };
         Arc::new(Self {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
+use super::mapped::Mapped;
 use super::pool::Pool;
 use super::shared::SharedConnection;
 use crate::transport::{Asked, FrameMemory, Limits, Path, Received, SocketName, StepError, Transfer};
@@ -14,6 +15,7 @@ use crate::wire::{Request, Status};
 #[derive(Debug, Clone)]
 pub(super) struct SharedPath {
     pub pool: Arc<Pool>,
+    pub mapped: Arc<Mapped>,
     pub address: String,
     pub name: SocketName,
     pub limits: Limits,
@@ -29,7 +31,7 @@ impl SharedPath {
                 asked => return asked,
             }
         }
-        let opened = SharedConnection::open(&self.name, self.limits.connect).await;
+        let opened = SharedConnection::open(&self.name, &self.mapped, self.limits.connect).await;
         let connection = opened.map_err(|error| match error {
             StepError::Broken(reason) => StepError::Nobody(reason),
             other => other,
@@ -83,8 +85,8 @@ impl SharedTransfer {
     fn end_if_whole(&mut self) {
         if self.missing == 0
             && let Some(mut connection) = self.connection.take()
+            && connection.end_reply()
         {
-            connection.end_reply();
             self.path.pool.put(&self.path.address, connection);
         }
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use super::mapped::Mapped;
 use super::neighbour::SharedPath;
 use super::pool::Pool;
 use super::tcp::{Receivers, TcpPath};
@@ -24,6 +25,7 @@ pub(super) struct Routes {
     pub memory: FrameMemory,
     pub receivers: Arc<Receivers>,
     pub pool: Arc<Pool>,
+    pub mapped: Arc<Mapped>,
     pub known: Mutex<HashMap<String, Route>>,
 }
 
@@ -86,8 +88,9 @@ impl Routes {
     }
 
     fn shared_path(&self, address: &str, name: SocketName) -> SharedPath {
-        let (pool, memory) = (Arc::clone(&self.pool), self.memory.clone());
-        SharedPath { pool, address: address.to_owned(), name, limits: self.limits, memory }
+        let (pool, mapped) = (Arc::clone(&self.pool), Arc::clone(&self.mapped));
+        let (address, memory) = (address.to_owned(), self.memory.clone());
+        SharedPath { pool, mapped, address, name, limits: self.limits, memory }
     }
 
     /// Where memory is shared with a peer; `None` when it is to be asked over TCP.

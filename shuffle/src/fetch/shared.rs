@@ -20,23 +20,28 @@ use tokio::net::UnixStream;
 use super::ahead::{Ahead, Blocking};
 use super::greeting::greet;
 use super::link::{Incoming, Lease, Link};
+use super::mapped::{Kept, Mapped};
 use crate::format::{ALIGNMENT, FRAME_TOTAL_MAX};
 use crate::pack::Codecs;
-use crate::segment::{Mapping, map_foreign};
+use crate::segment::Mapping;
 use crate::transport::{Form, FrameMemory, Received, SocketName, StepError, Way, within};
 use crate::wire::{FramePlace, PLACE_BYTES, Place, REPLY_BYTES, Reply, Request, Status};
 
-/// Segments and files that the frames of one reply lie in, at most.
+/// Segments that are kept mapped, and files that the frames of one reply lie in, at most.
 const DESCRIPTORS_MAX: usize = 4096;
+
+/// Pages behind frames from that size on are entered in the page table with one system call. Of smaller ones a fault does as
+/// much: it enters 64 KiB around the page that was touched, and the frames next to it are found entered.
+const POPULATED_BYTES_MIN: usize = 64 << 10;
 
 /// A greeted connection to a block server of this host.
 #[derive(Debug)]
 pub(super) struct SharedConnection {
     link: Link,
     incoming: Incoming,
-    /// What the frames of this reply lie in. Kept for one reply only, so that memory which the server is done with ends
-    /// with the last frame that is looked at.
-    segments: HashMap<u64, Arc<Mapping>>,
+    /// The segments that frames lie in.
+    segments: Kept,
+    /// The files that frames of this reply lie in.
     files: HashMap<u64, Arc<File>>,
     /// Places of this reply that have not been seen yet.
     unseen: u32,
@@ -71,22 +76,23 @@ impl AsRef<[u8]> for Leased {
 
 impl SharedConnection {
     /// Connects to a server on this host and greets.
-    pub async fn open(name: &SocketName, limit: Duration) -> Result<Self, StepError> {
+    pub async fn open(name: &SocketName, mapped: &Arc<Mapped>, limit: Duration) -> Result<Self, StepError> {
         let open = async {
             let mut stream = UnixStream::connect(format!("\0{}", name.text())).await?;
             let greeted = greet(&mut stream, false, Codecs::NONE).await?;
-            Ok(greeted.map(|_| Self::new(stream)))
+            Ok(greeted.map(|_| Self::new(stream, Kept::new(*name, Arc::clone(mapped)))))
         };
         within(limit, "greeting in shared memory", open).await?
     }
 
-    fn new(stream: UnixStream) -> Self {
+    fn new(stream: UnixStream, segments: Kept) -> Self {
         let (link, incoming, ahead) = (Link::new(stream), Incoming::new(), Ahead::default());
-        Self { link, incoming, segments: HashMap::new(), files: HashMap::new(), unseen: 0, ahead }
+        Self { link, incoming, segments, files: HashMap::new(), unseen: 0, ahead }
     }
 
     /// Asks for a block.
     pub async fn ask(&mut self, request: &Request, limit: Duration) -> Result<Reply, StepError> {
+        self.segments.begin_reply();
         let ask = async {
             self.link.send(&request.write()).await?;
             self.incoming.next(self.link.stream()).await
@@ -152,7 +158,7 @@ impl SharedConnection {
         match place.place {
             Place::Segment { segment, lease } => {
                 let lease = self.link.lease(lease);
-                Ok((0, Seen::InSegment(self.segment(segment, descriptor)?, place, lease)))
+                Ok((0, Seen::InSegment(self.segments.segment(segment, descriptor)?, place, lease)))
             }
             Place::File { file, packed } => {
                 let (file, memory) = (self.file(file, descriptor)?, memory.clone());
@@ -163,10 +169,10 @@ impl SharedConnection {
         }
     }
 
-    /// Forgets what the frames of the last reply lie in, once they have all come.
-    pub fn end_reply(&mut self) {
-        self.segments.clear();
+    /// All frames of the last reply have come: forgets the files that they lie in. Whether more may be asked.
+    pub fn end_reply(&mut self) -> bool {
         self.files.clear();
+        self.segments.may_stay()
     }
 
     fn take_descriptor(&mut self) -> Result<OwnedFd, StepError> {
@@ -174,15 +180,6 @@ impl SharedConnection {
             return Err(StepError::NotShared("more descriptors than may come".to_owned()));
         }
         self.incoming.descriptor().ok_or_else(|| StepError::NotShared("no descriptor was passed".to_owned()))
-    }
-
-    fn segment(&mut self, number: u64, descriptor: Option<OwnedFd>) -> Result<Arc<Mapping>, StepError> {
-        if let Some(descriptor) = descriptor {
-            let mapping = map_foreign(&descriptor).map_err(StepError::NotShared)?;
-            self.segments.insert(number, Arc::new(mapping));
-        }
-        let known = self.segments.get(&number).map(Arc::clone);
-        known.ok_or_else(|| StepError::NotShared(format!("segment {number} was not passed")))
     }
 
     fn file(&mut self, number: u64, descriptor: Option<OwnedFd>) -> Result<Arc<File>, StepError> {
@@ -212,7 +209,9 @@ fn look(mapping: Arc<Mapping>, place: &FramePlace, lease: Lease) -> Result<Recei
         return Err(StepError::NotShared(format!("{bytes} bytes at {offset} in a segment of {size}")));
     }
     let (start, bytes) = (place.offset as usize, place.bytes as usize);
-    mapping.populate(start..start + bytes, Advice::LinuxPopulateRead);
+    if bytes >= POPULATED_BYTES_MIN {
+        mapping.populate(start..start + bytes, Advice::LinuxPopulateRead);
+    }
     let frame = Bytes::from_owner(Leased { mapping, start, bytes, _lease: lease });
     // Its owner counts it.
     Ok(Received { frame, form: Form::Plain, way: Way::Shared, copied: 0, summed: None, grant: None })

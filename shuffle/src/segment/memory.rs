@@ -5,10 +5,13 @@
 
 use std::io;
 use std::ops::Range;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 
-use rustix::fs::{FileType, MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, fstat, ftruncate};
+use rustix::fs::{
+    FallocateFlags, FileType, MemfdFlags, Mode, OFlags, SealFlags, fallocate, fchmod, fcntl_add_seals,
+    fcntl_get_seals, fstat, ftruncate,
+};
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap};
 
 use super::SEGMENT_BYTES_MAX;
@@ -86,6 +89,9 @@ impl Drop for Mapping {
 /// Shared memory that this process owns and alone may write, or that one which is gone has left behind.
 #[derive(Debug)]
 pub(crate) struct Memory {
+    /// By which its owner can write; nobody else gets it.
+    own: Option<OwnedFd>,
+    /// By which it can only be read.
     file: OwnedFd,
     mapping: Mapping,
 }
@@ -93,16 +99,17 @@ pub(crate) struct Memory {
 impl Memory {
     /// New memory of `bytes`; none of it takes place before it is touched.
     pub fn create(bytes: u64) -> io::Result<Self> {
-        let file = create_memfd()?;
-        ftruncate(&file, bytes)?;
-        let mapping = Mapping::new(file.as_fd(), bytes as usize, ProtFlags::READ | ProtFlags::WRITE)?;
+        let own = create_memfd()?;
+        ftruncate(&own, bytes)?;
+        let mapping = Mapping::new(own.as_fd(), bytes as usize, ProtFlags::READ | ProtFlags::WRITE)?;
         // SAFETY: the advice concerns the mapping just made and changes no contents.
         let huge = unsafe { madvise(mapping.at(0).as_ptr().cast(), mapping.len(), Advice::LinuxHugepage) };
         if let Err(error) = huge {
             tracing::trace!(%error, "no huge pages for shared memory");
         }
-        seal(&file)?;
-        Ok(Self { file, mapping })
+        fcntl_add_seals(&own, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
+        let file = open_to_read(&own)?;
+        Ok(Self { own: Some(own), file, mapping })
     }
 
     /// Memory that another process has made, mapped to be read.
@@ -111,10 +118,19 @@ impl Memory {
     /// When the file is no such memory.
     pub fn of_other(file: OwnedFd) -> Result<Self, String> {
         let mapping = map_foreign(&file)?;
-        Ok(Self { file, mapping })
+        Ok(Self { own: None, file, mapping })
     }
 
-    /// The file, to be passed to other processes.
+    /// Gives all pages back to the kernel, whoever has them mapped: they read as zeros from then on. Memory of others stays.
+    pub fn give_back(&self) {
+        let Some(own) = &self.own else { return };
+        let punch = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        if let Err(error) = fallocate(own, punch, 0, self.mapping.len() as u64) {
+            tracing::warn!(%error, "shared memory is given back only when no reader maps it any more");
+        }
+    }
+
+    /// The file, to be passed to other processes: it can be read through this descriptor, and not be written.
     pub fn file(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
     }
@@ -131,14 +147,12 @@ fn create_memfd() -> io::Result<OwnedFd> {
     Ok(create(MemfdFlags::NOEXEC_SEAL).or_else(|_| create(MemfdFlags::ALLOW_SEALING))?)
 }
 
-/// Fixes the size, and forbids all others to write: the mapping that was made before stays writable.
-fn seal(file: &OwnedFd) -> io::Result<()> {
-    fcntl_add_seals(file, SealFlags::SHRINK | SealFlags::GROW)?;
-    if let Err(error) = fcntl_add_seals(file, SealFlags::FUTURE_WRITE) {
-        // Kernels before 5.1.
-        tracing::debug!(%error, "readers of shared memory could write to it");
-    }
-    Ok(fcntl_add_seals(file, SealFlags::SEAL)?)
+/// A descriptor that cannot write. A seal against all writers but one would forbid the owner to give pages back, too.
+fn open_to_read(memory: &OwnedFd) -> io::Result<OwnedFd> {
+    // Who would write to it has to be its user, and to mean it.
+    fchmod(memory, Mode::RUSR)?;
+    let path = format!("/proc/self/fd/{}", memory.as_raw_fd());
+    Ok(rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?)
 }
 
 /// Maps memory that another process owns, to be read.
@@ -185,6 +199,27 @@ mod tests {
         assert!(Mapping::new(file.as_fd(), 1 << 20, ProtFlags::READ | ProtFlags::WRITE).is_err());
         assert!(rustix::io::write(&file, b"x").is_err());
         assert!(ftruncate(&file, 1).is_err() && ftruncate(&file, 2 << 20).is_err());
+    }
+
+    #[test]
+    fn what_is_given_back_takes_no_memory_however_long_readers_map_it() {
+        let memory = Memory::create(1 << 20).unwrap();
+        memory.mapping().populate(0..1 << 20, Advice::LinuxPopulateWrite);
+        // SAFETY: the byte is within the mapping, and nobody else looks at it now.
+        unsafe { memory.mapping().at(5000).write(7) };
+        let file = memory.file().try_clone_to_owned().unwrap();
+        let reader = map_foreign(&file).unwrap();
+        reader.populate(0..1 << 20, Advice::LinuxPopulateRead);
+        let blocks = || fstat(&file).unwrap().st_blocks;
+        assert_eq!((bytes_of(&reader, 5000..5001), blocks()), (vec![7], 2048));
+        memory.give_back();
+        assert_eq!(blocks(), 0);
+        drop(memory);
+        assert_eq!(bytes_of(&reader, 5000..5001), [0], "it is mapped still");
+        // Who has only been passed it cannot do that.
+        let punch = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        assert!(fallocate(&file, punch, 0, 1 << 20).is_err());
+        Memory::of_other(file).unwrap().give_back();
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Memory that other executors of this host may look at: segments, and the rooms in them that frames are written into.
 //!
 //! A segment is a memfd that cannot shrink and that only this process may write. It holds frames of one stage, so that it
-//! is free as a whole when the stage is; then it is used again, its pages already there.
+//! is free as a whole when the stage is; then it is used again, its pages already there. When it ends its pages go back to the
+//! kernel, and be it mapped by readers still: these keep mapped what they have looked at for some time.
 //!
 //! Every room is counted in the budget by its owner. Memory that has pages behind it and is in no room, which is what lies
 //! idle for the next stage and the gaps in segments in use, is *spare*: up to a bound it is not counted, beyond it it is.
@@ -14,7 +15,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use firesteel_base::{Grant, MemoryBudget, OutOfBudget, StageKey};
 
@@ -48,6 +49,7 @@ const SPARE: &str = "spare shuffle segments";
 #[derive(Debug)]
 pub(crate) struct Segment {
     id: u64,
+    number: u64,
     memory: Memory,
     /// Somebody may look at parts of it that nothing here knows of: no part of it is used again.
     is_tainted: AtomicBool,
@@ -61,13 +63,23 @@ impl Segment {
     /// # Errors
     /// When the file is no memory of a segment.
     pub fn left_behind(id: u64, file: OwnedFd) -> Result<Arc<Self>, String> {
-        let memory = Memory::of_other(file)?;
-        Ok(Arc::new(Self { id, memory, is_tainted: AtomicBool::new(false), reporter: None }))
+        Ok(Arc::new(Self::new(id, Memory::of_other(file)?, None)))
     }
 
-    /// Its number, which no other segment of this process has.
+    fn new(id: u64, memory: Memory, reporter: Option<Arc<Reporter>>) -> Self {
+        static MADE: AtomicU64 = AtomicU64::new(0);
+        let number = MADE.fetch_add(1, Ordering::Relaxed);
+        Self { id, number, memory, is_tainted: AtomicBool::new(false), reporter }
+    }
+
+    /// Its number among the segments of the store that made it.
     pub fn id(&self) -> u64 {
         self.id
+    }
+
+    /// Its number among all that this process ever has, by which readers know it.
+    pub fn number(&self) -> u64 {
+        self.number
     }
 
     /// Its memory.
@@ -94,6 +106,10 @@ impl Drop for Segment {
     fn drop(&mut self) {
         if let Some(reporter) = &self.reporter {
             reporter.tell(News::SegmentGone { number: self.id });
+        }
+        // Readers keep mapped what they looked at. Whoever went without a word may look still.
+        if !self.is_tainted() {
+            self.memory.give_back();
         }
     }
 }
@@ -292,7 +308,7 @@ impl State {
                 Err(error) => tracing::warn!(%error, "the keeper is not told of a segment"),
             }
         }
-        let segment = Segment { id: self.made, memory, is_tainted: AtomicBool::new(false), reporter };
+        let segment = Segment::new(self.made, memory, reporter);
         self.made += 1;
         Ok(Part { segment: Arc::new(segment), space: Space::new(bytes) })
     }

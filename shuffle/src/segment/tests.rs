@@ -65,6 +65,24 @@ fn a_tainted_segment_is_not_used_again() {
     assert_eq!((pool.usage(), pool.budget.used()), ((0, 1, MIB / 2), 0));
 }
 
+/// What a reader has mapped costs no memory once its owner is done with it, unless somebody may look at it.
+#[test]
+fn pages_go_back_with_the_segment_unless_it_is_tainted() {
+    for is_tainted in [false, true] {
+        let pool = Pool::new();
+        let (room, grant) = pool.room(1, MIB);
+        let passed = room.home().segment.memory().file().try_clone_to_owned().unwrap();
+        let pages = || rustix::fs::fstat(&passed).unwrap().st_blocks as u64 * 512;
+        let _mapped = map_foreign(&passed).unwrap();
+        if is_tainted {
+            room.home().segment.taint();
+        }
+        drop((room, grant));
+        pool.segments.trim();
+        assert_eq!((pool.usage(), pages() > 0), ((0, 0, 0), is_tainted));
+    }
+}
+
 #[test]
 fn spare_memory_beyond_the_bound_is_given_back_or_counted() {
     let pool = Pool::new();

@@ -1,5 +1,6 @@
 //! One connection of an executor on this host: it is told where frames lie, and says when it has let go of them.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
@@ -8,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
-use tokio::io::{AsyncReadExt, Interest};
+use tokio::io::{AsyncRead, AsyncReadExt, BufReader, Interest};
 use tokio::net::UnixStream;
 use tokio::time::{Instant, timeout_at};
 
@@ -17,13 +18,17 @@ use super::connection::{Dropped, find, greet, within};
 use super::leases::Leases;
 use crate::format::Frame;
 use crate::segment::Segment;
-use crate::store::{FileRange, Loaded};
+use crate::store::{Cell, FileRange, Loaded};
 use crate::wire::{
     FramePlace, MESSAGE_HEAD_BYTES, Place, REQUEST_BYTES, Reply, RequestHead, Status, released,
 };
 
+/// Bytes that are read of what the client says, at a time.
+const READ_BYTES: usize = 4 << 10;
 /// Descriptors passed at one time; a reader has room for as many.
 const DESCRIPTORS_MAX: usize = 16;
+/// Segments of a connection of which it is remembered that they were passed.
+const PASSED_MAX: usize = 4096;
 /// Bytes of places gathered before they are sent.
 const GATHERED_BYTES_MAX: usize = 16 << 10;
 
@@ -32,9 +37,17 @@ pub(super) async fn serve(mut stream: UnixStream, shared: &Shared, busy: bool) -
     check_user(&stream)?;
     greet(&mut stream, shared, busy, None).await?;
     let mut leases = Leases::new(&shared.leases, shared.config.leases_max);
-    while let Some(message) = next_message(&mut stream, shared, &leases).await? {
+    let mut passed = Passed::default();
+    let (reading, sending) = stream.split();
+    // Several short messages come with one system call.
+    let (mut reading, sending) = (BufReader::with_capacity(READ_BYTES, reading), sending.as_ref());
+    while let Some(message) = next_message(&mut reading, shared, &leases).await? {
         match message {
-            Message::Request(head, name) => answer(&stream, shared, &mut leases, &head, &name).await?,
+            Message::Request(head, name) => {
+                let (reply, frames) = find(shared, &head, &name);
+                let places = Places::new(sending, shared, &mut passed, reply);
+                answer(places, frames, &mut leases).await?;
+            }
             Message::Release(numbers) if numbers.is_empty() => leases.give_up_all(),
             Message::Release(numbers) => numbers.into_iter().try_for_each(|number| leases.give_up(number))?,
         }
@@ -57,7 +70,7 @@ enum Message {
 
 /// The next message; `None` when the client has closed the connection or left it idle.
 async fn next_message(
-    stream: &mut UnixStream,
+    stream: &mut (impl AsyncRead + Unpin),
     shared: &Shared,
     leases: &Leases<'_>,
 ) -> Result<Option<Message>, Dropped> {
@@ -94,14 +107,10 @@ async fn next_message(
 }
 
 async fn answer(
-    stream: &UnixStream,
-    shared: &Shared,
+    mut places: Places<'_>,
+    frames: Vec<Arc<Cell>>,
     leases: &mut Leases<'_>,
-    request: &RequestHead,
-    name: &[u8],
 ) -> Result<(), Dropped> {
-    let (reply, frames) = find(shared, request, name);
-    let mut places = Places::new(stream, shared, reply);
     for cell in frames {
         let told = match cell.load() {
             Loaded::Memory(frame) => places.tell_memory(frame, leases),
@@ -111,7 +120,7 @@ async fn answer(
             places.gathered.extend(FramePlace::failed(status).write());
             break;
         }
-        shared.placed_bytes.fetch_add(cell.bytes(), Ordering::Relaxed);
+        places.shared.placed_bytes.fetch_add(cell.bytes(), Ordering::Relaxed);
         if places.descriptors.len() == DESCRIPTORS_MAX || places.gathered.len() >= GATHERED_BYTES_MAX {
             places.flush().await?;
         }
@@ -119,13 +128,29 @@ async fn answer(
     places.flush().await
 }
 
-/// The places of a reply's frames. A descriptor goes with the first frame that lies in its segment or file.
+/// The segments that were passed over a connection.
+#[derive(Default)]
+struct Passed(HashSet<u64>);
+
+impl Passed {
+    /// Whether a segment has to be passed.
+    fn is_new(&mut self, segment: &Segment) -> bool {
+        if self.0.len() >= PASSED_MAX {
+            // A client may be passed one twice.
+            self.0.clear();
+        }
+        self.0.insert(segment.number())
+    }
+}
+
+/// The places of a reply's frames. A descriptor goes with the first frame of a connection that lies in its segment, and with
+/// the first of a reply that lies in its file.
 struct Places<'a> {
     stream: &'a UnixStream,
     shared: &'a Shared,
+    passed: &'a mut Passed,
     gathered: Vec<u8>,
     descriptors: Vec<Descriptor>,
-    segments: Vec<u64>,
     file: Option<FileRange>,
     files: u64,
 }
@@ -145,19 +170,18 @@ impl AsFd for Descriptor {
 }
 
 impl<'a> Places<'a> {
-    fn new(stream: &'a UnixStream, shared: &'a Shared, reply: Reply) -> Self {
-        let (gathered, descriptors, segments) = (reply.write().to_vec(), Vec::new(), Vec::new());
-        Self { stream, shared, gathered, descriptors, segments, file: None, files: 0 }
+    fn new(stream: &'a UnixStream, shared: &'a Shared, passed: &'a mut Passed, reply: Reply) -> Self {
+        let (gathered, descriptors) = (reply.write().to_vec(), Vec::new());
+        Self { stream, shared, passed, gathered, descriptors, file: None, files: 0 }
     }
 
     fn tell_memory(&mut self, frame: Frame, leases: &mut Leases<'_>) -> Result<(), Status> {
         let home = frame.home.clone().ok_or(Status::NotShared)?;
-        let (bytes, segment) = (frame.bytes.len() as u64, home.segment.id());
+        let (bytes, segment) = (frame.bytes.len() as u64, home.segment.number());
         let lease = leases.hold(frame).ok_or(Status::NotShared)?;
-        let with_descriptor = !self.segments.contains(&segment);
+        let with_descriptor = self.passed.is_new(&home.segment);
         let place = Place::Segment { segment, lease };
         if with_descriptor {
-            self.segments.push(segment);
             self.descriptors.push(Descriptor::Segment(home.segment));
         }
         self.tell(FramePlace { status: Status::Ok, bytes, offset: home.offset, with_descriptor, place });

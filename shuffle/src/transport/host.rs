@@ -35,7 +35,7 @@ impl Host {
 }
 
 /// The name of a Unix socket in the abstract namespace, made up at random: who knows it was told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct SocketName(pub [u8; NAME_BYTES]);
 
 impl SocketName {

@@ -21,6 +21,19 @@ const HELD_ROWS_MAX: usize = 16 << 20;
 /// In whose name held batches, and the buffers in which their rows are ordered, are counted in the budget.
 const HELD: &str = "shuffle write buffers";
 
+/// With very many partitions more is held, so that each has as much as this of it: a frame costs as much as some KiB.
+const HELD_PER_PARTITION: u64 = 32 << 10;
+/// But no more than that, and no more than this part of the budget.
+const HELD_BYTES_MANY_MAX: u64 = 64 << 20;
+const HELD_PER_BUDGET: u64 = 64;
+
+/// How many bytes of batches are held before they are encoded.
+fn held_bytes_max(partitions: u32, budget: u64) -> usize {
+    let usual = (partitions as usize * FRAME_BYTES_TARGET).clamp(1, HELD_BYTES_MAX);
+    let many = u64::from(partitions) * HELD_PER_PARTITION;
+    usual.max(many.min(HELD_BYTES_MANY_MAX).min(budget / HELD_PER_BUDGET) as usize)
+}
+
 /// What a writer has done so far; shared, so that progress can be read while it writes.
 #[derive(Debug, Default)]
 pub struct WriteCounters {
@@ -84,7 +97,7 @@ impl LaneWriter {
             fitting: Arc::clone(&schema),
             fingerprint: fingerprint(&schema),
             held: Held::new(partitions),
-            held_bytes_max: (partitions as usize * FRAME_BYTES_TARGET).clamp(1, HELD_BYTES_MAX),
+            held_bytes_max: held_bytes_max(partitions, store.budget().limit()),
             grant: store.budget().open(HELD),
             scratch: Scratch::default(),
             scratch_grant: store.budget().open(HELD),
@@ -245,5 +258,18 @@ impl Drop for LaneWriter {
         if !self.lane.is_finished() {
             self.store.abandon(&self.lane);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_is_held_for_very_many_partitions_where_there_is_memory() {
+        let mib = |partitions, budget: u64| held_bytes_max(partitions, budget) >> 20;
+        assert_eq!([1, 4, 16, 512].map(|partitions| mib(partitions, 8 << 30)), [1, 4, 16, 16]);
+        assert_eq!([1024, 4096, 100_000].map(|partitions| mib(partitions, 8 << 30)), [32, 64, 64]);
+        assert_eq!([1024, 4096].map(|partitions| mib(partitions, 1 << 30)), [16, 16]);
     }
 }

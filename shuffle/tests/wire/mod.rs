@@ -4,7 +4,7 @@
 use firesteel_shuffle::BlockKey;
 
 /// What a server greets with.
-pub const HELLO: &[u8] = b"FSS1\x03\0\0\0";
+pub const HELLO: &[u8] = b"FSS1\x04\0\0\0";
 /// Bytes of a head.
 pub const HEAD: usize = 24;
 

@@ -26,7 +26,7 @@ const OWN_HELLO_BIT: u8 = 2;
 const FILES_BIT: u8 = 4;
 
 /// The greeting of a client that takes frames packed in every way.
-const PACKED_HELLO: &[u8] = b"FSS1\x03\0\x0c\0";
+const PACKED_HELLO: &[u8] = b"FSS1\x04\0\x0c\0";
 /// The tasks whose blocks there are: of one frame, and of several.
 const TASKS: [u32; 2] = [14, 15];
 /// Rows of the block of several frames: a frame has 32768 at most.
@@ -86,7 +86,7 @@ fn write(store: &Arc<BlockStore>, key: &BlockKey, batch: &RecordBatch) {
 /// The Unix socket that a server offers.
 fn neighbours(address: SocketAddr) -> io::Result<unix::SocketAddr> {
     let mut client = TcpStream::connect(address)?;
-    client.write_all(b"FSS1\x03\0\x02\0")?;
+    client.write_all(b"FSS1\x04\0\x02\0")?;
     let mut answer = [0; HELLO_BYTES + OFFER_BYTES];
     client.read_exact(&mut answer)?;
     let name: String = answer[HELLO_BYTES + 24..].iter().map(|byte| format!("{byte:02x}")).collect();

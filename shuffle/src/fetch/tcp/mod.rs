@@ -12,6 +12,7 @@
 mod connection;
 mod receive;
 mod requests;
+mod socket;
 mod thread;
 mod window;
 

@@ -44,6 +44,8 @@ struct Asked {
     number: u32,
     share: Share,
     is_replied: bool,
+    /// The answer, when it is told with the first frame.
+    untold: Option<Event>,
     frames_left: u32,
     /// Of the frame that is coming: its size, and the bytes that are missing.
     frame: Option<(FrameSize, u64)>,
@@ -86,6 +88,7 @@ impl Requests {
             number: first_frame,
             share,
             is_replied: false,
+            untold: None,
             frames_left: 0,
             frame: None,
             has_ended: false,
@@ -94,15 +97,26 @@ impl Requests {
         Ok((self.last, credit, events))
     }
 
-    /// The peer answers.
-    pub fn reply(&mut self, id: u64, status: Status, frames: u32) -> Result<(), StepError> {
+    /// The peer answers. When its first frame comes next, as a whole, the answer may be told with that.
+    pub fn reply(
+        &mut self,
+        id: u64,
+        status: Status,
+        frames: u32,
+        is_told_later: bool,
+    ) -> Result<(), StepError> {
         let asked = known(&mut self.known, id, "an answer to")?;
         if std::mem::replace(&mut asked.is_replied, true) {
             return Err(StepError::Nonsense(format!("two answers to request {id}")));
         }
         let frames = if status == Status::Ok { frames } else { 0 };
         asked.frames_left = frames;
-        asked.tell(Event::Reply { status, frames });
+        let answer = Event::Reply { status, frames };
+        if is_told_later && frames > 0 {
+            asked.untold = Some(answer);
+            return Ok(());
+        }
+        asked.tell(answer);
         if frames == 0 {
             self.end(id);
         }
@@ -157,6 +171,7 @@ impl Requests {
     /// A frame is whole.
     pub fn arrived(&mut self, id: u64, frame: Received) -> Result<(), StepError> {
         let asked = known(&mut self.known, id, "a frame of")?;
+        asked.untold.take().into_iter().for_each(|answer| asked.tell(answer));
         asked.tell(Event::Frame(frame));
         if asked.frames_left == 0 {
             self.end(id);

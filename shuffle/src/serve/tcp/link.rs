@@ -19,6 +19,8 @@ pub(super) struct Link {
     /// How its client takes frames packed.
     pub codecs: Codecs,
     pub judge: Judge,
+    /// Something depends on what it carries.
+    pub is_measured: bool,
     /// Since when it is busy, and the bytes that were taken since.
     busy: Option<(Instant, u64)>,
 }
@@ -36,7 +38,8 @@ impl Link {
     }
 
     fn new(codecs: Codecs, setting: Compression) -> Self {
-        Self { codecs, judge: Judge::new(setting, codecs), busy: None }
+        let is_measured = setting == Compression::Auto;
+        Self { codecs, judge: Judge::new(setting, codecs), is_measured, busy: None }
     }
 
     /// More is about to be written; says whether the kernel has sent all that came before, and whether a packed frame is

@@ -10,7 +10,7 @@ mod socket;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::io::{AsyncRead, AsyncReadExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
@@ -23,6 +23,9 @@ use queue::Queue;
 /// Bytes that the kernel takes without having sent them.
 const UNSENT_BYTES: u32 = 256 << 10;
 
+/// Bytes that are read of what the client says, at a time.
+const READ_BYTES: usize = 4 << 10;
+
 /// Serves a connection until the client closes it or is dropped.
 pub(super) async fn serve(mut stream: TcpStream, shared: &Shared, busy: bool) -> Result<(), Dropped> {
     stream.set_nodelay(true)?;
@@ -30,7 +33,9 @@ pub(super) async fn serve(mut stream: TcpStream, shared: &Shared, busy: bool) ->
     let codecs = greet(&mut stream, shared, busy, shared.offer).await?;
     let link = Link::of(&stream, codecs, shared.config.compression);
     let queue = Queue::new();
-    let (mut reading, sending) = stream.split();
+    let (reading, sending) = stream.split();
+    // Several short messages come with one system call.
+    let mut reading = BufReader::with_capacity(READ_BYTES, reading);
     tokio::select! {
         read = receive(&mut reading, &queue, shared) => read,
         sent = send::send(&sending, link, &queue, shared) => sent.map(|never| match never {}),

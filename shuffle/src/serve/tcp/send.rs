@@ -71,7 +71,9 @@ pub(super) async fn send(
         }
         if !batch.is_empty() {
             let link = &mut sender.link;
-            link.begin(socket::has_sent_all(stream.as_ref().as_fd()), batch.is_packed);
+            if link.is_measured {
+                link.begin(socket::has_sent_all(stream.as_ref().as_fd()), batch.is_packed);
+            }
             within(shared.config.send_timeout, "a chunk", batch.write(stream, link)).await?;
             queue.sent();
         }
