@@ -1,15 +1,36 @@
 #!/usr/bin/env bash
-# Fuzzes the reader of frames with AddressSanitizer, from the kept corpus on; what is found lies in artifacts/ and fails
-# `cargo test -p firesteel-shuffle --test corpus` once it is moved into the corpus.
+# Fuzzes what reads bytes from outside, with AddressSanitizer, from the kept corpus on. What is found lies in artifacts/TARGET
+# and fails `cargo test -p firesteel-shuffle --test corpus --test hostile_peers` once it is moved into the corpus.
 #
-#   shuffle/fuzz/run.sh SECONDS [ARGUMENTS]      of libFuzzer
-#   shuffle/fuzz/run.sh minimize                 keeps of old and new inputs the fewest that reach as much
+#   shuffle/fuzz/run.sh TARGET SECONDS [ARGUMENTS]      of libFuzzer
+#   shuffle/fuzz/run.sh TARGET minimize                 keeps of old and new inputs the fewest that reach as much
+#
+# TARGET is one of
+#   frame     the reader of frames
+#   packed    the reader of packed frames
+#   serve     a server, against what clients say over TCP and in shared memory
+#   fetch     a client, against what servers answer
 #
 # It needs a C++ compiler, for libFuzzer, and no other toolchain than the project's.
 set -euo pipefail
 cd "$(dirname "$0")"
 
-input_bytes_max=2048
+fuzzed=${1:-}
+detects_leaks=1
+case $fuzzed in
+frame) input_bytes_max=2048 ;;
+packed) input_bytes_max=4096 ;;
+# What a thread that starts or ends just then holds would pass for lost.
+serve | fetch) input_bytes_max=8192 detects_leaks=0 ;;
+*)
+    echo "'$fuzzed' is no target: there are frame, packed, serve and fetch" >&2
+    exit 2
+    ;;
+esac
+shift
+asked=${1:?seconds are missing}
+shift
+
 host=$(rustc -vV | sed -n 's/^host: //p')
 target=${CARGO_TARGET_DIR:-$PWD/../../target}/fuzz
 # What cargo-fuzz passes.
@@ -17,20 +38,23 @@ coverage="-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
 -Cllvm-args=-sanitizer-coverage-trace-compares"
 
-mkdir -p corpus-new artifacts
+corpus=corpus/$fuzzed
+found=corpus-new/$fuzzed
+artifacts=artifacts/$fuzzed
+mkdir -p "$found" "$artifacts"
 RUSTC_BOOTSTRAP=1 RUSTFLAGS="$coverage -Zsanitizer=address --cfg fuzzing -Ccodegen-units=1" CARGO_TARGET_DIR=$target \
-    cargo build --release --locked --target "$host"
-fuzzer=$target/$host/release/frame
+    cargo build --release --locked --target "$host" --bin "$fuzzed"
+fuzzer=$target/$host/release/$fuzzed
+# Rust's programs do so at their start, libFuzzer's does not: a peer that has gone is an error.
+trap '' PIPE
 
-if [[ ${1:-} == minimize ]]; then
+if [[ $asked == minimize ]]; then
     kept=$(mktemp -d)
-    "$fuzzer" -set_cover_merge=1 -max_len=$input_bytes_max "$kept" corpus-new corpus/frame
-    rm -r corpus/frame corpus-new
-    mv "$kept" corpus/frame
-    du -sb corpus/frame
+    "$fuzzer" -set_cover_merge=1 -max_len=$input_bytes_max -detect_leaks=$detects_leaks "$kept" "$found" "$corpus"
+    rm -r "$corpus" "$found"
+    mv "$kept" "$corpus"
+    du -sb "$corpus"
 else
-    seconds=${1:?seconds are missing}
-    shift
-    "$fuzzer" -max_total_time="$seconds" -max_len=$input_bytes_max -timeout=20 -rss_limit_mb=2048 \
-        -artifact_prefix=artifacts/ "$@" corpus-new corpus/frame
+    "$fuzzer" -max_total_time="$asked" -max_len=$input_bytes_max -timeout=20 -rss_limit_mb=2048 \
+        -detect_leaks=$detects_leaks -artifact_prefix="$artifacts/" "$@" "$found" "$corpus"
 fi

@@ -1,8 +1,9 @@
 //! What is fuzzed, how inputs come about, and what must hold: shared by the fuzzer and by a test that runs in every build.
 //!
-//! Here are frames; packed frames are in `packed`, and what is said over connections is in `peers`. An input is two bytes and a frame: the first byte chooses the schema that the reader expects, the second how far the frame
-//! is trusted and whether it is *mended*, which makes its lengths, fingerprint and checksum right, as somebody would who means
-//! harm: else no change would get past the checksum.
+//! Here are frames; packed frames are in `packed`, and what is said over connections is in `peers`. An input is two bytes and a
+//! frame: the first byte chooses the schema that the reader expects, the second how far the frame is trusted and whether it is
+//! *mended*, which makes its lengths, fingerprint and checksum right, as somebody would who means harm: else no change would get
+//! past the checksum.
 
 #[path = "../../tests/common/mod.rs"]
 mod common;

@@ -50,6 +50,8 @@ impl FrameFile {
         #[cfg(test)]
         self.disk.gate.pass(&self.path).await?;
         #[cfg(test)]
+        self.disk.gate.queue(bytes).await;
+        #[cfg(test)]
         self.disk.gate.crawl(bytes);
         let segment = file.append_pages(pages, bytes).await?;
         Ok(Arc::new(Piece { file: Arc::clone(self), segment }))

@@ -156,6 +156,8 @@ impl Shares {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::VecDeque;
+
     use super::*;
 
     const PIECE: u64 = 1 << 20;
@@ -188,6 +190,37 @@ mod tests {
         assert!((3800..=4200).contains(&got[0]), "{got:?}");
         let got = share_out(&[500, 500, 500], 3000);
         assert!(got.iter().all(|pieces| (950..=1050).contains(pieces)), "{got:?}");
+    }
+
+    /// Has disks of these speeds, in MiB per second, write a piece every so often; how many each got.
+    fn share_out_lightly(speeds: &[u64], every: Duration, pieces: usize) -> Vec<usize> {
+        let mut now = Instant::now();
+        let mut shares = Shares::new(speeds.len(), u64::MAX);
+        let mut queues = vec![VecDeque::new(); speeds.len()];
+        let mut got = vec![0; speeds.len()];
+        for _ in 0..pieces {
+            for (disk, queue) in queues.iter_mut().enumerate() {
+                while let Some(at) = queue.pop_front_if(|at| *at <= now) {
+                    shares.written(disk, PIECE, at);
+                }
+            }
+            let Choice::Disk(disk) = shares.choose(now) else { panic!("they have little to do") };
+            shares.begin(disk, PIECE, now);
+            let last = queues[disk].back().copied().unwrap_or(now).max(now);
+            queues[disk].push_back(last + Duration::from_secs(1) / speeds[disk] as u32);
+            got[disk] += 1;
+            now += every;
+        }
+        got
+    }
+
+    #[test]
+    fn disks_that_have_little_to_do_get_pieces_in_proportion_to_their_speed_too() {
+        // Two fifths of what both can do, and a tenth.
+        for every in [2, 8].map(Duration::from_millis) {
+            let got = share_out_lightly(&[1000, 250], every, 5000);
+            assert!((3800..=4200).contains(&got[0]), "{got:?}");
+        }
     }
 
     #[test]

@@ -16,6 +16,7 @@ use tokio::sync::watch;
 
 use super::*;
 use crate::format::{Decoder, Trust};
+use crate::pack::Compression;
 use crate::write::{Assignment, WriteError};
 
 pub(super) const MIB: u64 = 1 << 20;
@@ -31,6 +32,11 @@ pub(super) struct Gate {
     pub(super) waiting: AtomicUsize,
     /// Bytes per second that are written, if that is held to a rate.
     pub(super) rate: AtomicU64,
+    /// Pieces that came to be written, and their bytes.
+    came: AtomicU64,
+    came_bytes: AtomicU64,
+    /// How many of them are let through, if not all.
+    allowed: watch::Sender<Option<u64>>,
 }
 
 impl Gate {
@@ -53,6 +59,24 @@ impl Gate {
         }
     }
 
+    /// Waits until a piece of so many bytes is let through.
+    pub(super) async fn queue(&self, bytes: u64) {
+        self.came_bytes.fetch_add(bytes, Ordering::SeqCst);
+        let before = self.came.fetch_add(1, Ordering::SeqCst);
+        let mut allowed = self.allowed.subscribe();
+        // As above.
+        let _ = allowed.wait_for(|allowed| allowed.is_none_or(|allowed| before < allowed)).await;
+    }
+
+    fn queued(&self) -> u64 {
+        self.came.load(Ordering::SeqCst) - self.allowed.borrow().unwrap_or(0)
+    }
+
+    /// Lets so many pieces more through.
+    fn allow(&self, pieces: u64) {
+        self.allowed.send_modify(|allowed| *allowed = Some(allowed.unwrap_or(0) + pieces));
+    }
+
     pub(super) fn shut(&self, is_shut: bool) {
         self.is_shut.send_replace(is_shut);
     }
@@ -69,12 +93,18 @@ pub(super) struct Lab {
 }
 
 impl Lab {
+    /// Its frames lie in files as they are: whether a disk is so slow that they are packed depends on the machine's other work.
     pub(super) fn new(memory_max: u64, folders: usize, wait_max: Duration) -> Self {
+        let compression = Compression::None;
+        Self::with_files(memory_max, folders, FileConfig { wait_max, compression, ..FileConfig::default() })
+    }
+
+    fn with_files(memory_max: u64, folders: usize, files: FileConfig) -> Self {
         let folders: Vec<_> = (0..folders).map(|_| tempfile::tempdir().unwrap()).collect();
         let scratch = folders.iter().map(|folder| folder.path().to_owned()).collect();
         let budget = MemoryBudget::new(ByteSize(1 << 30));
         let config = StoreConfig { budget: budget.clone(), memory_max, scratch };
-        let store = BlockStore::with_files(config, FileConfig { wait_max, ..FileConfig::default() }).unwrap();
+        let store = BlockStore::with_files(config, files).unwrap();
         Self { store, budget, folders }
     }
 
@@ -246,6 +276,37 @@ async fn a_disk_that_hangs_does_not_hold_up_the_others() {
     lab.assert_empty();
 }
 
+/// One of the disks writes a piece in the time in which the other writes four.
+#[tokio::test]
+async fn disks_get_frames_in_proportion_to_what_they_write() {
+    const ROUNDS: u64 = 20;
+    /// A quarter of half of the memory for each disk, in pieces of a frame.
+    const QUEUED_MAX: u64 = 2;
+    let lab = Lab::new(16 * MIB, 2, LONG);
+    let gates = [lab.gate(0), lab.gate(1)];
+    gates.iter().for_each(|gate| gate.allow(0));
+    let given = std::thread::scope(|scope| {
+        let writer = scope.spawn(|| lab.write(0, 150).unwrap());
+        for _ in 0..ROUNDS {
+            for (gate, pieces) in gates.into_iter().zip([4, 1]) {
+                for _ in 0..pieces {
+                    until("a disk has something to write", || gate.queued() == QUEUED_MAX);
+                    gate.allow(1);
+                }
+            }
+        }
+        assert!(!writer.is_finished(), "there was more to be written than the disks took");
+        until("both have got the next", || gates.iter().all(|gate| gate.queued() == QUEUED_MAX));
+        let given = gates.map(|gate| gate.came_bytes.load(Ordering::SeqCst));
+        gates.iter().for_each(|gate| drop(gate.allowed.send_replace(None)));
+        given
+    });
+    let of_the_fast = given[0] as f64 / (given[0] + given[1]) as f64;
+    assert!((0.77..=0.8).contains(&of_the_fast), "{given:?}");
+    lab.check(0, 150).await.unwrap();
+    lab.assert_empty();
+}
+
 #[tokio::test]
 async fn a_full_disk_is_passed_over_and_all_full_is_a_clear_error() {
     let lab = Lab::new(4 * MIB, 2, LONG);
@@ -279,7 +340,7 @@ fn a_store_ends_while_its_disk_hangs() {
 
 #[tokio::test]
 async fn a_slow_disk_is_packed_by_itself() {
-    let lab = Lab::new(8 * MIB, 1, LONG);
+    let lab = Lab::with_files(8 * MIB, 1, FileConfig::default());
     lab.gate(0).rate.store(20_000_000, Ordering::SeqCst);
     lab.write(0, 80).unwrap();
     assert!(lab.store.settle(LONG));
