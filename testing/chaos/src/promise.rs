@@ -112,7 +112,7 @@ pub fn excuse(failed: &Failed<'_>, all: &[Befallen]) -> Option<Excuse> {
 }
 
 /// What a client says that cannot fetch a result from the worker that keeps it.
-const RESULT_LOST: [&str; 4] = ["has no result", "no result to fetch", "the worker", "is not whole"];
+const RESULT_LOST: [&str; 4] = ["no result to fetch", "is not kept here", "the worker at", "is not whole"];
 /// What a job says that gave up.
 const TOO_OFTEN: [&str; 3] =
     ["is not tried again", "could not read its input", "could not be read too often"];

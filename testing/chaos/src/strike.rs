@@ -120,7 +120,7 @@ fn hit(cluster: &Cluster, number: usize, fault: &Fault) -> anyhow::Result<Hit> {
             Ok(pid.map_or(Hit::Nobody("it is not there"), |pid| Hit::Lasting(of(pid), Undo::Continue(pid))))
         }
         Kind::Cut | Kind::Loss { .. } | Kind::Slow { .. } => harm(cluster, number, fault),
-        Kind::DiskFull => fill(cluster, fault.target),
+        Kind::DiskFull => fill(cluster, number, fault.target),
         Kind::Corrupt => corrupt(cluster, fault),
     }
 }
@@ -183,10 +183,10 @@ fn needed(cluster: &Cluster) -> anyhow::Result<&Network> {
 }
 
 /// Takes all room that is left on the disk.
-fn fill(cluster: &Cluster, target: Target) -> anyhow::Result<Hit> {
+fn fill(cluster: &Cluster, number: usize, target: Target) -> anyhow::Result<Hit> {
     let Target::Worker(worker) = target else { return Ok(Hit::Nobody("it has no disk of its own")) };
     anyhow::ensure!(cluster.setup().disk.is_some(), "the workers have no disks of their own");
-    let path = cluster.scratch(worker).join("full");
+    let path = cluster.scratch(worker).join(format!("full-{number}"));
     let disk = statvfs(cluster.scratch(worker))?;
     let room = disk.f_bavail * disk.f_frsize;
     let file = File::create(&path)?;
