@@ -101,7 +101,7 @@ pub fn excuse(failed: &Failed<'_>, all: &[Befallen]) -> Option<Excuse> {
     let submitted = failed.way == Way::Submitted;
     let cases = [
         (failed.code == UNREACHABLE && count(of_manager) > 0, Excuse::ManagerAway),
-        (submitted && count(of_driver) > 0 && says(&["driver"]), Excuse::DriverKilled),
+        (submitted && count(of_driver) > 0 && says(&["the driver ended"]), Excuse::DriverKilled),
         (submitted && count(of_worker) > 1 && says(&["the driver was lost"]), Excuse::DriverLostTwice),
         (submitted && count(of_worker) > 0 && says(&RESULT_LOST), Excuse::ResultLost),
         (count(of_executor) > 0 && says(&["handed out already"]), Excuse::HandedOut),

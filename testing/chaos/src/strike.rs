@@ -65,10 +65,18 @@ pub fn strike(cluster: &Cluster, record: &Record, faults: &[Fault]) {
         let now = record.story.now();
         end_those(cluster, record, &mut under_way, |one| one.until <= now);
         if let Some((number, fault)) = next.next_if(|(_, fault)| fault.at() <= now) {
+            // On a host that is short of time one may still be there that should have ended.
+            end_those(cluster, record, &mut under_way, |one| meet(one.fault.target, fault.target));
             under_way.extend(begin(cluster, record, number, fault));
         }
     }
     end_those(cluster, record, &mut under_way, |_| true);
+}
+
+/// Whether two targets have a host in common.
+fn meet(one: Target, other: Target) -> bool {
+    let theirs = other.workers();
+    one == other || one.workers().iter().any(|worker| theirs.contains(worker))
 }
 
 fn begin(cluster: &Cluster, record: &Record, number: usize, fault: &Fault) -> Option<UnderWay> {
