@@ -274,7 +274,7 @@ impl Machine {
             (Some((_, reason)), Ending::Failed(_)) => Ending::Cancelled { reason: reason.clone() },
             (Some(_) | None, Ending::Succeeded { rows }) => {
                 if let Some(launch) = &mut job.launch {
-                    launch.result_address = address;
+                    launch.result_address = address.or_else(|| launch.worker_address.clone());
                 }
                 Ending::Succeeded { rows }
             }

@@ -49,8 +49,14 @@ impl Machine {
             return Err(Refusal::TooLong { what: "job's SQL text", limit: limits.sql_bytes });
         }
         let mut job = Job::new(name, sql, user, Phase::Submitted, now);
-        job.launch =
-            Some(Launch { conf, worker: None, launches: 0, driver_ended: None, result_address: None });
+        job.launch = Some(Launch {
+            conf,
+            worker: None,
+            worker_address: None,
+            launches: 0,
+            driver_ended: None,
+            result_address: None,
+        });
         self.launch_due = true;
         let name = job.name.clone();
         let id = self.jobs.add(job);
@@ -108,11 +114,12 @@ impl Machine {
             let fewest =
                 drivers.iter_mut().filter(|(_, count)| **count < limit).min_by_key(|(_, count)| **count);
             let Some((worker, count)) = fewest else { break };
-            let session =
-                self.nodes.get(worker).and_then(|node| node.session).expect("an alive worker has a stream");
+            let node = self.nodes.get(worker).expect("it is present");
+            let session = node.session.expect("an alive worker has a stream");
             let launch = job.launch.as_mut().expect("a submitted job is of cluster mode");
             *count += 1;
             launch.worker = Some(worker.clone());
+            launch.worker_address = Some(node.address.clone());
             launch.launches += 1;
             launch.driver_ended = None;
             job.phase = Phase::Launching { since: now };

@@ -64,6 +64,7 @@ fn of_cluster(job: Job, worker: &str, launches: u32) -> Job {
     let launch = Launch {
         conf: BTreeMap::new(),
         worker: Some(worker.parse().unwrap()),
+        worker_address: Some(format!("{worker}:7410")),
         launches,
         driver_ended: None,
         result_address: None,
@@ -334,6 +335,20 @@ fn submitted_jobs_outlive_the_manager() {
         told.extend(world.pass(SECOND));
     }
     assert_eq!(told, ["w1 launch job3"]);
+}
+
+/// Its worker is slower to come back than the driver, and has the result all the same.
+#[test]
+fn a_result_is_where_the_driver_ran_though_its_worker_is_not_back_yet() {
+    let mut world = World::after(vec![of_cluster(kept(2, "launched"), "a", 1)]);
+    let d = world.driver_of("launched");
+    let resumes = Some(Resumed { job: JobId(2), leases: Vec::new(), gone: Vec::new(), only_to_close: false });
+    let open = OpenJob { submitted_job: Some(JobId(2)), resumes, ..open_job() };
+    assert_eq!(world.driver_says(d, DriverEvent::OpenJob(open)), ["d1 resumed job2 []"]);
+    world.driver_says(d, DriverEvent::CloseJob { job: JobId(2), ending: Ending::Succeeded { rows: 1 } });
+    let job = world.machine.job(JobId(2)).unwrap();
+    assert_eq!(job.state(), JobState::Succeeded);
+    assert_eq!(job.launch.as_ref().unwrap().result_address.as_deref(), Some("a:7410"));
 }
 
 #[test]

@@ -30,6 +30,9 @@ pub(super) struct KeptJob {
 struct KeptLaunch {
     conf: BTreeMap<String, String>,
     worker: Option<String>,
+    /// A journal of an earlier release has none.
+    #[serde(default)]
+    worker_address: Option<String>,
     launches: u32,
     result_address: Option<String>,
 }
@@ -68,6 +71,7 @@ impl KeptJob {
         let launch = job.launch.as_ref().map(|launch| KeptLaunch {
             conf: launch.conf.clone(),
             worker: launch.worker.as_ref().map(ToString::to_string),
+            worker_address: launch.worker_address.clone(),
             launches: launch.launches,
             result_address: launch.result_address.clone(),
         });
@@ -126,6 +130,7 @@ impl KeptLaunch {
         Ok(Launch {
             conf: self.conf,
             worker: worker.transpose().map_err(|fault| fault.to_string())?,
+            worker_address: self.worker_address,
             launches: self.launches,
             driver_ended: None,
             result_address: self.result_address,

@@ -22,7 +22,9 @@ fn of_cluster(job: Job) -> Job {
     let conf = BTreeMap::from([("firesteel.adaptive".to_owned(), "false".to_owned())]);
     let worker = Some("w0".parse().unwrap());
     let result_address = Some("w0:7410".to_owned());
-    Job { launch: Some(Launch { conf, worker, launches: 1, driver_ended: None, result_address }), ..job }
+    let worker_address = result_address.clone();
+    let launch = Launch { conf, worker, worker_address, launches: 1, driver_ended: None, result_address };
+    Job { launch: Some(launch), ..job }
 }
 
 fn jobs() -> Vec<Job> {
