@@ -25,7 +25,7 @@ fn options(seed: u64, span: Duration, families: &[Family]) -> Options {
         every: Duration::from_secs(1)..=Duration::from_secs(5),
         memory: ByteSize(512 << 20),
         disk: ByteSize(1 << 30),
-        query_max: Duration::from_secs(120),
+        query_max: Duration::from_secs(240),
         keeps_going: false,
         tone: Tone::Lines,
         log: None,

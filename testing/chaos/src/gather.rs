@@ -1,14 +1,15 @@
 //! What is kept of a run that hangs: where every thread of every process is.
 
 use std::fs::{self, File};
+use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::cluster::{Cluster, wait_within};
 use crate::proc;
 
-/// How long a debugger may take for a process.
-const DEBUGGER_MAX: Duration = Duration::from_secs(60);
+/// How long a debugger may take for all processes together. Each stands still meanwhile.
+const DEBUGGER_MAX: Duration = Duration::from_secs(90);
 
 /// Writes down where the threads of all processes of a run are, beside the logs: as the system sees it, and as a debugger does where
 /// there is one. `pid` is who hangs.
@@ -25,16 +26,26 @@ pub fn stacks(cluster: &Cluster, name: &str, pid: u32) {
     // What cannot be written is missed by whoever reads the rest.
     let _ = fs::write(folder.join("threads"), lines.join("\n"));
     if let Some(debugger) = proc::program("gdb") {
-        for &pid in all.iter().filter(|&&pid| proc::arguments(pid).len() > 1) {
-            let Ok(file) = File::create(folder.join(format!("stacks-{pid}"))) else { continue };
-            let mut command = Command::new(&debugger);
-            command.args(["--batch", "-ex", "thread apply all bt 40", "-p", &pid.to_string()]);
-            command.stdin(Stdio::null()).stdout(file).stderr(Stdio::null());
-            let Ok(mut child) = command.spawn() else { continue };
-            if !matches!(wait_within(&mut child, DEBUGGER_MAX), Ok(Some(_))) {
-                let _ = child.kill();
-                let _ = child.wait();
-            }
+        let deadline = Instant::now() + DEBUGGER_MAX;
+        // Who hangs comes first.
+        for &pid in std::iter::once(&pid).chain(all.iter().filter(|&&other| other != pid)) {
+            debug(&debugger, pid, &folder, deadline.saturating_duration_since(Instant::now()));
         }
+    }
+}
+
+/// Has a debugger write where the threads of a process are.
+fn debug(debugger: &Path, pid: u32, folder: &Path, wait_max: Duration) {
+    if wait_max.is_zero() {
+        return;
+    }
+    let Ok(file) = File::create(folder.join(format!("stacks-{pid}"))) else { return };
+    let mut command = Command::new(debugger);
+    command.args(["--batch", "-ex", "thread apply all bt 40", "-p", &pid.to_string()]);
+    command.stdin(Stdio::null()).stdout(file).stderr(Stdio::null());
+    let Ok(mut child) = command.spawn() else { return };
+    if !matches!(wait_within(&mut child, wait_max), Ok(Some(_))) {
+        let _ = child.kill();
+        let _ = child.wait();
     }
 }

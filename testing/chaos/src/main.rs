@@ -65,7 +65,7 @@ struct Args {
     #[arg(long, value_name = "SIZE", default_value = "1GiB")]
     disk: ByteSize,
     /// How long a query may take, whatever happens.
-    #[arg(long, value_name = "TIME", default_value = "2m", value_parser = parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "4m", value_parser = parse_duration)]
     query_max: Duration,
     /// A setting of manager and workers, such as FIRESTEEL_LOG_LEVEL=debug; may be given several times.
     #[arg(long = "conf", value_name = "VARIABLE=VALUE", value_parser = setting)]

@@ -102,6 +102,8 @@ impl Watch {
                 let known = nodes.iter().find(|node| node.worker == format!("w{worker}"));
                 record
                     .breach(format!("worker w{worker} has not come back within {RECOVERY_MAX:?}: {known:?}"));
+                // Told again when it has been missed for as long again.
+                self.whole.insert(format!("w{worker}"), now);
             }
         }
     }

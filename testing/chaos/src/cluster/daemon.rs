@@ -37,11 +37,12 @@ impl Daemon {
         self.child.id()
     }
 
-    /// How it ended although nobody had it end.
+    /// How it ended although nobody had it end; told once.
     pub fn ended_by_itself(&mut self) -> Option<String> {
         match self.child.try_wait() {
             Ok(Some(status)) if self.is_expected_to_live => {
-                Some(format!("{} ended with {status}", self.name))
+                self.is_expected_to_live = false;
+                Some(format!("{} ended by itself with {status}", self.name))
             }
             Ok(_) => None,
             Err(error) => Some(format!("{} cannot be waited for: {error}", self.name)),
