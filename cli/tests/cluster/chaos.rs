@@ -26,6 +26,7 @@ fn options(seed: u64, span: Duration, families: &[Family]) -> Options {
         memory: ByteSize(512 << 20),
         disk: ByteSize(1 << 30),
         query_max: Duration::from_secs(240),
+        submitted: 30,
         keeps_going: false,
         tone: Tone::Lines,
         log: None,

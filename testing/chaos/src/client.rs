@@ -13,8 +13,6 @@ use crate::questions::{QUERIES, Questions};
 use crate::record::{End, Record};
 use crate::story::About;
 
-/// Of a hundred queries, so many are submitted.
-const SUBMITTED_PERCENT: u64 = 30;
 /// How long a client rests after an error.
 const REST: Duration = Duration::from_millis(300);
 
@@ -30,6 +28,8 @@ pub struct Client<'a> {
     pub record: &'a Record,
     /// How long a query may take.
     pub query_max: Duration,
+    /// Of a hundred queries, so many are submitted.
+    pub submitted: u32,
 }
 
 impl Client<'_> {
@@ -41,7 +41,7 @@ impl Client<'_> {
                 return;
             }
             let (query, sql) = QUERIES[usize::try_from(chance.below(22)).expect("a place in a list")];
-            let way = if chance.percent(SUBMITTED_PERCENT) { Way::Submitted } else { Way::Client };
+            let way = if chance.percent(self.submitted.into()) { Way::Submitted } else { Way::Client };
             if !self.ask(serial, query, sql, way, true) {
                 self.record.pause(REST);
             }

@@ -67,6 +67,9 @@ struct Args {
     /// How long a query may take, whatever happens.
     #[arg(long, value_name = "TIME", default_value = "4m", value_parser = parse_duration)]
     query_max: Duration,
+    /// Of a hundred queries, so many are submitted to run under a worker; the driver of the others is their client.
+    #[arg(long, value_name = "PERCENT", default_value_t = 30, value_parser = clap::value_parser!(u32).range(0..=100))]
+    submitted: u32,
     /// A setting of manager and workers, such as FIRESTEEL_LOG_LEVEL=debug; may be given several times.
     #[arg(long = "conf", value_name = "VARIABLE=VALUE", value_parser = setting)]
     conf: Vec<(String, String)>,
@@ -122,6 +125,7 @@ impl Args {
             memory: self.memory,
             disk: self.disk,
             query_max: self.query_max,
+            submitted: self.submitted,
             keeps_going: self.keep_going,
             tone: if self.json { Tone::Json } else { Tone::Lines },
             log: self.log,

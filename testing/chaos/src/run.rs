@@ -57,6 +57,8 @@ pub struct Options {
     pub disk: ByteSize,
     /// How long a query may take, whatever happens.
     pub query_max: Duration,
+    /// Of a hundred queries, so many are submitted; the driver of the others is their client.
+    pub submitted: u32,
     /// Whether the run goes on after a breach.
     pub keeps_going: bool,
     /// How the story is told.
@@ -217,7 +219,8 @@ fn play(options: &Options, plan: &Plan, cluster: &Cluster, questions: &Questions
             cluster.setup().folder.display()
         ),
     );
-    let client = |number, query_max| Client { number, cluster, questions, record, query_max };
+    let submitted = options.submitted;
+    let client = |number, query_max| Client { number, cluster, questions, record, query_max, submitted };
     let mut watch = Watch::default();
     thread::scope(|scope| {
         scope.spawn(|| strike(cluster, record, &plan.faults));
