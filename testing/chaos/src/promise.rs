@@ -33,7 +33,7 @@ pub enum Excuse {
     ManagerAway,
     /// The driver of the job was killed.
     DriverKilled,
-    /// The driver was lost with two workers, one after the other.
+    /// The driver was lost with its worker, twice.
     DriverLostTwice,
     /// The worker that kept the result was hit before it was fetched.
     ResultLost,
@@ -102,7 +102,7 @@ pub fn excuse(failed: &Failed<'_>, all: &[Befallen]) -> Option<Excuse> {
     let cases = [
         (failed.code == UNREACHABLE && count(of_manager) > 0, Excuse::ManagerAway),
         (submitted && count(of_driver) > 0 && says(&["the driver ended"]), Excuse::DriverKilled),
-        (submitted && count(of_worker) > 1 && says(&["the driver was lost"]), Excuse::DriverLostTwice),
+        (submitted && count(loses_workers) > 1 && says(&["the driver was lost"]), Excuse::DriverLostTwice),
         (submitted && count(of_worker) > 0 && says(&RESULT_LOST), Excuse::ResultLost),
         (count(of_executor) > 0 && says(&["handed out already"]), Excuse::HandedOut),
         (count(of_disk) > 0 && says(&["scratch", "No space", "no space"]), Excuse::DiskFull),
@@ -132,6 +132,12 @@ fn of_driver(fault: &Fault) -> bool {
 /// A worker, or its link, was away.
 fn of_worker(fault: &Fault) -> bool {
     matches!(fault.target, Target::Worker(_) | Target::Between(..)) && fault.kind != Kind::DiskFull
+}
+
+/// A worker was away, or the manager from all of them: whom it does not hear it gives up.
+fn loses_workers(fault: &Fault) -> bool {
+    let is_of_link = matches!(fault.kind, Kind::Cut | Kind::Loss { .. } | Kind::Slow { .. });
+    of_worker(fault) || (of_manager(fault) && is_of_link)
 }
 
 /// An executor was lost, or could not be reached, or what it holds could not be read.
@@ -178,7 +184,10 @@ mod tests {
         let error = "error: the driver was lost 2 times";
         let once = failed(Way::Submitted, 1, error);
         assert_eq!(excuse(&once, std::slice::from_ref(&worker)), None);
-        assert_eq!(excuse(&once, &[worker.clone(), worker]), Some(Excuse::DriverLostTwice));
+        assert_eq!(excuse(&once, &[worker.clone(), worker.clone()]), Some(Excuse::DriverLostTwice));
+        let manager = |kind| befallen(kind, Target::Manager, 101, Some(108));
+        assert_eq!(excuse(&once, &[worker.clone(), manager(Kind::Cut)]), Some(Excuse::DriverLostTwice));
+        assert_eq!(excuse(&once, &[worker, manager(Kind::Stop)]), None, "it gives nobody up for that");
     }
 
     #[test]
