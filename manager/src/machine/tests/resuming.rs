@@ -65,6 +65,7 @@ fn of_cluster(job: Job, worker: &str, launches: u32) -> Job {
         conf: BTreeMap::new(),
         worker: Some(worker.parse().unwrap()),
         worker_address: Some(format!("{worker}:7410")),
+        worker_incarnation: Some("first".to_owned()),
         launches,
         driver_ended: None,
         result_address: None,
@@ -335,6 +336,22 @@ fn submitted_jobs_outlive_the_manager() {
         told.extend(world.pass(SECOND));
     }
     assert_eq!(told, ["w1 launch job3"]);
+}
+
+/// It died while there was no manager, and its driver with it.
+#[test]
+fn what_a_worker_ran_that_was_started_anew_is_launched_once_more() {
+    let jobs = vec![of_cluster(kept(2, "launched"), "a", 1), of_cluster(kept(3, "lost"), "a", 2)];
+    let mut world = World::after(jobs);
+    let session = world.next_session();
+    let told = world.worker_says(session, WorkerEvent::Register(registration("a", "second", &[4])));
+    assert!(told.contains(&"w1 launch job2".to_owned()), "{told:?}");
+    assert_eq!(world.failure(JobId(3)), "the driver was lost 2 times detail: its worker was started anew");
+    // The same process runs them still.
+    let mut world = World::after(vec![of_cluster(kept(2, "launched"), "a", 1)]);
+    let session = world.next_session();
+    let told = world.worker_says(session, WorkerEvent::Register(registration("a", "first", &[4])));
+    assert_eq!(told, ["w1 registered"]);
 }
 
 /// Its worker is slower to come back than the driver, and has the result all the same.

@@ -23,7 +23,15 @@ fn of_cluster(job: Job) -> Job {
     let worker = Some("w0".parse().unwrap());
     let result_address = Some("w0:7410".to_owned());
     let worker_address = result_address.clone();
-    let launch = Launch { conf, worker, worker_address, launches: 1, driver_ended: None, result_address };
+    let launch = Launch {
+        conf,
+        worker,
+        worker_address,
+        worker_incarnation: Some("the first".to_owned()),
+        launches: 1,
+        driver_ended: None,
+        result_address,
+    };
     Job { launch: Some(launch), ..job }
 }
 
