@@ -52,7 +52,10 @@ impl Watch {
     pub fn on(&mut self, cluster: &Cluster, record: &Record) {
         while record.pause(INTERVAL) {
             self.round += 1;
-            cluster.ended_by_themselves().into_iter().for_each(|what| record.breach(what));
+            match cluster.start_those_that_ended() {
+                Ok(ended) => ended.into_iter().for_each(|what| record.breach(what)),
+                Err(error) => record.breach(format!("a daemon cannot be started again: {error:#}")),
+            }
             self.sample(cluster, record);
             if self.round.is_multiple_of(ROUNDS_PER_LOOK) {
                 self.look(cluster, record);

@@ -195,11 +195,25 @@ impl Cluster {
         Ok(())
     }
 
-    /// The daemons that ended although nobody had them end.
-    pub fn ended_by_themselves(&self) -> Vec<String> {
-        let daemons = &mut *self.daemons();
-        let all = std::iter::once(&mut daemons.manager).chain(&mut daemons.workers);
-        all.filter_map(Daemon::ended_by_itself).collect()
+    /// How daemons ended although nobody had them end. Each is started again, as a supervisor would.
+    ///
+    /// # Errors
+    /// When the program cannot be started.
+    pub fn start_those_that_ended(&self) -> anyhow::Result<Vec<String>> {
+        let mut told = Vec::new();
+        let manager = self.daemons().manager.ended_by_itself();
+        if let Some(how) = manager {
+            told.push(how);
+            self.start_manager()?;
+        }
+        for worker in 0..self.setup.workers {
+            let ended = self.daemons().workers.get_mut(worker as usize).and_then(Daemon::ended_by_itself);
+            if let Some(how) = ended {
+                told.push(how);
+                self.start_worker(worker)?;
+            }
+        }
+        Ok(told)
     }
 
     /// What the manager says of its nodes.
