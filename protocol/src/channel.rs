@@ -87,7 +87,8 @@ pub fn check_version(peer: &str, wire: u32, release: &str) -> Result<(), Status>
 #[must_use]
 pub fn user_error(role: &str, address: &str, status: &Status) -> UserError {
     match status.code() {
-        Code::Unavailable => UserError::new(format!("lost the connection to the {role} at {address}"))
+        // A connection that breaks during a call says no more than "transport error".
+        _ if is_away(status) => UserError::new(format!("lost the connection to the {role} at {address}"))
             .detail(status.message())
             .hint(format!("is the {role} still running?")),
         Code::DeadlineExceeded => {
@@ -100,10 +101,8 @@ pub fn user_error(role: &str, address: &str, status: &Status) -> UserError {
 /// Whether a call failed because the peer is not there or is of another version, rather than because of what was asked.
 #[must_use]
 pub fn is_unreachable(status: &Status) -> bool {
-    matches!(
-        status.code(),
-        Code::Unavailable | Code::DeadlineExceeded | Code::FailedPrecondition | Code::Unimplemented
-    )
+    is_away(status)
+        || matches!(status.code(), Code::DeadlineExceeded | Code::FailedPrecondition | Code::Unimplemented)
 }
 
 /// Whether a call failed because the peer is not there, or went away during it: the same may be asked of it again later.

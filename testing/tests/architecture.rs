@@ -52,6 +52,8 @@ fn dependencies_point_one_way() {
         ("testing", &["base", "bench"]),
         // It joins the machines of all roles.
         ("sim", &["base", "shuffle", "engine", "manager", "executor", "driver"]),
+        // What it tests is the built program.
+        ("chaos", &["base"]),
     ]);
     let found = directions();
     assert_eq!(found.keys().collect::<Vec<_>>(), allowed.keys().collect::<Vec<_>>(), "a crate came or went");
@@ -103,6 +105,7 @@ fn what_is_for_development_is_not_in_the_product() {
     let development = [
         "firesteel-testing",
         "firesteel-sim",
+        "firesteel-chaos",
         "firesteel-micro",
         "firesteel-interleave",
         "shuttle",

@@ -6,6 +6,7 @@
 
 mod bad_input;
 mod bench;
+mod chaos;
 mod engines;
 mod failures;
 mod local;

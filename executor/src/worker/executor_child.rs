@@ -34,6 +34,9 @@ pub(crate) enum ExecutorEvent {
     GivenUp { reason: String },
 }
 
+/// A turn that comes as much too late means that this process was stopped or its host starved.
+const STARVED: Duration = Duration::from_millis(500);
+
 /// How long the keeper may take to look at what an executor left behind.
 const KEEP_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -181,15 +184,25 @@ impl ExecutorChild {
         let mut tick = tokio::time::interval(self.limits.status_interval);
         let mut answered = Instant::now();
         loop {
+            let waits = Instant::now();
             tokio::select! {
                 _ = tick.tick() => {}
                 Ok(()) = epoch.changed() => {}
             }
+            let is_late = waits.elapsed() > self.limits.status_interval + STARVED;
             let known = epoch.borrow_and_update().and_then(|(of, epoch)| (of == life).then_some(epoch));
-            match probe.ask(known, self.limits.silence_max).await {
+            let asked = Instant::now();
+            let reply = probe.ask(known, self.limits.silence_max).await;
+            let is_late = is_late || asked.elapsed() > self.limits.silence_max + STARVED;
+            match reply {
                 Ok(reply) => {
                     answered = Instant::now();
                     self.tell(ExecutorEvent::Usage { reply }).await;
+                }
+                // This worker stood still, and its connections have timed out: that the executor was silent is not known.
+                Err(fault) if is_late => {
+                    answered = Instant::now();
+                    tracing::warn!(executor = %self.config.id, %fault, "the worker has stood still; its executor is asked again");
                 }
                 Err(fault) if answered.elapsed() >= self.limits.silence_max => {
                     return format!("silent for {:?}: {}", answered.elapsed(), fault.message);

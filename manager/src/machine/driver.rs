@@ -279,15 +279,12 @@ impl Machine {
     ) {
         let Some(job) = self.jobs.live_mut(id).filter(|job| job.driver() == Some(session)) else { return };
         let worker = job.worker().cloned();
-        // After a restart of the manager the driver may be back before its worker.
         let address = worker.and_then(|id| self.nodes.get(&id)).map(|node| node.address.clone());
-        let address =
-            address.or_else(|| job.launch.as_ref().and_then(|launch| launch.worker_address.clone()));
         let ending = match (&job.cancelled, ending) {
             (Some((_, reason)), Ending::Failed(_)) => Ending::Cancelled { reason: reason.clone() },
             (Some(_) | None, Ending::Succeeded { rows }) => {
                 if let Some(launch) = &mut job.launch {
-                    launch.result_address = address;
+                    launch.result_address = address.or_else(|| launch.worker_address.clone());
                 }
                 Ending::Succeeded { rows }
             }

@@ -53,8 +53,10 @@ pub struct Launch {
     pub conf: BTreeMap<String, String>,
     /// The worker that runs its driver, or ran it last.
     pub worker: Option<WorkerId>,
-    /// Where that worker was reached then.
+    /// Where that worker was reached when it was told to: it may not have come back to a new manager when its driver has.
     pub worker_address: Option<String>,
+    /// Which process that worker was: another one does not run the driver.
+    pub worker_incarnation: Option<String>,
     /// How often its driver was launched.
     pub launches: u32,
     /// When and how its worker said the driver ended, while what the driver itself said may still be on its way.

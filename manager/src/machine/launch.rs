@@ -53,6 +53,7 @@ impl Machine {
             conf,
             worker: None,
             worker_address: None,
+            worker_incarnation: None,
             launches: 0,
             driver_ended: None,
             result_address: None,
@@ -114,12 +115,13 @@ impl Machine {
             let fewest =
                 drivers.iter_mut().filter(|(_, count)| **count < limit).min_by_key(|(_, count)| **count);
             let Some((worker, count)) = fewest else { break };
-            let node = self.nodes.get(worker).expect("an alive worker is known");
+            let node = self.nodes.get(worker).expect("it is present");
             let session = node.session.expect("an alive worker has a stream");
             let launch = job.launch.as_mut().expect("a submitted job is of cluster mode");
             *count += 1;
             launch.worker = Some(worker.clone());
             launch.worker_address = Some(node.address.clone());
+            launch.worker_incarnation = Some(node.incarnation.clone());
             launch.launches += 1;
             launch.driver_ended = None;
             job.phase = Phase::Launching { since: now };
@@ -180,6 +182,21 @@ impl Machine {
             .collect();
         for id in lost_jobs {
             self.driver_lost(now, id, why, fx);
+        }
+    }
+
+    /// A worker is here as another process than the one that was told to run drivers, while there was no manager to see that one
+    /// end: they ended with it.
+    pub(super) fn drivers_lost_unseen(&mut self, now: Timestamp, worker: &WorkerId, fx: &mut Vec<Effect>) {
+        let Some(node) = self.nodes.get(worker) else { return };
+        let ran_elsewhere = |job: &&Job| {
+            let launch = job.launch.as_ref().filter(|launch| launch.worker.as_ref() == Some(worker));
+            let process = launch.and_then(|launch| launch.worker_incarnation.as_ref());
+            process.is_some_and(|process| *process != node.incarnation) && job.phase != Phase::Submitted
+        };
+        let lost_jobs: Vec<JobId> = self.jobs.iter_live().filter(ran_elsewhere).map(|job| job.id).collect();
+        for id in lost_jobs {
+            self.driver_lost(now, id, "its worker was started anew", fx);
         }
     }
 

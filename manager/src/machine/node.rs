@@ -330,10 +330,11 @@ impl Machine {
         self.nodes.by_session.insert(session, id.clone());
         let reason = format!("registered from {}", registration.address);
         fx.push(Effect::Note(Note::WorkerChanged { worker: id.clone(), state: "alive", reason }));
-        self.nodes.all.insert(id, Node::new(registration, session, now));
+        self.nodes.all.insert(id.clone(), Node::new(registration, session, now));
         fx.push(Effect::ToWorker(session, ToWorker::Registered));
         self.seats_changed();
         self.launch_due = true;
+        self.drivers_lost_unseen(now, &id, fx);
     }
 
     /// The same process is back: what it runs goes on. Where it is reached may have changed; its executors are those

@@ -65,6 +65,7 @@ fn of_cluster(job: Job, worker: &str, launches: u32) -> Job {
         conf: BTreeMap::new(),
         worker: Some(worker.parse().unwrap()),
         worker_address: Some(format!("{worker}:7410")),
+        worker_incarnation: Some("first".to_owned()),
         launches,
         driver_ended: None,
         result_address: None,
@@ -337,16 +338,33 @@ fn submitted_jobs_outlive_the_manager() {
     assert_eq!(told, ["w1 launch job3 for the 2. time"]);
 }
 
+/// It died while there was no manager, and its driver with it.
 #[test]
-fn a_result_is_found_when_the_driver_was_back_before_its_worker() {
+fn what_a_worker_ran_that_was_started_anew_is_launched_once_more() {
+    let jobs = vec![of_cluster(kept(2, "launched"), "a", 1), of_cluster(kept(3, "lost"), "a", 2)];
+    let mut world = World::after(jobs);
+    let session = world.next_session();
+    let told = world.worker_says(session, WorkerEvent::Register(registration("a", "second", &[4])));
+    assert!(told.contains(&"w1 launch job2 for the 2. time".to_owned()), "{told:?}");
+    assert_eq!(world.failure(JobId(3)), "the driver was lost 2 times detail: its worker was started anew");
+    // The same process runs them still.
+    let mut world = World::after(vec![of_cluster(kept(2, "launched"), "a", 1)]);
+    let session = world.next_session();
+    let told = world.worker_says(session, WorkerEvent::Register(registration("a", "first", &[4])));
+    assert_eq!(told, ["w1 registered"]);
+}
+
+/// Its worker is slower to come back than the driver, and has the result all the same.
+#[test]
+fn a_result_is_where_the_driver_ran_though_its_worker_is_not_back_yet() {
     let mut world = World::after(vec![of_cluster(kept(2, "launched"), "a", 1)]);
     let d = world.driver_of("launched");
     let resumes = Some(Resumed { job: JobId(2), leases: Vec::new(), gone: Vec::new(), only_to_close: false });
     let open = OpenJob { submitted_job: Some(JobId(2)), resumes, ..open_job() };
-    world.driver_says(d, DriverEvent::OpenJob(open));
-    let ending = Ending::Succeeded { rows: 3 };
-    world.driver_says(d, DriverEvent::CloseJob { job: JobId(2), ending });
+    assert_eq!(world.driver_says(d, DriverEvent::OpenJob(open)), ["d1 resumed job2 []"]);
+    world.driver_says(d, DriverEvent::CloseJob { job: JobId(2), ending: Ending::Succeeded { rows: 1 } });
     let job = world.machine.job(JobId(2)).unwrap();
+    assert_eq!(job.state(), JobState::Succeeded);
     assert_eq!(job.launch.as_ref().unwrap().result_address.as_deref(), Some("a:7410"));
 }
 

@@ -30,8 +30,11 @@ pub(super) struct KeptJob {
 struct KeptLaunch {
     conf: BTreeMap<String, String>,
     worker: Option<String>,
+    /// A journal of an earlier release has neither this nor the next.
     #[serde(default)]
     worker_address: Option<String>,
+    #[serde(default)]
+    worker_incarnation: Option<String>,
     launches: u32,
     result_address: Option<String>,
 }
@@ -71,6 +74,7 @@ impl KeptJob {
             conf: launch.conf.clone(),
             worker: launch.worker.as_ref().map(ToString::to_string),
             worker_address: launch.worker_address.clone(),
+            worker_incarnation: launch.worker_incarnation.clone(),
             launches: launch.launches,
             result_address: launch.result_address.clone(),
         });
@@ -130,6 +134,7 @@ impl KeptLaunch {
             conf: self.conf,
             worker: worker.transpose().map_err(|fault| fault.to_string())?,
             worker_address: self.worker_address,
+            worker_incarnation: self.worker_incarnation,
             launches: self.launches,
             driver_ended: None,
             result_address: self.result_address,

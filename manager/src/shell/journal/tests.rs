@@ -21,14 +21,16 @@ fn job(number: u64, phase: Phase) -> Job {
 fn of_cluster(job: Job) -> Job {
     let conf = BTreeMap::from([("firesteel.adaptive".to_owned(), "false".to_owned())]);
     let worker = Some("w0".parse().unwrap());
-    let address = Some("w0:7410".to_owned());
+    let result_address = Some("w0:7410".to_owned());
+    let worker_address = result_address.clone();
     let launch = Launch {
         conf,
         worker,
-        worker_address: address.clone(),
+        worker_address,
+        worker_incarnation: Some("the first".to_owned()),
         launches: 1,
         driver_ended: None,
-        result_address: address,
+        result_address,
     };
     Job { launch: Some(launch), ..job }
 }
