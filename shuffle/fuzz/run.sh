@@ -3,7 +3,7 @@
 # and fails `cargo test -p firesteel-shuffle --test corpus --test hostile_peers` once it is moved into the corpus.
 #
 #   shuffle/fuzz/run.sh TARGET SECONDS [ARGUMENTS]      of libFuzzer
-#   shuffle/fuzz/run.sh TARGET minimize                 keeps of old and new inputs the fewest that reach as much
+#   shuffle/fuzz/run.sh TARGET minimize                 keeps of old and new inputs the fewest that reach as much code
 #
 # TARGET is one of
 #   frame     the reader of frames
@@ -19,7 +19,7 @@ fuzzed=${1:-}
 detects_leaks=1
 case $fuzzed in
 frame) input_bytes_max=2048 ;;
-packed) input_bytes_max=4096 ;;
+packed) input_bytes_max=1536 ;;
 # What a thread that starts or ends just then holds would pass for lost.
 serve | fetch) input_bytes_max=8192 detects_leaks=0 ;;
 *)
@@ -50,7 +50,7 @@ trap '' PIPE
 
 if [[ $asked == minimize ]]; then
     kept=$(mktemp -d)
-    "$fuzzer" -set_cover_merge=1 -max_len=$input_bytes_max -detect_leaks=$detects_leaks "$kept" "$found" "$corpus"
+    "$fuzzer" -set_cover_merge=1 -use_counters=0 -max_len=$input_bytes_max -detect_leaks=$detects_leaks "$kept" "$found" "$corpus"
     rm -r "$corpus" "$found"
     mv "$kept" "$corpus"
     du -sb "$corpus"

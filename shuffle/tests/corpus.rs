@@ -16,8 +16,8 @@ const CHANGES: u64 = if cfg!(miri) { 1 } else { 400 };
 /// An interpreter takes only each so many'th input.
 const STEP: usize = if cfg!(miri) { 20 } else { 1 };
 /// The largest corpora, in bytes.
-const FRAMES_BYTES_MAX: usize = 300 << 10;
-const PACKED_BYTES_MAX: usize = 100 << 10;
+const FRAMES_BYTES_MAX: usize = 200 << 10;
+const PACKED_BYTES_MAX: usize = 150 << 10;
 
 #[test]
 fn what_the_fuzzer_kept_holds() {

@@ -82,7 +82,7 @@ fn sweep(data_type: &DataType, seed: u64, rows: usize) {
     let batch = one_column(array(&mut Numbers::new(seed), data_type, rows));
     let frame = encode(&batch).unwrap();
     let decoder = Decoder::new(batch.schema());
-    for at in 0..frame.len() {
+    for at in (0..frame.len()).step_by(STEP) {
         for (number, change) in CHANGES.iter().enumerate() {
             let mut changed = frame.to_vec();
             changed[at] = change(changed[at]);
@@ -104,6 +104,8 @@ fn sweep(data_type: &DataType, seed: u64, rows: usize) {
 }
 
 const ROWS: usize = if cfg!(miri) { 2 } else { 5 };
+/// An interpreter takes only each so many'th byte: a prime number, so that all bytes of a word have their turn.
+const STEP: usize = if cfg!(miri) { 61 } else { 1 };
 
 #[test]
 fn every_byte_of_a_frame_of_each_flat_type_may_be_wrong() {
