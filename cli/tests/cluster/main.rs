@@ -6,6 +6,7 @@
 
 mod bad_input;
 mod bench;
+mod drains;
 mod engines;
 mod failures;
 mod local;
