@@ -199,6 +199,18 @@ impl JobMachine {
         }
     }
 
+    /// An output whose holder is lost, or may be, is read where it was before, when that is still there. False when it is not.
+    pub(super) fn fall_back(&mut self, task: TaskKey, effects: &mut Vec<Effect>) -> bool {
+        let Some(lost) = self.outputs.get(task) else { return false };
+        let is_copy =
+            |(producer, life): &(AttemptKey, Life)| *producer == lost.producer && *life != lost.life;
+        let Some(at) = self.drains.behind.iter().position(is_copy) else { return false };
+        let (_, life) = self.drains.behind.swap_remove(at);
+        let output = self.outputs.relocate(task, life);
+        self.tell_moved(&output, effects);
+        true
+    }
+
     /// Whoever was told the place before is told the new one.
     fn tell_moved(&mut self, output: &Arc<MapOutput>, effects: &mut Vec<Effect>) {
         let position = self.position_of(output.producer).expect("an output of this job");

@@ -75,8 +75,9 @@ impl JobMachine {
     ) {
         if blocks_kept {
             self.in_doubt.insert(life.clone());
-        } else {
-            for task in self.outputs.held_by(life) {
+        }
+        for task in self.outputs.held_by(life) {
+            if !self.fall_back(task, effects) && !blocks_kept {
                 self.lose_output(task);
             }
         }

@@ -39,8 +39,8 @@ pub struct Drain {
     pub drivers: u32,
     /// Bytes that executors which are gone have left there.
     pub kept_bytes: u64,
-    /// Whether it has said so since an executor of it has gone last.
-    is_kept_known: bool,
+    /// Whether it has said how it stands since it has told of its executors, and since one of them has gone last.
+    is_known: bool,
     /// What jobs have said that they still have there.
     pub left: BTreeMap<JobId, LeftThere>,
     /// For executors that run nothing and have lent nothing: how often they had answered when that was first seen.
@@ -171,7 +171,8 @@ impl Machine {
         drain.confirmed = true;
         drain.until = report.left.map(|left| now + left);
         (drain.drivers, drain.kept_bytes) = (report.drivers, report.kept_bytes);
-        drain.is_kept_known = true;
+        // What comes first after a registration comes before its executors are named.
+        drain.is_known = !report.is_first;
         // A word of it may have been lost with its connection.
         drain.told_to_leave &= !report.is_first;
     }
@@ -186,7 +187,7 @@ impl Machine {
             confirmed: false,
             drivers: 0,
             kept_bytes: 0,
-            is_kept_known: false,
+            is_known: false,
             left: BTreeMap::new(),
             quiet: BTreeMap::new(),
             told_to_leave: false,
@@ -271,7 +272,7 @@ impl Machine {
 
     fn may_leave(&self, worker: &WorkerId) -> bool {
         let drain = self.drains.get(worker).expect("it is drained");
-        let is_waited_for = drain.told_to_leave || !drain.confirmed || drain.drivers > 0;
+        let is_waited_for = drain.told_to_leave || !drain.confirmed || !drain.is_known || drain.drivers > 0;
         !is_waited_for
             && self.executors_of(worker).all(|(id, executor)| self.is_at_rest(drain, &id, executor))
             && self.nothing_needed_is_at(worker, drain)
@@ -293,7 +294,7 @@ impl Machine {
 
     /// Whether no job has said that it needs something there; of one that has not said anything, whether no block is there.
     fn nothing_needed_is_at(&self, worker: &WorkerId, drain: &Drain) -> bool {
-        let is_empty = drain.is_kept_known && self.block_bytes(worker, drain) == 0;
+        let is_empty = self.block_bytes(worker, drain) == 0;
         self.jobs.iter_live().all(|job| match (&job.phase, drain.left.get(&job.id)) {
             (Phase::Open { .. } | Phase::Detached { .. }, Some(left)) => *left == LeftThere::default(),
             (Phase::Open { .. } | Phase::Detached { .. }, None) => is_empty,
@@ -304,7 +305,7 @@ impl Machine {
     /// An executor is gone: its worker says next what it has left.
     pub(super) fn note_gone(&mut self, executor: &ExecutorId) {
         if let Some(drain) = self.drains.all.get_mut(&executor.worker) {
-            drain.is_kept_known = false;
+            drain.is_known = false;
         }
     }
 }

@@ -240,12 +240,14 @@ fn node_drain(machine: &Machine, node: &Node, drain: &Drain, now: Timestamp) -> 
 fn node_executor(machine: &Machine, node: &Node, executor: &Executor) -> v1::NodeExecutor {
     let (cores, _) = machine.leases().lent(&node.executor_id(executor.spec.index));
     let life = executor.life.as_ref();
+    let nothing = Usage { index: executor.spec.index, ..Usage::default() };
     v1::NodeExecutor {
         spec: Some(executor_spec(&executor.spec)),
         up: life.is_some(),
         epoch: life.map_or(0, |life| life.epoch.0),
         slots_leased: u32::try_from(cores).unwrap_or(u32::MAX),
-        usage: Some(usage(executor.usage)),
+        // What it said last tells nothing of one that is down.
+        usage: Some(usage(if life.is_some() { executor.usage } else { nothing })),
         control_address: life.map(|life| life.up.control_address.clone()).unwrap_or_default(),
         shuffle_address: life.map(|life| life.up.shuffle_address.clone()).unwrap_or_default(),
     }

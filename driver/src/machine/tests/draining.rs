@@ -146,6 +146,22 @@ fn one_who_takes_and_is_lost_is_replaced_and_one_who_is_late_lets_go() {
     );
 }
 
+/// The first copy is there until its executor ends.
+#[test]
+fn when_the_new_holder_is_lost_the_old_one_is_read_again() {
+    let mut script = second_stage_begun();
+    script.drain(&["a"], &["b"]);
+    script.taken("job7/s0/p0/a0", "b");
+    script.said();
+    script.gone("b", false);
+    script.says(
+        "moved job7/s0/p0/a0 to a, tell c
+         left at a: 0 running, 1 held, 200 bytes
+         demand s0 1
+         demand s1 0",
+    );
+}
+
 /// Whoever has read an output at its old place and not heard of the new one has nobody run again for it.
 #[test]
 fn a_reader_that_comes_to_the_old_place_too_late_just_reads_again() {

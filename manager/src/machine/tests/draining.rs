@@ -227,11 +227,14 @@ fn a_drain_outlives_the_manager_and_a_connection() {
     let a = next.next_session();
     next.worker_says(a, WorkerEvent::Register(registration("a", "first", &[2])));
     let left = Some(30 * SECOND);
-    next.worker_says(a, WorkerEvent::Drain(DrainReport { left, ..first(101, true) }));
+    let told = next.worker_says(a, WorkerEvent::Drain(DrainReport { left, ..first(101, true) }));
+    assert_eq!(told, [""; 0], "it has not told of its executors");
     next.worker_says(a, WorkerEvent::ExecutorBack { up: up("a", 0, 1), epoch: Epoch(101) });
     next.worker("b", &[2]);
     let (d, job) = next.job();
     assert_eq!(next.demand(d, job, 4), ["d3 grant lease1 job1/s0 b/e0 x2"]);
+    let told = next.worker_says(a, WorkerEvent::Drain(report(101)));
+    assert_eq!(told, [""; 0], "drivers may still claim what they hold there");
     assert!(next.machine.drains.get(&"a".parse().unwrap()).unwrap().confirmed);
 }
 
