@@ -87,48 +87,58 @@ struct Watch<'a> {
 }
 
 impl Watch<'_> {
-    async fn run(&self, mut node: NodeInfo) -> Result<NodeInfo, Failure> {
-        let (begun, mut said) = (Instant::now(), (String::new(), Instant::now()));
+    async fn run(&self, node: NodeInfo) -> Result<NodeInfo, Failure> {
+        let (begun, mut node) = (Instant::now(), Some(node));
+        let (mut said, mut unclear) = ((String::new(), Instant::now()), None);
         loop {
-            match (node.state(), &node.drain) {
-                (NodeState::Left, _) => return self.left(node),
-                (NodeState::Lost, _) => {
-                    let error = UserError::new(format!("{} was lost while it was drained", self.name));
-                    return Err(error.detail(node.gone_reason).into());
+            let seen = node.as_ref().map(|node| (node.state(), node.drain.as_ref()));
+            match seen {
+                Some((NodeState::Left, _)) => return Ok(self.left(node.expect("it was seen"))),
+                Some((NodeState::Lost, _)) => return Err(self.lost(node.expect("it was seen")).into()),
+                Some((_, Some(drain))) if drain.confirmed && !self.until_left => {
+                    return Ok(node.expect("it was seen"));
                 }
-                (_, None) => {
-                    let error = UserError::new(format!("{} is not being drained any more", self.name));
-                    return Err(error.detail("somebody has taken it back").into());
-                }
-                (_, Some(drain)) if drain.confirmed && !self.until_left => return Ok(node),
-                (_, Some(drain)) if !drain.confirmed && begun.elapsed() > CONFIRM_MAX => {
+                Some((_, Some(drain))) if !drain.confirmed && begun.elapsed() > CONFIRM_MAX => {
                     let error = UserError::new(format!("{} has not heard that it is drained", self.name));
                     return Err(error.hint("it gets no new tasks; it is told when it is back").into());
                 }
-                (_, Some(drain)) => {
+                Some((_, Some(drain))) => {
+                    unclear = None;
                     let line = line(drain);
                     if line != said.0 || said.1.elapsed() > LINE_INTERVAL {
                         self.context.note(&line);
                         said = (line, Instant::now());
                     }
                 }
+                // A manager that was started again hears of it from the worker, when that comes back.
+                Some((_, None)) | None
+                    if unclear.get_or_insert_with(Instant::now).elapsed() < CONFIRM_MAX => {}
+                Some((_, None)) => return Err(self.taken_back().into()),
+                None => return Err(self.unknown().into()),
             }
             tokio::time::sleep(POLL).await;
-            node = self.look().await?;
+            let nodes = self.cluster.nodes_in_time().await?.nodes;
+            node = nodes.into_iter().find(|node| node.worker == self.name);
         }
     }
 
-    fn left(&self, node: NodeInfo) -> Result<NodeInfo, Failure> {
+    fn left(&self, node: NodeInfo) -> NodeInfo {
         self.context.note(&format!("{} has left: {}", self.name, node.gone_reason));
-        Ok(node)
+        node
     }
 
-    async fn look(&self) -> Result<NodeInfo, Failure> {
-        let nodes = self.cluster.nodes_in_time().await?.nodes;
-        nodes.into_iter().find(|node| node.worker == self.name).ok_or_else(|| {
-            let error = UserError::new(format!("the manager knows nothing of {} any more", self.name));
-            error.detail("it left or was lost while there was no manager, or long ago").into()
-        })
+    fn lost(&self, node: NodeInfo) -> UserError {
+        UserError::new(format!("{} was lost while it was drained", self.name)).detail(node.gone_reason)
+    }
+
+    fn taken_back(&self) -> UserError {
+        UserError::new(format!("{} is not being drained any more", self.name))
+            .detail("somebody has taken it back")
+    }
+
+    fn unknown(&self) -> UserError {
+        UserError::new(format!("the manager knows nothing of {} any more", self.name))
+            .detail("it has left or was lost while there was no manager, or others have gone since")
     }
 }
 
