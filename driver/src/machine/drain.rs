@@ -201,7 +201,7 @@ impl JobMachine {
 
     /// An output whose holder is lost, or may be, is read where it was before, when that is still there. False when it is not.
     pub(super) fn fall_back(&mut self, task: TaskKey, effects: &mut Vec<Effect>) -> bool {
-        let Some(lost) = self.outputs.get(task) else { return false };
+        let Some(lost) = self.outputs.get(task).filter(|_| self.is_active()) else { return false };
         let is_copy =
             |(producer, life): &(AttemptKey, Life)| *producer == lost.producer && *life != lost.life;
         let Some(at) = self.drains.behind.iter().position(is_copy) else { return false };

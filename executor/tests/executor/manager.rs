@@ -104,6 +104,11 @@ impl Session {
         }
     }
 
+    /// The next heartbeat.
+    pub async fn hear_beat(&mut self) {
+        while !matches!(self.hear_any().await, FromWorker::Heartbeat(_)) {}
+    }
+
     /// The next word of how it stands to being drained.
     pub async fn hear_drain(&mut self) -> v1::WorkerDrain {
         loop {
