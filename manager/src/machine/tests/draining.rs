@@ -148,7 +148,7 @@ fn what_an_executor_leaves_that_ends_during_the_drain_is_waited_for() {
     world.confirm(a, 101);
     world.left(d, job, "a", 0);
     world.driver_says(d, DriverEvent::Release { lease: LeaseId(1), tasks: 2 });
-    world.beat(a, 7, 0, 0);
+    world.beat(a, 1, 0, 0);
     world.left(d, job, "a", 1);
     let down = WorkerEvent::ExecutorDown { index: 0, epoch: Epoch(101), reason: "killed".to_owned() };
     let told = world.worker_says(a, down);
