@@ -3,6 +3,70 @@
 /// The release, as in `firesteel --version`.
 pub const RELEASE: &str = env!("CARGO_PKG_VERSION");
 
-/// The version of the messages between client, driver, manager, worker and executor. Two processes work together
-/// when theirs are equal.
-pub const WIRE: u32 = 4;
+/// The newest version of the messages between client, driver, manager, worker and executor that this build speaks.
+pub const WIRE: u32 = 5;
+
+/// The oldest one that it still understands. Two processes speak the newest that both understand, so the release before
+/// works together with this one while a cluster is brought from one to the other.
+pub const WIRE_OLDEST: u32 = 4;
+
+/// From this version on workers are drained: map outputs move, and workers, drivers and executors say so.
+pub const WIRE_DRAIN: u32 = 5;
+
+/// The versions that this build speaks.
+pub const SPOKEN: Spoken = Spoken { oldest: WIRE_OLDEST, newest: WIRE };
+
+/// The versions that a process speaks, as its greeting says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Spoken {
+    /// The oldest.
+    pub oldest: u32,
+    /// The newest.
+    pub newest: u32,
+}
+
+impl Spoken {
+    /// What a greeting says. Before version 5 none names a newest: its sender speaks one version alone.
+    #[must_use]
+    pub fn said(oldest: u32, newest: u32) -> Self {
+        Self { oldest, newest: newest.max(oldest) }
+    }
+
+    /// The newest that both speak.
+    #[must_use]
+    pub fn common(self, other: Self) -> Option<u32> {
+        let newest = self.newest.min(other.newest);
+        (newest >= self.oldest.max(other.oldest)).then_some(newest)
+    }
+}
+
+/// The version that the answer to a greeting names; before version 5 none names any.
+#[must_use]
+pub fn agreed(said: u32) -> u32 {
+    if said == 0 { WIRE_OLDEST } else { said.min(WIRE) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neighbours_speak_the_newest_that_both_understand() {
+        let both = |one: (u32, u32), other: (u32, u32)| {
+            let (one, other) = (Spoken::said(one.0, one.1), Spoken::said(other.0, other.1));
+            assert_eq!(one.common(other), other.common(one));
+            one.common(other)
+        };
+        assert_eq!(both((4, 5), (4, 0)), Some(4));
+        assert_eq!(both((4, 5), (4, 5)), Some(5));
+        assert_eq!(both((4, 5), (5, 6)), Some(5));
+        assert_eq!(both((4, 5), (6, 7)), None);
+        assert_eq!(both((4, 5), (3, 0)), None);
+        assert_eq!(both((4, 5), (u32::MAX, 0)), None);
+    }
+
+    #[test]
+    fn an_answer_without_a_version_is_of_the_oldest() {
+        assert_eq!([0, 4, 5, 9].map(agreed), [4, 4, 5, WIRE]);
+    }
+}

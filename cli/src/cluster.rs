@@ -7,18 +7,22 @@ use arrow::buffer::Buffer;
 use arrow::error::ArrowError;
 use arrow::ipc::reader::StreamDecoder;
 use firesteel_base::{JobId, UserError, version};
-use firesteel_protocol::channel::{self, Channel, Status};
+use firesteel_protocol::channel::{self, Channel, Response, Status};
 use firesteel_protocol::v1::manager_client::ManagerClient;
 use firesteel_protocol::v1::worker_client::WorkerClient;
 use firesteel_protocol::v1::{
-    CancelJobRequest, FetchResultRequest, JobInfo, JobState, ListJobsRequest, ListNodesReply,
-    ListNodesRequest, ShowJobRequest, SubmitRequest, WaitJobRequest,
+    CancelJobRequest, DrainNodeRequest, FetchResultRequest, JobInfo, JobState, ListJobsRequest,
+    ListNodesReply, ListNodesRequest, NodeInfo, ShowJobRequest, SubmitRequest, UndrainNodeRequest,
+    WaitJobRequest,
 };
 use futures::{Stream, StreamExt, stream};
 
 use crate::exit::Failure;
 use crate::output::results::Rows;
 use crate::output::text::unix_ms_now;
+
+/// The version that requests are in: what they ask has not changed since, so the release before answers them too.
+const REQUEST_WIRE: u32 = version::WIRE_OLDEST;
 
 /// How long a manager that is away is waited for.
 const AWAY_MAX: Duration = Duration::from_secs(60);
@@ -64,7 +68,7 @@ impl Cluster {
         conf: impl IntoIterator<Item = (String, String)>,
     ) -> Result<JobId, Failure> {
         let request = SubmitRequest {
-            wire_version: version::WIRE,
+            wire_version: REQUEST_WIRE,
             name: name.to_owned(),
             sql: sql.to_owned(),
             conf: conf.into_iter().collect(),
@@ -75,26 +79,37 @@ impl Cluster {
 
     /// The jobs that run or wait; with `all`, those that have ended as well.
     pub async fn jobs(&self, all: bool) -> Result<Vec<JobInfo>, Failure> {
-        let request = ListJobsRequest { wire_version: version::WIRE, all };
+        let request = ListJobsRequest { wire_version: REQUEST_WIRE, all };
         Ok(call!(self, list_jobs, request)?.jobs)
     }
 
     /// One job.
     pub async fn job(&self, job: JobId) -> Result<JobInfo, Failure> {
-        call!(self, show_job, ShowJobRequest { wire_version: version::WIRE, job: job.0 })
+        call!(self, show_job, ShowJobRequest { wire_version: REQUEST_WIRE, job: job.0 })
     }
 
     /// The job when it has ended, or as it is when `wait` has passed. A manager that is away is waited for: the job goes on
     /// without it.
     pub async fn wait(&self, job: JobId, wait: Duration) -> Result<JobInfo, Failure> {
         let max_wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-        let request = WaitJobRequest { wire_version: version::WIRE, job: job.0, max_wait_ms };
+        let request = WaitJobRequest { wire_version: REQUEST_WIRE, job: job.0, max_wait_ms };
+        self.in_time(async || self.manager.clone().wait_job(request).await).await
+    }
+
+    /// The nodes. A manager that is away is waited for: what it was asked to do goes on without it.
+    pub async fn nodes_in_time(&self) -> Result<ListNodesReply, Failure> {
+        let request = ListNodesRequest { wire_version: REQUEST_WIRE };
+        self.in_time(async || self.manager.clone().list_nodes(request).await).await
+    }
+
+    /// What the manager answers, as soon as one that is away is back.
+    async fn in_time<T>(&self, ask: impl AsyncFn() -> Result<Response<T>, Status>) -> Result<T, Failure> {
         let mut away_since: Option<Instant> = None;
         loop {
-            match self.manager.clone().wait_job(request).await {
+            match ask().await {
                 Err(status) if channel::is_away(&status) => {
                     let since = *away_since.get_or_insert_with(|| {
-                        tracing::warn!(%job, fault = status.message(), "the manager is away; waiting for it");
+                        tracing::warn!(fault = status.message(), "the manager is away; waiting for it");
                         Instant::now()
                     });
                     if since.elapsed() >= AWAY_MAX {
@@ -102,7 +117,7 @@ impl Cluster {
                     }
                     tokio::time::sleep(AWAY_PAUSE).await;
                 }
-                Ok(job) => return Ok(job.into_inner()),
+                Ok(answer) => return Ok(answer.into_inner()),
                 Err(status) => return Err(self.failure(&status)),
             }
         }
@@ -116,12 +131,48 @@ impl Cluster {
 
     /// Cancels a job.
     pub async fn cancel(&self, job: JobId) -> Result<JobInfo, Failure> {
-        call!(self, cancel_job, CancelJobRequest { wire_version: version::WIRE, job: job.0 })
+        call!(self, cancel_job, CancelJobRequest { wire_version: REQUEST_WIRE, job: job.0 })
+    }
+
+    /// Has a worker drained; the node as it is then. Without a deadline it waits for as long as it takes.
+    pub async fn drain(
+        &self,
+        worker: &str,
+        deadline: Option<Duration>,
+        force: bool,
+    ) -> Result<NodeInfo, Failure> {
+        let deadline_ms = deadline.map(|span| u64::try_from(span.as_millis()).unwrap_or(u64::MAX));
+        let (wire_version, worker) = (version::WIRE_DRAIN, worker.to_owned());
+        let request = DrainNodeRequest { wire_version, worker, deadline_ms, force };
+        let answer = self.manager.clone().drain_node(request).await;
+        answer.map(|node| node.into_inner()).map_err(|status| self.refused_drain(&status))
+    }
+
+    /// Has a worker that is drained stay after all.
+    pub async fn undrain(&self, worker: &str) -> Result<NodeInfo, Failure> {
+        let request = UndrainNodeRequest { wire_version: version::WIRE_DRAIN, worker: worker.to_owned() };
+        let answer = self.manager.clone().undrain_node(request).await;
+        answer.map(|node| node.into_inner()).map_err(|status| self.refused_drain(&status))
+    }
+
+    fn refused_drain(&self, status: &Status) -> Failure {
+        if channel::is_unknown_call(status) {
+            let error = UserError::new(format!("the manager at {} cannot drain workers", self.address));
+            return Failure::cluster(error.hint("it is of an earlier release: upgrade it first"));
+        }
+        let failure = self.failure(status);
+        match failure.error {
+            Some(error) if channel::is_refused_for_now(status) => {
+                let hint = "--force drains it all the same";
+                Failure::new(failure.exit, error.hint(hint))
+            }
+            error => Failure { exit: failure.exit, error },
+        }
     }
 
     /// The nodes.
     pub async fn nodes(&self) -> Result<ListNodesReply, Failure> {
-        call!(self, list_nodes, ListNodesRequest { wire_version: version::WIRE })
+        call!(self, list_nodes, ListNodesRequest { wire_version: REQUEST_WIRE })
     }
 }
 
@@ -139,7 +190,7 @@ pub async fn fetch_result(job: &JobInfo) -> Result<Rows, Failure> {
     let address = job.result_address.clone();
     let channel = channel::connect("worker", &address).await.map_err(Failure::cluster)?;
     let mut worker = WorkerClient::new(channel).max_decoding_message_size(channel::MESSAGE_BYTES_MAX);
-    let request = FetchResultRequest { wire_version: version::WIRE, job: id.0 };
+    let request = FetchResultRequest { wire_version: REQUEST_WIRE, job: id.0 };
     let chunks = loop {
         match worker.fetch_result(request).await {
             Ok(chunks) => break chunks.into_inner(),

@@ -5,6 +5,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::exit::{Exit, Failure};
 
+/// The name of the signal by which service managers ask a process to stop.
+pub const TERMINATE: &str = "SIGTERM";
+
 /// Listens for the signals that ask this process to stop. From the first of these on, they no longer end the process.
 #[derive(Debug)]
 pub struct Stop {
@@ -27,7 +30,7 @@ impl Stop {
     pub async fn next(&mut self) -> &'static str {
         tokio::select! {
             _ = self.interrupt.recv() => "Ctrl-C",
-            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.terminate.recv() => TERMINATE,
         }
     }
 }

@@ -108,6 +108,9 @@ impl World {
             Effect::MoreInputs { .. }
             | Effect::CancelAttempt { .. }
             | Effect::Absorb { .. }
+            | Effect::TakeOutput { .. }
+            | Effect::OutputMoved { .. }
+            | Effect::Left { .. }
             | Effect::Decided { .. } => {
                 panic!("nothing is done in vain, or otherwise than planned: {effect:?}")
             }

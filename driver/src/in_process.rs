@@ -112,7 +112,13 @@ async fn attend(
                 Some(Some(FromManager::ExecutorEpoch(epoch))) => set_epoch(&executors, epoch, &ready),
                 Some(Some(FromManager::LaunchDriver(launch))) => refuse_driver(&outgoing, launch.job),
                 Some(
-                    Some(FromManager::StopDriver(_) | FromManager::FreeResult(_) | FromManager::FreeKept(_))
+                    Some(
+                        FromManager::StopDriver(_)
+                        | FromManager::FreeResult(_)
+                        | FromManager::FreeKept(_)
+                        | FromManager::Drain(_)
+                        | FromManager::Leave(_),
+                    )
                     | None,
                 ) => {}
                 None => return,
@@ -158,7 +164,9 @@ fn registration(
     let topology_json =
         topology.map(|topology| serde_json::to_string(topology).expect("plain data becomes JSON"));
     v1::RegisterWorker {
-        wire_version: version::WIRE,
+        wire_version: version::WIRE_OLDEST,
+        // Nothing here moves: it ends with its session.
+        wire_newest: version::WIRE_OLDEST,
         release: version::RELEASE.to_owned(),
         worker: worker.to_string(),
         incarnation: format!("process {}", std::process::id()),
@@ -193,6 +201,7 @@ fn usage(executor: &Executor) -> v1::ExecutorUsage {
         running_attempts: u32::try_from(status.running_attempts).unwrap_or(u32::MAX),
         memory_used: status.memory_used,
         block_bytes: status.blocks.memory_bytes + status.blocks.disk_bytes,
+        answers: 0,
     }
 }
 
@@ -319,7 +328,7 @@ async fn connect(
 ) -> Result<(InProcessWorker, Control), UserError> {
     let member = InProcessWorker::join(manager, worker, vec![Arc::clone(executor)], Some(topology)).await?;
     let peers = Peers::new(ManagerAt::Here(Arc::clone(manager)), [Arc::clone(executor)]);
-    Ok((member, start(peers, loop_config()).await?))
+    Ok((member, start(peers, loop_config(executor)).await?))
 }
 
 fn plan(request: &LayoutRequest) -> Result<(Topology, ExecutorLayout), UserError> {
@@ -353,7 +362,7 @@ fn executor_config(
     }
 }
 
-fn loop_config() -> LoopConfig {
+fn loop_config(executor: &Executor) -> LoopConfig {
     LoopConfig {
         name: "local".to_owned(),
         queue: String::new(),
@@ -362,5 +371,6 @@ fn loop_config() -> LoopConfig {
         manager_away_max: JOIN_TIMEOUT,
         // A plan that goes by pointer holds state once it has run: it is good for one attempt.
         policy: Policy::single_attempt(),
+        fetcher: Arc::clone(executor.fetcher()),
     }
 }

@@ -99,13 +99,15 @@ impl Session {
             submitted_job,
             manager_away_max: options.manager_away_max,
             policy: Policy { first_attempt: peers.first_attempt(), ..Policy::default() },
+            fetcher: Fetcher::new(FetchConfig::default()),
         };
+        let fetcher = Arc::clone(&config.fetcher);
         let here = peers.executors.keys().cloned().collect();
         let control = Arc::new(start(peers, config).await?);
         let home = Arc::new(Home::default());
         let runner = Runner {
             control: Arc::clone(&control),
-            fetcher: Fetcher::new(FetchConfig::default()),
+            fetcher,
             is_local: false,
             executors_wait_max: options.executors_wait_max,
             home: Some(Arc::clone(&home)),

@@ -79,7 +79,7 @@ pub(crate) fn slice(wire: &v1::Slice) -> Result<Slice, MalformedMessage> {
     Ok(Slice { partitions: range(wire.first_partition, wire.partitions)?, part: part.transpose()? })
 }
 
-fn map_output(wire: &v1::MapOutput) -> Result<MapOutput, MalformedMessage> {
+pub(crate) fn map_output(wire: &v1::MapOutput) -> Result<MapOutput, MalformedMessage> {
     Ok(MapOutput {
         producer: AttemptKey::from(required(wire.producer.as_ref(), "MapOutput.producer")?),
         holder: holder(required(wire.holder.as_ref(), "MapOutput.holder")?)?,

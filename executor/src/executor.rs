@@ -13,7 +13,7 @@ use firesteel_shuffle::store::{BlockStore, StoreConfig, StoreUsage};
 use firesteel_shuffle::{BlockServer, Fetcher, Holder};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -22,6 +22,9 @@ use crate::cores::CorePool;
 use crate::memory_guard;
 use crate::registry::{Digest, Registry, StageEntry};
 use crate::scratch::ScratchFolder;
+
+/// Map outputs that are taken over from executors of drained workers at a time; others wait.
+const TAKES_MAX: usize = 4;
 
 /// An executor: core threads, one memory budget, a block store, and the attempts of whoever attaches.
 pub struct Executor {
@@ -41,6 +44,8 @@ pub struct Executor {
     pub(crate) stopping: CancellationToken,
     pub(crate) attempts: TaskTracker,
     pub(crate) sessions: TaskTracker,
+    /// Bounds the map outputs that are taken over at a time.
+    pub(crate) takes: Semaphore,
     life: Mutex<Option<Life>>,
 }
 
@@ -113,6 +118,7 @@ impl Executor {
             stopping: CancellationToken::new(),
             attempts: TaskTracker::new(),
             sessions: TaskTracker::new(),
+            takes: Semaphore::new(TAKES_MAX),
         }))
     }
 
@@ -252,6 +258,7 @@ impl Executor {
     pub(crate) fn free_job(&self, job: JobId) {
         self.registry.free_job(job);
         self.store.free_job(job);
+        self.fetcher.forget_job(job);
     }
 
     fn free_all(&self) {

@@ -32,6 +32,7 @@ mod reports;
 mod scope;
 pub mod scratch;
 pub mod shell;
+mod take;
 pub mod worker;
 
 pub use config::{BlockSettings, ExecutorConfig, Limits};

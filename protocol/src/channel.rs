@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
-use firesteel_base::{UserError, version};
+use firesteel_base::UserError;
+use firesteel_base::version::{self, Spoken};
 use tokio::net::TcpListener;
 use tonic::Code;
 use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Endpoint, Server};
 
+pub use tonic::Response;
 pub use tonic::Status;
 pub use tonic::transport::Channel;
 
@@ -66,21 +68,29 @@ pub fn incoming(listener: TcpListener) -> TcpIncoming {
     TcpIncoming::from(listener).with_nodelay(Some(true))
 }
 
-/// Refuses a peer of another wire version, naming both.
+/// The newest wire version that a peer and this build speak; one that speaks none in common is refused, both named. A
+/// greeting names the oldest and the newest that its sender speaks, a client's request the oldest alone.
 ///
 /// # Errors
-/// When the versions differ.
-pub fn check_version(peer: &str, wire: u32, release: &str) -> Result<(), Status> {
-    if wire == version::WIRE {
-        return Ok(());
-    }
-    Err(Status::failed_precondition(format!(
-        "this {peer} speaks wire version {wire} (release {}), but version {} is spoken here (release {}): \
-         install the same release on both",
-        if release.is_empty() { "unknown" } else { release },
-        version::WIRE,
-        version::RELEASE,
-    )))
+/// When there is no version that both speak.
+pub fn check_version(peer: &str, spoken: Spoken, release: &str) -> Result<u32, Status> {
+    spoken.common(version::SPOKEN).ok_or_else(|| {
+        let release = if release.is_empty() { "unknown" } else { release };
+        Status::failed_precondition(format!(
+            "this {peer} speaks wire {} (release {release}), but {} spoken here (release {}): \
+             install the same release on both, or one and then the next",
+            versions(spoken),
+            match version::SPOKEN {
+                Spoken { oldest, newest } if oldest == newest => format!("version {newest} is"),
+                Spoken { oldest, newest } => format!("versions {oldest} to {newest} are"),
+            },
+            version::RELEASE,
+        ))
+    })
+}
+
+fn versions(Spoken { oldest, newest }: Spoken) -> String {
+    if oldest == newest { format!("version {oldest}") } else { format!("versions {oldest} to {newest}") }
 }
 
 /// What a status of a call tells a person.
@@ -116,6 +126,18 @@ pub fn is_away(status: &Status) -> bool {
 #[must_use]
 pub fn is_not_found(status: &Status) -> bool {
     status.code() == Code::NotFound
+}
+
+/// Whether the peer does not know what it was asked for: it is of an earlier release.
+#[must_use]
+pub fn is_unknown_call(status: &Status) -> bool {
+    status.code() == Code::Unimplemented
+}
+
+/// Whether the peer would have done what it was asked for, had whoever asked insisted.
+#[must_use]
+pub fn is_refused_for_now(status: &Status) -> bool {
+    status.code() == Code::Aborted
 }
 
 fn root_cause(fault: &dyn std::error::Error) -> String {

@@ -173,6 +173,7 @@ impl Resolver {
                 log_folder: self.get("worker.log_folder"),
                 results: self.get("worker.results"),
                 results_size: self.get("worker.results_size"),
+                drain: self.get("worker.drain"),
                 executor_restarts: self.get("worker.executor_restarts"),
                 executor_restart_window: self.get("worker.executor_restart_window"),
             },

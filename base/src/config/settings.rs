@@ -79,6 +79,8 @@ pub struct WorkerSettings {
     pub results: u32,
     /// Bytes of kept results.
     pub results_size: ByteSize,
+    /// How long a worker that is asked to stop waits for what is there to end and to move.
+    pub drain: Duration,
     /// How often an executor is started again within the window.
     pub executor_restarts: u32,
     /// The time over which those are counted.

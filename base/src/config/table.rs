@@ -209,6 +209,14 @@ pub const KEYS: &[Key] = &[
         help: "How much the kept results may take in the first scratch folder; the oldest go. The newest stays in any case.",
     },
     Key {
+        name: "worker.drain",
+        default: "30s",
+        kind: Kind::Duration(Duration::ZERO, HOUR),
+        help: "How long a worker that SIGTERM asks to stop waits for what runs on it to end and for its blocks to move to other \
+               workers; what is left then is computed again elsewhere. A second signal ends it at once. 0s: the first does. \
+               A service manager must wait longer than this before it kills.",
+    },
+    Key {
         name: "worker.executor_restarts",
         default: "9",
         kind: Kind::Count(0, 1000),

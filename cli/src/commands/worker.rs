@@ -20,7 +20,7 @@ use crate::context::{Context, Role};
 use crate::exit::{Exit, Failure};
 use crate::runtime;
 use crate::signals::Stop;
-use crate::supervision::{SupervisedArgs, stop_asked};
+use crate::supervision::{SupervisedArgs, drain_then_stop};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -28,7 +28,8 @@ Examples:
   firesteel worker --manager head:7400 --memory 96GiB --scratch /nvme0/firesteel,/nvme1/firesteel
 
 A worker starts one executor for each NUMA node of its host, restarts one that dies, and keeps the results of cluster-mode
-jobs. SIGTERM and Ctrl-C stop it and its executors cleanly. `firesteel topology` and `firesteel doctor` show what it will
+jobs. SIGTERM stops it once what runs on it has ended and its blocks have moved, or after worker.drain; a second one, and
+Ctrl-C, at once. `firesteel nodes drain` has it leave when nothing of it is needed any more. `firesteel topology` and `firesteel doctor` show what it will
 find on this host.";
 
 /// Run the worker of a host
@@ -92,7 +93,7 @@ pub fn run(global: &Global, args: WorkerArgs) -> Result<Exit, Failure> {
     runtime::run(async {
         let stop = Stop::listen()?;
         let config = worker_config(&context, global).await?;
-        worker::run(config, stop_asked(stop, args.supervised)).await?;
+        worker::run(config, drain_then_stop(stop, args.supervised)).await?;
         Ok(Exit::Done)
     })
 }
@@ -139,6 +140,7 @@ async fn worker_config(context: &Context, global: &Global) -> Result<WorkerConfi
             count_max: usize::try_from(worker.results).unwrap_or(usize::MAX),
             bytes_max: worker.results_size,
         },
+        drain: worker.drain,
         limits: WorkerLimits::default(),
     })
 }

@@ -12,6 +12,7 @@ use std::time::Duration;
 use firesteel_base::{ByteSize, UserError};
 use firesteel_hw::topology::Topology;
 use firesteel_protocol::v1::NodeState;
+use futures::FutureExt;
 use futures::stream::{FuturesUnordered, StreamExt};
 
 use crate::cluster::Cluster;
@@ -21,7 +22,7 @@ use crate::output::results::print;
 use crate::output::text;
 use crate::signals::{Stop, interrupted};
 use folder::Folder;
-use process::Process;
+use process::{MayLeave, Process};
 
 /// How long the cluster may take until all workers have joined.
 const READY_MAX: Duration = Duration::from_secs(90);
@@ -172,12 +173,16 @@ impl Running {
         let ready = manager.first_line().await;
         self.processes.push(manager);
         let Some(address) = ready.as_deref().and_then(|line| line.rsplit(' ').next()) else {
-            return Err(self.processes[0].death().await);
+            return Err(self.processes[0].death(MayLeave::No).await);
         };
         for (i, share) in plan.shares.iter().enumerate() {
             let args = worker_args(plan, share, i, address, folder);
-            let pin = [("FIRESTEEL_WORKER_PIN", share.exclusive.to_string())];
-            self.processes.push(Process::start(&format!("worker-{i}"), &args, folder, &pin)?);
+            // All of them end together: there is nobody to wait for.
+            let settings = [
+                ("FIRESTEEL_WORKER_PIN", share.exclusive.to_string()),
+                ("FIRESTEEL_WORKER_DRAIN", "0s".to_owned()),
+            ];
+            self.processes.push(Process::start(&format!("worker-{i}"), &args, folder, &settings)?);
         }
         let cluster = Cluster::connect(address).await?;
         tokio::select! {
@@ -215,7 +220,11 @@ impl Running {
 
     /// Waits for the first process that ends by itself.
     async fn death(&mut self) -> Failure {
-        let mut deaths: FuturesUnordered<_> = self.processes.iter_mut().map(Process::death).collect();
+        let first = 1.min(self.processes.len());
+        let (managers, workers) = self.processes.split_at_mut(first);
+        let workers = workers.iter_mut().map(|worker| worker.death(MayLeave::Yes).boxed());
+        let managers = managers.iter_mut().map(|manager| manager.death(MayLeave::No).boxed());
+        let mut deaths: FuturesUnordered<_> = managers.chain(workers).collect();
         match deaths.next().await {
             Some(failure) => failure,
             None => std::future::pending().await,

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use firesteel_base::UserError;
@@ -25,6 +25,13 @@ pub struct Process {
     _stdin: Option<ChildStdin>,
     stdout: Option<BufReader<ChildStdout>>,
     log: PathBuf,
+}
+
+/// Whether a process may end before the cluster does: a worker that was drained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MayLeave {
+    Yes,
+    No,
 }
 
 impl Process {
@@ -62,9 +69,12 @@ impl Process {
         read.is_ok_and(|bytes| bytes > 0).then(|| line.trim_end().to_owned())
     }
 
-    /// Waits until it ends by itself, and tells how and why.
-    pub async fn death(&mut self) -> Failure {
+    /// Waits until it ends by itself, and tells how and why. One that may leave and ends well is not missed.
+    pub async fn death(&mut self, may_leave: MayLeave) -> Failure {
         let status = self.child.wait().await;
+        if may_leave == MayLeave::Yes && status.as_ref().is_ok_and(ExitStatus::success) {
+            return std::future::pending().await;
+        }
         let how = status.map_or_else(|fault| fault.to_string(), |status| status.to_string());
         let mut error = UserError::new(format!("the {} ended early: {how}", self.name));
         if let Some(tail) = tail(&self.log) {

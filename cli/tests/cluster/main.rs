@@ -7,6 +7,7 @@
 mod bad_input;
 mod bench;
 mod chaos;
+mod drains;
 mod engines;
 mod failures;
 mod local;

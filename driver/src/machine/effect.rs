@@ -3,10 +3,11 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use firesteel_base::{AttemptKey, ExecutorId, LeaseId, StageId, UserError};
+use firesteel_base::{AttemptKey, ExecutorId, LeaseId, StageId, UserError, WorkerId};
 use firesteel_shuffle::Slice;
 
 use super::adapt::Decision;
+use super::drain::LeftThere;
 use super::{Life, MapOutput, OutputKind};
 
 /// Something to be done by the shell, in the order in which it was said.
@@ -33,6 +34,27 @@ pub enum Effect {
         life: Life,
         /// Why.
         reason: String,
+    },
+    /// Have all blocks of an output fetched by another executor, which holds them from then on.
+    TakeOutput {
+        /// The output, and who holds it now.
+        output: Arc<MapOutput>,
+        /// Who is to hold it.
+        life: Life,
+    },
+    /// An output is held elsewhere than was told before.
+    OutputMoved {
+        /// The output, and who holds it now.
+        output: Arc<MapOutput>,
+        /// Where attempts run that may read it.
+        lives: Vec<Life>,
+    },
+    /// Tell the manager what the job still has at a worker that is drained.
+    Left {
+        /// The worker.
+        worker: WorkerId,
+        /// What is there.
+        left: LeftThere,
     },
     /// Forget the blocks of one attempt.
     FreeAttempt {

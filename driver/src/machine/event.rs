@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use firesteel_base::{AttemptKey, ExecutorId, LeaseId, StageId, UserError};
+use firesteel_base::{AttemptKey, ExecutorId, LeaseId, StageId, UserError, WorkerId};
 use firesteel_shuffle::LaneSizes;
 
 use super::{AttemptFailure, Life};
@@ -17,6 +17,28 @@ pub enum Event {
     ClusterChanged {
         /// All of them.
         executors: Vec<ExecutorId>,
+    },
+    /// Workers that are drained now: nothing is to be begun there, and what lies there is to move. Sent like
+    /// `ClusterChanged`, before it.
+    Draining {
+        /// All of them.
+        workers: BTreeSet<WorkerId>,
+        /// Lives that can take outputs over, drained ones among them or not.
+        takers: BTreeSet<Life>,
+    },
+    /// A life has all blocks of an output that it was asked to take over.
+    OutputTaken {
+        /// The attempt that wrote it.
+        producer: AttemptKey,
+        /// Who holds it too.
+        life: Life,
+    },
+    /// A life could not take an output over.
+    OutputNotTaken {
+        /// The attempt that wrote it.
+        producer: AttemptKey,
+        /// Who could not.
+        life: Life,
     },
     /// The manager lends slots.
     Granted {

@@ -20,6 +20,7 @@ use firesteel_base::{AttemptKey, ExecutorId, JobId, LeaseId, StageId, Timestamp,
 
 use super::Life;
 use super::attempt::AttemptState;
+use super::drain::Drains;
 use super::effect::{Effect, Outcome};
 use super::event::Event;
 use super::lease::Leases;
@@ -75,7 +76,10 @@ pub struct JobMachine {
     pub(super) outputs: MapOutputs,
     pub(super) leases: Leases,
     /// Executors that are up.
+    pub(super) members: BTreeSet<ExecutorId>,
+    /// Those of them that may be used.
     pub(super) executors: BTreeSet<ExecutorId>,
+    pub(super) drains: Drains,
     empty_since: Option<Timestamp>,
     /// Lives that are over.
     pub(super) gone: BTreeSet<Life>,
@@ -103,7 +107,9 @@ impl JobMachine {
             positions: BTreeMap::new(),
             outputs: MapOutputs::default(),
             leases: Leases::default(),
+            members: BTreeSet::new(),
             executors: BTreeSet::new(),
+            drains: Drains::default(),
             empty_since: None,
             gone: BTreeSet::new(),
             in_doubt: BTreeSet::new(),
@@ -134,7 +140,13 @@ impl JobMachine {
     pub fn step(&mut self, now: Timestamp, event: Event, effects: &mut Vec<Effect>) {
         match event {
             Event::Begin => self.begin(),
-            Event::ClusterChanged { executors } => self.executors = executors.into_iter().collect(),
+            Event::ClusterChanged { executors } => {
+                self.members = executors.into_iter().collect();
+                self.count_executors();
+            }
+            Event::Draining { workers, takers } => self.draining(workers, takers, effects),
+            Event::OutputTaken { producer, life } => self.output_taken(producer, life, effects),
+            Event::OutputNotTaken { producer, life } => self.output_not_taken(producer, life),
             Event::Granted { lease, stage, life, tasks } => {
                 self.granted(now, lease, stage, life, tasks, effects)
             }
@@ -316,22 +328,32 @@ impl JobMachine {
     /// Attempts that run go on, in a slot or without one.
     fn manager_back(&mut self, leases: &BTreeSet<LeaseId>) {
         self.leases.keep_only(leases);
+        self.drains.forget_told();
         self.stages.iter_mut().for_each(|stage| stage.demand.forgotten());
     }
 
     fn watch_cluster(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
-        if !self.executors.is_empty() || !self.is_active() {
+        let is_stuck = self.members.is_empty() || self.waits_for_the_drained();
+        if !is_stuck || !self.is_active() {
             self.empty_since = None;
             return;
         }
         let since = *self.empty_since.get_or_insert(now);
-        let limit = self.policy.no_executors_wait_max;
-        if now >= since + limit {
-            let error = UserError::new(format!("{} cannot go on: the cluster has no executor", self.job))
-                .detail(format!("the last one left {} s ago", limit.as_secs()))
-                .hint("are the workers running? `firesteel nodes` lists them");
-            self.end(now, Outcome::Failed(error), effects);
+        if now >= since + self.policy.no_executors_wait_max {
+            self.end(now, Outcome::Failed(self.no_executor()), effects);
         }
+    }
+
+    fn no_executor(&self) -> UserError {
+        let waited = self.policy.no_executors_wait_max.as_secs();
+        if self.members.is_empty() {
+            return UserError::new(format!("{} cannot go on: the cluster has no executor", self.job))
+                .detail(format!("the last one left {waited} s ago"))
+                .hint("are the workers running? `firesteel nodes` lists them");
+        }
+        UserError::new(format!("{} cannot go on: every worker is being drained", self.job))
+            .detail(format!("there has been none for its tasks for {waited} s"))
+            .hint("start another worker, or keep one with `firesteel nodes undrain NODE`")
     }
 
     fn advance(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {

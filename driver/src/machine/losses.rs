@@ -26,6 +26,7 @@ impl JobMachine {
     ) {
         self.gone.insert(life.clone());
         self.used.remove(&life);
+        self.drains.forget_taker(&life);
         // The manager, who says it, has ended these leases itself.
         self.leases.drop_life(&life);
         self.lose_life(now, &life, reason, blocks_kept, effects);
@@ -42,7 +43,10 @@ impl JobMachine {
         for (lease, tasks) in self.leases.drop_life(life) {
             effects.push(Effect::ReleaseSlots { lease, tasks });
         }
-        self.shun_life(life);
+        self.drains.forget_taker(life);
+        if !self.drains.has(life) {
+            self.shun_life(life);
+        }
         self.lose_life(now, life, reason, blocks_kept, effects);
     }
 
@@ -71,8 +75,9 @@ impl JobMachine {
     ) {
         if blocks_kept {
             self.in_doubt.insert(life.clone());
-        } else {
-            for task in self.outputs.held_by(life) {
+        }
+        for task in self.outputs.held_by(life) {
+            if !self.fall_back(task, effects) && !blocks_kept {
                 self.lose_output(task);
             }
         }
@@ -95,6 +100,9 @@ impl JobMachine {
         let task = self.stages[position].task_mut(number);
         let lost: Vec<_> = task.live.extract_if(.., |attempt| attempt.life == *life).collect();
         self.try_again(position, number);
+        if self.drains.has(life) {
+            return;
+        }
         for attempt in lost.into_iter().filter(Attempt::counts) {
             let error = UserError::new(format!("{} was lost with {life}: {reason}", attempt.key));
             self.count_loss(now, position, attempt.key.task, mishap(attempt.key, life, error), effects);
@@ -118,7 +126,11 @@ impl JobMachine {
             let told = format!("task {} could not read its input {count} times", reader.task);
             return self.end(now, Outcome::Failed(beside(error, &told)), effects);
         }
-        self.distrust(now, lost.producer, &error, effects);
+        // Its reader had not heard yet where it has moved to.
+        let is_elsewhere = |output: &MapOutput| output.producer == lost.producer && output.life != lost.life;
+        if !self.outputs.get(lost.producer.task).is_some_and(|output| is_elsewhere(output)) {
+            self.distrust(now, lost.producer, &error, effects);
+        }
     }
 
     /// A block of the result could not be read. What was handed out cannot be taken back.

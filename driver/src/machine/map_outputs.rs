@@ -97,6 +97,22 @@ impl MapOutputs {
         all.filter(|output| output.life == *life).map(|output| output.producer.task).collect()
     }
 
+    /// The outputs whose holder is one of those.
+    pub fn held_where(&self, is_meant: impl Fn(&Life) -> bool) -> Vec<Arc<MapOutput>> {
+        let all = self.stages.values().flatten().flatten();
+        all.filter(|output| is_meant(&output.life)).cloned().collect()
+    }
+
+    /// Another life holds the output of a task from now on.
+    pub fn relocate(&mut self, task: TaskKey, life: Life) -> Arc<MapOutput> {
+        self.lists.remove(&task.stage.stage);
+        let slot = self.slot(task);
+        let held = slot.as_ref().expect("an output that moves is there");
+        let moved = Arc::new(MapOutput { life, ..MapOutput::clone(held) });
+        *slot = Some(Arc::clone(&moved));
+        moved
+    }
+
     /// All outputs of a complete stage, ordered by task.
     pub fn list(&mut self, stage: StageId) -> Arc<[Arc<MapOutput>]> {
         let stages = &self.stages;

@@ -24,6 +24,8 @@ pub struct Policy {
     pub ending_wait_max: Duration,
     /// How long a job waits on a cluster that has lost its last executor.
     pub no_executors_wait_max: Duration,
+    /// Map outputs of one job that move at a time from workers that are drained.
+    pub moves_at_a_time_max: usize,
     /// How many times as long as its input lets expect a task may run before it gets a second attempt.
     pub straggler_times: u32,
     /// How long any task may run.
@@ -56,6 +58,7 @@ impl Default for Policy {
             fetch_failures_per_executor_max: 3,
             ending_wait_max: Duration::from_secs(5),
             no_executors_wait_max: Duration::from_secs(60),
+            moves_at_a_time_max: 8,
             straggler_times: 2,
             straggler_after: Duration::from_secs(2),
         }

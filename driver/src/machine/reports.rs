@@ -78,10 +78,22 @@ impl JobMachine {
             AttemptState::Cancelling => {}
             AttemptState::Launched | AttemptState::Started => {
                 self.try_again(position, key.task.task);
+                if self.is_of_drain(life, failure.class) {
+                    return;
+                }
                 self.stages[position].failed_attempts += 1;
                 self.judge(now, position, key, life, failure, effects);
             }
         }
+    }
+
+    /// Whether an attempt may have ended because its worker leaves: it is run again elsewhere, and nobody has failed.
+    fn is_of_drain(&self, life: &Life, class: Class) -> bool {
+        let may_be = match class {
+            Class::Transient | Class::Cancelled => true,
+            Class::User | Class::Fetch | Class::Resources => false,
+        };
+        may_be && self.drains.has(life)
     }
 
     fn judge(

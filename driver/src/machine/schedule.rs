@@ -21,6 +21,7 @@ impl JobMachine {
         self.find_stragglers(now);
         self.fill_slots(now, effects);
         self.offer_result(effects);
+        self.clear_drained(effects);
         self.sync_demands(now, effects);
     }
 
@@ -128,7 +129,7 @@ impl JobMachine {
         }
     }
 
-    fn locate_inputs(&mut self, position: usize) {
+    pub(super) fn locate_inputs(&mut self, position: usize) {
         let mut places = self.stages[position].empty_places();
         for &input in &self.stages[position].inputs {
             let plan = &self.stages[input].plan;
@@ -168,7 +169,7 @@ impl JobMachine {
 
     /// The task that an idle slot of the lease runs next.
     fn next_for(&self, id: LeaseId) -> Option<(usize, u32, Life)> {
-        let lease = self.leases.get(id).filter(|lease| lease.idle() > 0)?;
+        let lease = self.leases.get(id).filter(|lease| lease.idle() > 0 && !self.drains.has(&lease.life))?;
         let position = self.position(lease.stage)?;
         let task = self.pick(position, &lease.life.executor)?;
         Some((position, task, lease.life.clone()))

@@ -1,9 +1,11 @@
 //! The handle of a driver loop.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use firesteel_base::{JobId, UserError};
+use firesteel_shuffle::Fetcher;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::manager_link;
@@ -29,6 +31,8 @@ pub(crate) struct LoopConfig {
     pub manager_away_max: Duration,
     /// Limits of each job.
     pub policy: Policy,
+    /// What reads the results in this process.
+    pub fetcher: Arc<Fetcher>,
 }
 
 /// How long the end of a session may take before it is left to itself.

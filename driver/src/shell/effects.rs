@@ -29,7 +29,11 @@ impl DriverLoop {
                 let attempt = Some(attempt.into());
                 self.say(&life, ToExecutor::Cancel(v1::CancelAttempt { attempt, reason }));
             }
+            Effect::TakeOutput { output, life } => self.take_output(run, &output, life),
+            Effect::OutputMoved { output, lives } => self.output_moved(&output, &lives),
+            Effect::Left { worker, left } => self.say_left(run, &worker, left),
             Effect::FreeAttempt { attempt, life } => {
+                self.forget_take(&life, attempt);
                 self.say(&life, ToExecutor::FreeAttempt(v1::FreeAttempt { attempt: Some(attempt.into()) }));
             }
             Effect::FreeStage { stage, lives } => self.free_stage(run, stage, &lives),
@@ -166,7 +170,7 @@ impl DriverLoop {
         link.send(ToExecutor::MoreInputs(message));
     }
 
-    fn wire_output(&self, output: &MapOutput, read: &Range<u32>) -> v1::MapOutput {
+    pub fn wire_output(&self, output: &MapOutput, read: &Range<u32>) -> v1::MapOutput {
         let holder = self.refs.get(&output.life).cloned().unwrap_or_else(|| v1::ExecutorRef {
             id: Some((&output.life.executor).into()),
             epoch: output.life.epoch.0,
@@ -177,7 +181,7 @@ impl DriverLoop {
         convert::wire_output(output, read, holder)
     }
 
-    fn shuffle_output(&self, output: &MapOutput) -> firesteel_shuffle::MapOutput {
+    pub fn shuffle_output(&self, output: &MapOutput) -> firesteel_shuffle::MapOutput {
         convert::shuffle_output(output, self.refs.get(&output.life))
     }
 
@@ -194,6 +198,9 @@ impl DriverLoop {
         self.note_outcome(outcome, rows);
         let Some(job) = self.jobs.remove(&run) else { return };
         let keys = job.stage_keys();
+        if let Some(key) = keys.first().filter(|_| self.submitted.is_none()) {
+            self.config.fetcher.forget_job(key.job);
+        }
         for life in lives {
             self.forget_at(life, &keys);
         }
@@ -226,6 +233,7 @@ impl DriverLoop {
         let Some(link) = self.links.get_mut(life) else { return };
         link.put.retain(|key| !keys.contains(key));
         link.launched.retain(|attempt, _| !keys.contains(&attempt.task.stage));
+        link.taking.retain(|producer, _| !keys.contains(&producer.task.stage));
         if is_shared {
             for key in keys {
                 link.send(ToExecutor::FreeStage(v1::FreeStage { job: key.job.0, stage: key.stage.0 }));

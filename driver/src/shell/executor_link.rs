@@ -33,6 +33,8 @@ pub(super) struct ExecutorLink {
     pub generation: u64,
     /// It has answered the greeting.
     pub attached: bool,
+    /// The wire version that is spoken, once it has.
+    pub wire: u32,
     /// It was connected once and broke, and this is the second try.
     pub is_retry: bool,
     pub heard: Timestamp,
@@ -40,6 +42,8 @@ pub(super) struct ExecutorLink {
     pub put: BTreeSet<StageKey>,
     /// Attempts whose end was not reported.
     pub launched: BTreeMap<AttemptKey, v1::Launch>,
+    /// Outputs that it was asked to take over, and has not reported.
+    pub taking: BTreeMap<AttemptKey, v1::TakeOutput>,
     pub task: JoinHandle<()>,
 }
 
@@ -61,7 +65,8 @@ pub(super) fn open(
 ) -> ExecutorLink {
     let (outgoing, messages) = mpsc::unbounded_channel();
     let greeting = v1::AttachDriver {
-        wire_version: version::WIRE,
+        wire_version: version::WIRE_OLDEST,
+        wire_newest: version::WIRE,
         release: version::RELEASE.to_owned(),
         epoch: life.epoch.0,
         conf: std::collections::HashMap::new(),
@@ -79,10 +84,12 @@ pub(super) fn open(
         outgoing,
         generation,
         attached: false,
+        wire: 0,
         is_retry: false,
         heard: now,
         put: BTreeSet::new(),
         launched: BTreeMap::new(),
+        taking: BTreeMap::new(),
         task,
     }
 }

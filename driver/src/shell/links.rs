@@ -1,6 +1,6 @@
 //! The connections to executors, and what comes over them.
 
-use firesteel_base::AttemptKey;
+use firesteel_base::{AttemptKey, version};
 use firesteel_protocol::{MalformedMessage, v1};
 use v1::driver_to_executor::Message as ToExecutor;
 use v1::executor_to_driver::Message as FromExecutor;
@@ -59,7 +59,7 @@ impl DriverLoop {
 
     fn executor_said(&mut self, life: &Life, message: v1::ExecutorToDriver) -> Result<(), MalformedMessage> {
         match message.message {
-            Some(FromExecutor::Attached(_)) => self.attached(life),
+            Some(FromExecutor::Attached(attached)) => self.attached(life, attached.wire_version),
             Some(FromExecutor::Started(started)) => {
                 let attempt = convert::attempt(started.attempt.as_ref())?;
                 self.report(attempt, Event::AttemptStarted { attempt, life: life.clone() });
@@ -85,6 +85,7 @@ impl DriverLoop {
                 let failure = convert::failure(failed.failure.as_ref())?;
                 self.report(attempt, Event::AttemptFailed { attempt, life: life.clone(), failure });
             }
+            Some(FromExecutor::OutputTaken(taken)) => self.output_taken(life, &taken)?,
             Some(FromExecutor::Pong(_)) => {}
             None => {
                 return Err(MalformedMessage::new(
@@ -96,8 +97,9 @@ impl DriverLoop {
         Ok(())
     }
 
-    fn attached(&mut self, life: &Life) {
+    fn attached(&mut self, life: &Life, wire: u32) {
         if let Some(link) = self.links.get_mut(life) {
+            link.wire = version::agreed(wire);
             link.attached = true;
             link.is_retry = false;
         }
@@ -110,7 +112,7 @@ impl DriverLoop {
     }
 
     /// Hands a report to the machine of its job. Without one the job has ended, and the report is of no use.
-    fn report(&mut self, attempt: AttemptKey, event: Event) {
+    pub fn report(&mut self, attempt: AttemptKey, event: Event) {
         if let Some(run) = self.run_of(attempt) {
             self.tell(run, event);
         }
@@ -127,7 +129,7 @@ impl DriverLoop {
         tracing::info!(executor = %life, reason, "lost the connection, trying again");
         let mut link = self.open_link(life, executor);
         link.is_retry = true;
-        link.launched = broken.launched;
+        (link.launched, link.taking) = (broken.launched, broken.taking);
         let put: Vec<_> =
             broken.put.into_iter().filter_map(|key| Some((self.run_with_stage(key)?, key))).collect();
         for (run, key) in put {
@@ -138,6 +140,9 @@ impl DriverLoop {
         }
         for launch in link.launched.values() {
             link.send(ToExecutor::Launch(launch.clone()));
+        }
+        for take in link.taking.values() {
+            link.send(ToExecutor::TakeOutput(take.clone()));
         }
         self.links.insert(life.clone(), link);
     }

@@ -125,7 +125,8 @@ pub(super) fn reopen(peers: Peers, generation: u64, patience: Duration, inbox: m
 
 fn hello(incarnation: &str) -> ToManager {
     ToManager::Hello(v1::DriverHello {
-        wire_version: version::WIRE,
+        wire_version: version::WIRE_OLDEST,
+        wire_newest: version::WIRE,
         release: version::RELEASE.to_owned(),
         host: host_name(),
         user: user_name(),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use firesteel_base::{JobId, LeaseId, StageId, UserError};
+use firesteel_base::{JobId, LeaseId, StageId, UserError, WorkerId, version};
 use firesteel_protocol::{MalformedMessage, required, v1};
 use tokio::sync::mpsc;
 use v1::driver_to_manager::Message as ToManager;
@@ -106,6 +106,7 @@ impl DriverLoop {
         self.manager = ManagerLink::Connected(outgoing);
         self.heartbeat.every(welcome.heartbeat_ms);
         self.manager_run = welcome.run;
+        self.manager_wire = version::agreed(welcome.wire_version);
         if let Err(fault) = self.cluster_changed(&welcome.cluster.unwrap_or_default()) {
             tracing::warn!(%fault, "ignored the manager's list of executors");
         }
@@ -250,8 +251,9 @@ impl DriverLoop {
         let query = self.jobs.get_mut(&run).expect("a query that waits for its job");
         query.opened_by = self.manager_run;
         query.open(job, policy);
-        let executors = self.members.borrow().iter().map(|member| member.life.executor.clone()).collect();
-        self.tell(run, Event::ClusterChanged { executors });
+        let (workers, takers) = (self.draining.clone(), self.takers.clone());
+        self.tell(run, Event::Draining { workers, takers });
+        self.tell(run, Event::ClusterChanged { executors: self.up.clone() });
         self.tell(run, Event::Begin);
     }
 
@@ -298,10 +300,19 @@ impl DriverLoop {
     }
 
     fn cluster_changed(&mut self, cluster: &v1::ClusterChanged) -> Result<(), MalformedMessage> {
+        let worker = |name: &String| {
+            let parsed = name.parse::<WorkerId>();
+            parsed.map_err(|fault| MalformedMessage::new("ClusterChanged.draining", fault.to_string()))
+        };
+        self.draining = cluster.draining.iter().map(worker).collect::<Result<_, _>>()?;
+        self.takers.clear();
         let mut members = Vec::with_capacity(cluster.executors.len());
         for shape in &cluster.executors {
             let executor = required(shape.executor.clone(), "ExecutorShape.executor")?;
             let life = convert::life(&executor)?;
+            if shape.wire_version >= version::WIRE_DRAIN {
+                self.takers.insert(life.clone());
+            }
             let address = executor.control_address.clone();
             self.refs.insert(life.clone(), executor);
             members.push(Member { life, slots: shape.slots, address });
@@ -312,9 +323,12 @@ impl DriverLoop {
         }
         let (links, kept) = (&self.links, &self.kept);
         self.refs.retain(|life, _| is_known(life) || links.contains_key(life) || kept.contains(life));
-        let executors = members.iter().map(|member| member.life.executor.clone()).collect();
+        self.up = members.iter().map(|member| member.life.executor.clone()).collect();
+        members.retain(|member| !self.draining.contains(&member.life.executor.worker));
         self.members.send_replace(members);
-        self.tell_all(&Event::ClusterChanged { executors });
+        let (workers, takers) = (self.draining.clone(), self.takers.clone());
+        self.tell_all(&Event::Draining { workers, takers });
+        self.tell_all(&Event::ClusterChanged { executors: self.up.clone() });
         Ok(())
     }
 }

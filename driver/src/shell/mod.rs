@@ -12,6 +12,7 @@
 
 mod control;
 mod convert;
+mod drain;
 mod effects;
 mod executor_link;
 mod heartbeat;

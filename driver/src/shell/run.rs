@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use firesteel_base::{Clock, SystemClock, Timestamp};
+use firesteel_base::{Clock, ExecutorId, SystemClock, Timestamp, WorkerId, version};
 use firesteel_protocol::v1;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
@@ -39,6 +39,12 @@ pub(super) struct DriverLoop {
     pub manager_generation: u64,
     /// The name of the manager that it was with last.
     pub manager_run: u64,
+    /// The wire version that is spoken with it.
+    pub manager_wire: u32,
+    /// Workers that are drained.
+    pub draining: BTreeSet<WorkerId>,
+    /// Executors that can take outputs over.
+    pub takers: BTreeSet<Life>,
     pub links: BTreeMap<Life, ExecutorLink>,
     pub link_generation: u64,
     /// Where executors are reached.
@@ -48,6 +54,9 @@ pub(super) struct DriverLoop {
     pub jobs: BTreeMap<RunId, Running>,
     /// Events to be stepped, in their order.
     queue: VecDeque<(RunId, Event)>,
+    /// Executors that are up.
+    pub up: Vec<ExecutorId>,
+    /// Those that new queries are planned for.
     pub members: watch::Sender<Vec<Member>>,
     progress: watch::Sender<JobProgress>,
     /// The query that watchers are told of.
@@ -85,12 +94,16 @@ impl DriverLoop {
             manager: ManagerLink::Away,
             manager_generation: 0,
             manager_run: 0,
+            manager_wire: version::WIRE_OLDEST,
+            draining: BTreeSet::new(),
+            takers: BTreeSet::new(),
             links: BTreeMap::new(),
             link_generation: 0,
             refs: BTreeMap::new(),
             kept: BTreeSet::new(),
             jobs: BTreeMap::new(),
             queue: VecDeque::new(),
+            up: Vec::new(),
             members,
             progress,
             shown: None,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use firesteel_base::UserError;
+use firesteel_base::{UserError, version};
 use firesteel_protocol::channel::{MESSAGE_BYTES_MAX, connect, user_error};
 use firesteel_protocol::v1;
 use tokio::sync::mpsc;
@@ -18,7 +18,12 @@ use crate::worker::Event;
 #[derive(Debug)]
 pub(crate) enum LinkEvent {
     /// The manager took this worker; what it must hear goes into `outgoing`, and dropping that ends the session.
-    Registered { outgoing: mpsc::Sender<v1::WorkerToManager>, heartbeat: Duration, release: String },
+    Registered {
+        outgoing: mpsc::Sender<v1::WorkerToManager>,
+        heartbeat: Duration,
+        release: String,
+        wire: u32,
+    },
     /// The manager wants something.
     Command(FromManager),
     /// There is no session. It is made again without being asked. Told once for each time it is lost.
@@ -86,8 +91,8 @@ async fn session(
         Ok(Some(v1::ManagerToWorker { message: Some(FromManager::Registered(answer)) })) => {
             *registered = true;
             let heartbeat = Duration::from_millis(answer.heartbeat_ms.max(1));
-            tell(events, LinkEvent::Registered { outgoing, heartbeat, release: answer.manager_release })
-                .await;
+            let (release, wire) = (answer.manager_release, version::agreed(answer.wire_version));
+            tell(events, LinkEvent::Registered { outgoing, heartbeat, release, wire }).await;
         }
         Ok(_) => {
             return End::Lost(UserError::new(format!(

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use firesteel_base::version::Spoken;
 use firesteel_base::{AttemptKey, Class, Epoch, JobId, StageId, StageKey, UserError};
 use firesteel_engine::Settings;
 use firesteel_engine::codec;
@@ -21,6 +22,7 @@ use crate::cores::{CoreLease, NoCores};
 use crate::executor::Executor;
 use crate::registry::{Begun, Digest, Driver, SessionId, Speaker, StageEntry};
 use crate::reports::{Reports, reports};
+use crate::take::Take;
 
 /// What a driver says, in order.
 pub type Inbound = BoxStream<'static, v1::DriverToExecutor>;
@@ -37,7 +39,8 @@ impl Executor {
         mut inbound: Inbound,
     ) -> Result<mpsc::Receiver<v1::ExecutorToDriver>, Status> {
         let greeting = greeting(&mut inbound, self.limits().greeting_timeout).await?;
-        check_version("driver", greeting.wire_version, &greeting.release)?;
+        let spoken = Spoken::said(greeting.wire_version, greeting.wire_newest);
+        let wire = check_version("driver", spoken, &greeting.release)?;
         let epoch = Epoch(greeting.epoch);
         self.await_epoch(epoch).await?;
         if self.stopping.is_cancelled() {
@@ -45,7 +48,7 @@ impl Executor {
         }
         let (driver, receiver) = mpsc::channel(self.limits().reports_buffered);
         let (reports, queue) = reports();
-        reports.send(self.attached(epoch));
+        reports.send(self.attached(epoch, wire));
         let session = Session {
             executor: Arc::clone(self),
             id: self.registry.open_session(),
@@ -59,7 +62,7 @@ impl Executor {
         Ok(receiver)
     }
 
-    fn attached(&self, epoch: Epoch) -> ToDriver {
+    fn attached(&self, epoch: Epoch, wire: u32) -> ToDriver {
         let executor = v1::ExecutorRef {
             id: Some(self.id().into()),
             epoch: epoch.0,
@@ -68,7 +71,7 @@ impl Executor {
             keeper_address: String::new(),
         };
         let release = firesteel_base::version::RELEASE.to_owned();
-        ToDriver::Attached(v1::Attached { release, executor: Some(executor) })
+        ToDriver::Attached(v1::Attached { release, executor: Some(executor), wire_version: wire })
     }
 
     /// Waits until the executor is in `epoch`. The driver may have heard of it from the manager before the worker
@@ -149,6 +152,8 @@ impl Session {
             Some(FromDriver::PutStage(message)) => self.put_stage(message),
             Some(FromDriver::Launch(message)) => self.launch(message),
             Some(FromDriver::MoreInputs(message)) => self.more_inputs(&message),
+            Some(FromDriver::TakeOutput(message)) => self.take_output(&message),
+            Some(FromDriver::OutputMoved(message)) => self.output_moved(&message),
             Some(FromDriver::Cancel(message)) => self.cancel(&message),
             Some(FromDriver::FreeAttempt(message)) => self.free_attempt(&message),
             Some(FromDriver::FreeStage(message)) => {
@@ -205,13 +210,18 @@ impl Session {
         has
     }
 
+    /// The report about an attempt of a job that a later driver has.
+    fn belongs_to_another(&self, key: AttemptKey) -> ToDriver {
+        let reason =
+            format!("executor {} does not run {key}: a later driver has the job", self.executor.id());
+        let refusal = TaskError::new(Class::Transient, UserError::new(reason));
+        failed_report(key, convert::wire_failure(refusal))
+    }
+
     fn launch(&self, message: v1::Launch) -> Result<(), MalformedMessage> {
         let key = AttemptKey::from(required(message.attempt.as_ref(), "Launch.attempt")?);
         if !self.claim(key.job()) {
-            let reason =
-                format!("executor {} does not run {key}: a later driver has the job", self.executor.id());
-            let refusal = TaskError::new(Class::Transient, UserError::new(reason));
-            self.reports.send(failed_report(key, convert::wire_failure(refusal)));
+            self.reports.send(self.belongs_to_another(key));
             return Ok(());
         }
         match self.executor.registry.begin(key) {
@@ -287,6 +297,30 @@ impl Session {
         let first_partition = message.first_partition as usize;
         let spec = TaskSpec { attempt: key, first_partition, lanes, inputs, slices };
         Ok((spec, stage, lease))
+    }
+
+    fn take_output(&self, message: &v1::TakeOutput) -> Result<(), MalformedMessage> {
+        let output = convert::map_output(required(message.output.as_ref(), "TakeOutput.output")?)?;
+        if !self.claim(output.producer.job()) {
+            self.reports.send(self.belongs_to_another(output.producer));
+            return Ok(());
+        }
+        match self.executor.registry.begin(output.producer) {
+            Begun::Running => {}
+            Begun::Ended(report) => self.reports.send(report),
+            Begun::New(cancel, _) => {
+                let take = Take { executor: Arc::clone(&self.executor), output, cancel };
+                self.executor.attempts.spawn_on(take.run(), self.executor.control());
+            }
+        }
+        Ok(())
+    }
+
+    fn output_moved(&self, message: &v1::OutputMoved) -> Result<(), MalformedMessage> {
+        let producer = AttemptKey::from(required(message.producer.as_ref(), "OutputMoved.producer")?);
+        let holder = convert::holder(required(message.holder.as_ref(), "OutputMoved.holder")?)?;
+        self.executor.fetcher().note_moved(producer, holder);
+        Ok(())
     }
 
     fn more_inputs(&self, message: &v1::MoreInputs) -> Result<(), MalformedMessage> {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::BytesMut;
+use firesteel_base::version::Spoken;
 use firesteel_base::{JobId, UserError};
 use firesteel_protocol::channel::{check_version, incoming, server};
 use firesteel_protocol::v1;
@@ -30,7 +31,7 @@ impl v1::worker_server::Worker for Service {
         request: Request<v1::FetchResultRequest>,
     ) -> Result<Response<Self::FetchResultStream>, Status> {
         let request = request.into_inner();
-        check_version("client", request.wire_version, "")?;
+        check_version("client", Spoken::said(request.wire_version, request.wire_version), "")?;
         let job = JobId(request.job);
         let missing = || Status::not_found(format!("the result of {job} is not kept here any more"));
         let path = self.0.find(job).ok_or_else(missing)?;

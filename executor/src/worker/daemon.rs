@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use firesteel_base::{Epoch, JobId, UserError};
+use firesteel_base::{Epoch, JobId, UserError, version};
 use firesteel_protocol::v1;
 use firesteel_shuffle::keep::{Keeper, KeeperConfig};
+use futures::FutureExt;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -15,6 +16,7 @@ use v1::manager_to_worker::Message as FromManager;
 use v1::worker_to_manager::Message as ToManager;
 
 use super::config::WorkerConfig;
+use super::drain::{DrainState, Left, PACE};
 use super::driver_child::{DriverChild, DriverEnd, DriverRequest, Launched};
 use super::executor_child::{EpochOfLife, ExecutorChild, ExecutorEvent};
 use super::plan::{Plan, process_config};
@@ -24,6 +26,8 @@ use crate::executor::host_port;
 use crate::scratch::FolderLock;
 use crate::shell::manager_link::{self, LinkEvent};
 use crate::shell::worker_service;
+
+mod leaving;
 
 /// Something that happened.
 #[derive(Debug)]
@@ -52,13 +56,27 @@ const EVENTS_MAX: usize = 1024;
 /// How long the manager is given to hear that this worker leaves.
 const FAREWELL: Duration = Duration::from_secs(1);
 
-/// Runs a worker until `shutdown`: finds out what the machine has, registers with the manager, runs executors and
-/// cluster-mode drivers as child processes. It ends by itself only when it cannot work at all.
+/// When a worker is asked to stop.
+#[derive(Debug)]
+pub struct Stops<D, N> {
+    /// Completes when it is to stop once what runs and lies here is elsewhere, or the time for that is over
+    /// ([`WorkerConfig::drain`]).
+    pub drain: D,
+    /// Completes when it is to stop at once.
+    pub now: N,
+}
+
+/// Runs a worker until it is asked to stop, or is drained on the manager's order: finds out what the machine has, registers
+/// with the manager, runs executors and cluster-mode drivers as child processes. It ends by itself only when it cannot work at
+/// all.
 ///
 /// # Errors
 /// When the scratch folder is another worker's, the port is taken, the machine does not have what the layout asks for,
 /// or the manager refuses this worker (its name is in use, or it is of another release).
-pub async fn run(config: WorkerConfig, shutdown: impl Future<Output = ()>) -> Result<(), UserError> {
+pub async fn run(
+    config: WorkerConfig,
+    stops: Stops<impl Future<Output = ()>, impl Future<Output = ()>>,
+) -> Result<(), UserError> {
     let _lock = lock_scratch(&config)?;
     let listener = listen(&config).await?;
     let address = host_port(&config.advertise_host, port(&listener)?);
@@ -77,7 +95,7 @@ pub async fn run(config: WorkerConfig, shutdown: impl Future<Output = ()>) -> Re
     let link = tokio::spawn(manager_link::keep(config.manager.clone(), registration, events.clone()));
     let keeper = keeper.map(|(keeper, _)| keeper);
     let mut daemon = Daemon::new(config, plan, results, keeper, events);
-    let ended = daemon.run(inbox, shutdown).await;
+    let ended = daemon.run(inbox, stops).await;
     daemon.end(link).await;
     end.cancel();
     // A client that still reads a result loses it: whoever stops a worker means it.
@@ -107,8 +125,9 @@ fn port(listener: &TcpListener) -> Result<u16, UserError> {
 
 fn registration(config: &WorkerConfig, plan: &Plan, address: String) -> v1::RegisterWorker {
     v1::RegisterWorker {
-        wire_version: firesteel_base::version::WIRE,
-        release: firesteel_base::version::RELEASE.to_owned(),
+        wire_version: version::WIRE_OLDEST,
+        wire_newest: version::WIRE,
+        release: version::RELEASE.to_owned(),
         worker: config.id.to_string(),
         incarnation: uuid::Uuid::new_v4().to_string(),
         address,
@@ -145,7 +164,16 @@ struct Daemon {
     state: State,
     events: mpsc::Sender<Event>,
     outgoing: Option<mpsc::Sender<v1::WorkerToManager>>,
+    /// The wire version that is spoken with the manager, since there was one.
+    wire: Option<u32>,
     heartbeat: Duration,
+    drain: DrainState,
+    /// The manager lets a worker go that is drained.
+    may_leave: bool,
+    /// How often executors are asked what they use.
+    pace: watch::Sender<Duration>,
+    /// Why it stops.
+    reason: &'static str,
     epochs: BTreeMap<u32, watch::Sender<EpochOfLife>>,
     drivers: BTreeMap<JobId, RunningDriver>,
     children: TaskTracker,
@@ -171,6 +199,7 @@ impl Daemon {
         keeper: Option<Arc<Keeper>>,
         events: mpsc::Sender<Event>,
     ) -> Self {
+        let pace = watch::Sender::new(config.limits.status_interval);
         Self {
             config,
             plan,
@@ -179,7 +208,12 @@ impl Daemon {
             state: State::default(),
             events,
             outgoing: None,
+            wire: None,
             heartbeat: HEARTBEAT_DEFAULT,
+            drain: DrainState::default(),
+            may_leave: false,
+            pace,
+            reason: "the worker was told to stop",
             epochs: BTreeMap::new(),
             drivers: BTreeMap::new(),
             children: TaskTracker::new(),
@@ -190,20 +224,39 @@ impl Daemon {
     async fn run(
         &mut self,
         mut inbox: mpsc::Receiver<Event>,
-        shutdown: impl Future<Output = ()>,
+        stops: Stops<impl Future<Output = ()>, impl Future<Output = ()>>,
     ) -> Result<(), UserError> {
-        let mut shutdown = std::pin::pin!(shutdown);
+        let (mut asked, mut now) = (std::pin::pin!(stops.drain.fuse()), std::pin::pin!(stops.now));
         let mut beat = tokio::time::interval(self.heartbeat);
         loop {
+            let deadline = self.drain.deadline();
             tokio::select! {
                 biased;
-                () = &mut shutdown => return Ok(()),
-                _ = beat.tick() => self.say(self.state.heartbeat()),
+                () = &mut now => return Ok(()),
+                () = &mut asked => self.begin_drain(),
+                () = leaving::reached(deadline) => {}
+                _ = beat.tick() => self.beat(),
                 Some(event) = inbox.recv() => self.take(event)?,
             }
-            if beat.period() != self.heartbeat {
-                beat = tokio::time::interval(self.heartbeat);
+            if let Some(left) = self.may_go() {
+                tracing::info!(worker = %self.config.id, ?left, "leaves the cluster");
+                self.reason = match left {
+                    Left::Empty => "it was drained",
+                    Left::Overdue => "it was drained, and what was left was given up at the deadline",
+                };
+                return Ok(());
             }
+            let period = if self.drain.is_draining() { PACE.min(self.heartbeat) } else { self.heartbeat };
+            if beat.period() != period {
+                beat = tokio::time::interval(period);
+            }
+        }
+    }
+
+    fn beat(&mut self) {
+        self.say(self.state.heartbeat());
+        if self.drain.is_draining() {
+            self.say_drain(false);
         }
     }
 
@@ -228,10 +281,12 @@ impl Daemon {
 
     fn link(&mut self, event: LinkEvent) -> Result<(), UserError> {
         match event {
-            LinkEvent::Registered { outgoing, heartbeat, release } => {
+            LinkEvent::Registered { outgoing, heartbeat, release, wire } => {
                 tracing::info!(worker = %self.config.id, manager = self.config.manager, release, "registered");
                 self.heartbeat = heartbeat;
                 self.outgoing = Some(outgoing);
+                self.wire = Some(wire);
+                self.say_drain(true);
                 self.state.all().into_iter().for_each(|message| self.say(message));
                 self.start_executors();
             }
@@ -284,6 +339,12 @@ impl Daemon {
                 self.results.free(JobId(free.job));
                 self.state.forget_job(JobId(free.job));
             }
+            FromManager::Drain(order) => {
+                self.drain.obey(&order);
+                tracing::info!(worker = %self.config.id, draining = self.drain.is_draining(), "the manager's order");
+                self.drain_changed();
+            }
+            FromManager::Leave(_) => self.may_leave = self.drain.is_draining(),
             FromManager::Registered(_) => tracing::warn!("the manager registered this worker twice"),
         }
     }
@@ -309,6 +370,7 @@ impl Daemon {
                 restart: self.config.restart,
                 limits: self.config.limits.clone(),
                 epoch,
+                pace: self.pace.subscribe(),
                 events: self.events.clone(),
                 stop: self.stop.child_token(),
             };
@@ -370,7 +432,7 @@ impl Daemon {
 
     /// Leaves the cluster and ends all children.
     async fn end(mut self, mut link: tokio::task::JoinHandle<()>) {
-        let reason = "the worker was told to stop".to_owned();
+        let reason = self.reason.to_owned();
         self.say(ToManager::Leaving(v1::WorkerLeaving { reason }));
         self.outgoing = None;
         self.stop.cancel();

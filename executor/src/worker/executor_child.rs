@@ -54,6 +54,8 @@ pub(crate) struct ExecutorChild {
     pub(crate) restart: RestartPolicy,
     pub(crate) limits: WorkerLimits,
     pub(crate) epoch: watch::Receiver<EpochOfLife>,
+    /// How often it is asked how it is.
+    pub(crate) pace: watch::Receiver<Duration>,
     pub(crate) events: mpsc::Sender<Event>,
     pub(crate) stop: CancellationToken,
 }
@@ -181,13 +183,15 @@ impl ExecutorChild {
     /// Asks the executor how it is, and hands it its epoch, until it has been silent for too long.
     async fn watch_health(&self, life: u64, mut probe: StatusProbe) -> String {
         let mut epoch = self.epoch.clone();
-        let mut tick = tokio::time::interval(self.limits.status_interval);
+        let mut pace = self.pace.clone();
+        let mut tick = tokio::time::interval(*pace.borrow_and_update());
         let mut answered = Instant::now();
         loop {
             let waits = Instant::now();
             tokio::select! {
                 _ = tick.tick() => {}
                 Ok(()) = epoch.changed() => {}
+                Ok(()) = pace.changed() => tick = tokio::time::interval(*pace.borrow_and_update()),
             }
             let is_late = waits.elapsed() > self.limits.status_interval + STARVED;
             let known = epoch.borrow_and_update().and_then(|(of, epoch)| (of == life).then_some(epoch));

@@ -7,6 +7,7 @@
 mod child;
 mod config;
 mod daemon;
+mod drain;
 mod driver_child;
 mod executor_child;
 mod plan;
@@ -16,7 +17,7 @@ mod state;
 
 pub use config::{ChildCommand, WorkerConfig, WorkerLimits};
 pub(crate) use daemon::Event;
-pub use daemon::run;
+pub use daemon::{Stops, run};
 pub use driver_child::DriverRequest;
 pub use restart::RestartPolicy;
 pub use results::{ResultLimits, ResultStore};

@@ -27,6 +27,8 @@ struct ExecutorState {
     epoch: Option<Epoch>,
     down: Option<(Epoch, String)>,
     usage: Option<v1::StatusReply>,
+    /// How often it has answered, in all of its lives.
+    answers: u64,
 }
 
 impl State {
@@ -35,17 +37,19 @@ impl State {
         let state = self.executors.entry(index).or_default();
         match event {
             ExecutorEvent::Up { life, ready } => {
-                *state = ExecutorState { life, up: Some(ready.clone()), ..ExecutorState::default() };
+                let answers = state.answers;
+                *state = ExecutorState { life, up: Some(ready.clone()), answers, ..ExecutorState::default() };
                 Some(up(index, &ready, None))
             }
             ExecutorEvent::Down { life, reason } => {
                 let was_up = state.up.take().is_some();
                 let epoch = state.epoch.take().unwrap_or_default();
-                *state =
-                    ExecutorState { life, down: Some((epoch, reason.clone())), ..ExecutorState::default() };
+                let (down_since, answers) = (Some((epoch, reason.clone())), state.answers);
+                *state = ExecutorState { life, down: down_since, answers, ..ExecutorState::default() };
                 was_up.then(|| down(index, epoch, &reason))
             }
             ExecutorEvent::Usage { reply } => {
+                state.answers += 1;
                 state.usage = state.up.is_some().then_some(reply);
                 None
             }
@@ -96,6 +100,16 @@ impl State {
         executors.chain(drivers).collect()
     }
 
+    /// Whether nothing runs and nothing lies on any executor, as far as they have said.
+    pub(crate) fn is_idle(&self) -> bool {
+        let is_idle = |state: &ExecutorState| match (&state.up, &state.usage) {
+            (None, _) => true,
+            (Some(_), None) => state.epoch.is_none(),
+            (Some(_), Some(usage)) => usage.running_attempts == 0 && usage.block_bytes == 0,
+        };
+        self.executors.values().all(is_idle)
+    }
+
     /// The heartbeat.
     pub(crate) fn heartbeat(&self) -> Message {
         let usage = |(&index, state): (&u32, &ExecutorState)| {
@@ -105,6 +119,7 @@ impl State {
                 running_attempts: usage.running_attempts,
                 memory_used: usage.memory_used,
                 block_bytes: usage.block_bytes,
+                answers: state.answers,
             })
         };
         Message::Heartbeat(v1::WorkerHeartbeat {

@@ -62,7 +62,8 @@ pub struct Driver {
 
 pub fn greeting(epoch: Epoch) -> v1::AttachDriver {
     v1::AttachDriver {
-        wire_version: version::WIRE,
+        wire_version: version::WIRE_OLDEST,
+        wire_newest: version::WIRE,
         release: version::RELEASE.to_owned(),
         epoch: epoch.0,
         ..v1::AttachDriver::default()

@@ -39,7 +39,7 @@ async fn a_driver_that_knows_the_epoch_first_waits_for_it() {
 async fn another_wire_version_is_refused() {
     let subject = start(1, Limits::default());
     let mut other = greeting(EPOCH);
-    other.wire_version += 1;
+    (other.wire_version, other.wire_newest) = (other.wire_newest + 1, 0);
     let status = attach(&subject.executor, other).await.err().unwrap();
     assert_eq!(status.code(), Code::FailedPrecondition);
     assert!(status.message().contains("install the same release"), "{}", status.message());

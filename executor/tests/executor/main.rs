@@ -4,6 +4,7 @@
 
 mod admission;
 mod attempts;
+mod drains;
 mod driver;
 mod drivers_come_and_go;
 mod epochs;

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use firesteel_base::UserError;
-use firesteel_executor::worker::{self, ChildCommand, RestartPolicy, ResultLimits, WorkerLimits};
+use firesteel_executor::worker::{self, ChildCommand, RestartPolicy, ResultLimits, Stops, WorkerLimits};
 use firesteel_executor::{BlockSettings, WorkerConfig};
 use firesteel_hw::layout::LayoutRequest;
 use firesteel_protocol::v1;
@@ -54,13 +54,19 @@ impl FakeManager {
         Self { address, sessions }
     }
 
-    /// The next session, registered.
+    /// The next session, registered by a manager of the wire version before.
     pub async fn session(&mut self) -> Session {
+        self.session_in(0).await
+    }
+
+    /// The next session, registered.
+    pub async fn session_in(&mut self, wire_version: u32) -> Session {
         let session =
             tokio::time::timeout(PATIENCE, self.sessions.recv()).await.expect("no worker came").unwrap();
         session.say(ToWorker::Registered(v1::WorkerRegistered {
             manager_release: "test".to_owned(),
             heartbeat_ms: 10,
+            wire_version,
         }));
         session
     }
@@ -94,6 +100,29 @@ impl Session {
                 && let Some(usage) = beat.executors.first()
             {
                 return *usage;
+            }
+        }
+    }
+
+    /// The next heartbeat.
+    pub async fn hear_beat(&mut self) {
+        while !matches!(self.hear_any().await, FromWorker::Heartbeat(_)) {}
+    }
+
+    /// The next word of how it stands to being drained.
+    pub async fn hear_drain(&mut self) -> v1::WorkerDrain {
+        loop {
+            if let FromWorker::Drain(drain) = self.hear_any().await {
+                return drain;
+            }
+        }
+    }
+
+    /// Its last word.
+    pub async fn hear_leaving(&mut self) -> String {
+        loop {
+            if let FromWorker::Leaving(leaving) = self.hear_any().await {
+                return leaving.reason;
             }
         }
     }
@@ -157,6 +186,17 @@ impl Manager for Service {
         &self,
         _: Request<Streaming<v1::DriverToManager>>,
     ) -> Result<Response<Self::DriverSessionStream>, Status> {
+        unused()
+    }
+
+    async fn drain_node(&self, _: Request<v1::DrainNodeRequest>) -> Result<Response<v1::NodeInfo>, Status> {
+        unused()
+    }
+
+    async fn undrain_node(
+        &self,
+        _: Request<v1::UndrainNodeRequest>,
+    ) -> Result<Response<v1::NodeInfo>, Status> {
         unused()
     }
 
@@ -225,26 +265,41 @@ pub fn config(manager: &str, scratch: &Path, executor: ChildCommand, driver: Chi
             window: Duration::from_secs(3600),
         },
         results: ResultLimits::default(),
+        drain: Duration::from_secs(30),
         limits: WorkerLimits { status_interval: Duration::from_millis(10), ..WorkerLimits::default() },
     }
 }
 
 /// A running worker.
 pub struct Worker {
+    drain: Option<oneshot::Sender<()>>,
     stop: oneshot::Sender<()>,
     running: JoinHandle<Result<(), UserError>>,
 }
 
 pub fn run(config: WorkerConfig) -> Worker {
     let (stop, stopped) = oneshot::channel::<()>();
-    let shutdown = async {
-        let _ = stopped.await;
+    let (drain, drained) = oneshot::channel::<()>();
+    let stops = Stops {
+        drain: async {
+            if drained.await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        },
+        now: async {
+            let _ = stopped.await;
+        },
     };
-    Worker { stop, running: tokio::spawn(worker::run(config, shutdown)) }
+    Worker { drain: Some(drain), stop, running: tokio::spawn(worker::run(config, stops)) }
 }
 
 impl Worker {
-    /// Tells it to stop and waits until it has.
+    /// Asks it to stop once what is there is elsewhere.
+    pub fn drain(&mut self) {
+        self.drain.take().unwrap().send(()).unwrap();
+    }
+
+    /// Tells it to stop at once and waits until it has.
     pub async fn stop(self) -> Result<(), UserError> {
         self.stop.send(()).unwrap();
         tokio::time::timeout(PATIENCE, self.running).await.expect("the worker does not stop").unwrap()

@@ -15,7 +15,19 @@ impl Machine {
         self.check_leases();
         self.check_jobs();
         self.check_claims();
+        self.check_drains();
         self.check_bounds();
+    }
+
+    fn check_drains(&self) {
+        for worker in self.drains.workers() {
+            let node = self.nodes.get(&worker).expect("a worker that is drained is known");
+            assert!(node.is_present(), "a worker that is drained is there: {node:?}");
+            for executor in node.executors.keys() {
+                let lent = self.leases.not_asked_back(&node.executor_id(*executor));
+                assert!(lent.is_empty(), "slots of a worker that is drained were asked back: {lent:?}");
+            }
+        }
     }
 
     fn check_leases(&self) {

@@ -139,6 +139,7 @@ impl Machine {
                 | DriverEvent::Release { .. }
                 | DriverEvent::CloseJob { .. }
                 | DriverEvent::Heartbeat(_)
+                | DriverEvent::Left { .. }
                 | DriverEvent::StreamLost,
             ) => {}
             (true, DriverEvent::OpenJob(open)) => self.open_or_resume(now, session, open, fx),
@@ -149,6 +150,7 @@ impl Machine {
                 fx.push(Effect::ToDriver(session, ToDriver::JobClosed(job)));
             }
             (true, DriverEvent::Heartbeat(progress)) => self.note_progress(session, progress),
+            (true, DriverEvent::Left { job, worker, left }) => self.note_left(session, job, &worker, left),
             (true, DriverEvent::StreamLost) => {
                 self.drop_driver(now, session, "its connection ended", MayReturn::Yes, fx);
             }
@@ -161,7 +163,7 @@ impl Machine {
             return fx.push(Effect::Refuse(session, Refusal::TooMany { what: "connected drivers", limit }));
         }
         self.drivers.all.insert(session, driver);
-        fx.push(Effect::ToDriver(session, ToDriver::Welcome(self.nodes.shapes())));
+        fx.push(Effect::ToDriver(session, ToDriver::Welcome(self.members())));
     }
 
     fn open_or_resume(

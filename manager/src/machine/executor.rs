@@ -176,6 +176,8 @@ impl Machine {
         let node = self.nodes.get_mut(&executor.worker).expect("its worker has just spoken");
         let blocks_kept = !node.keeper_address.is_empty();
         node.keeps_blocks |= blocks_kept;
+        self.note_gone(executor);
+        let node = self.nodes.get(&executor.worker).expect("its worker has just spoken");
         let gone = ExecutorRef {
             id: executor.clone(),
             epoch,
@@ -215,6 +217,7 @@ impl Machine {
             Note::ExecutorGone { executor: gone.id.clone(), epoch: gone.epoch, reason: reason.to_owned() };
         fx.push(Effect::Note(note));
         self.leases.end_executor(executor);
+        self.note_gone(executor);
         self.tell_gone(&gone, reason, blocks_kept, fx);
         self.cluster_changed = true;
         self.seats_changed();

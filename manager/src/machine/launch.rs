@@ -8,7 +8,7 @@ use firesteel_base::{JobId, Timestamp, WorkerId};
 
 use super::Machine;
 use super::job::{Job, Launch, Phase, lost};
-use super::message::{ClientRequest, Effect, Ending, Note, Refusal, Ticket, ToDriver, ToWorker};
+use super::message::{Answer, ClientRequest, Effect, Ending, Note, Refusal, Ticket, ToDriver, ToWorker};
 use super::node::{Node, NodeState};
 
 /// How often a job's driver is launched, all in all: once more after its worker was lost.
@@ -26,8 +26,15 @@ impl Machine {
         fx: &mut Vec<Effect>,
     ) {
         let answer = match request {
-            ClientRequest::Submit { name, sql, conf, user } => self.submit(now, name, sql, conf, user, fx),
-            ClientRequest::Cancel { job } => self.cancel(now, job, fx),
+            ClientRequest::Submit { name, sql, conf, user } => {
+                self.submit(now, name, sql, conf, user, fx).map(Answer::Job)
+            }
+            ClientRequest::Cancel { job } => self.cancel(now, job, fx).map(Answer::Job),
+            ClientRequest::Drain { worker, deadline, force } => {
+                let drained = self.drain(now, &worker, deadline, force, fx);
+                drained.map(|()| Answer::Worker(worker))
+            }
+            ClientRequest::Undrain { worker } => self.undrain(&worker, fx).map(|()| Answer::Worker(worker)),
         };
         fx.push(Effect::Answer(ticket, answer));
     }
@@ -101,8 +108,12 @@ impl Machine {
 
     /// Launches the drivers of submitted jobs, oldest first, each on the alive worker with the fewest of them.
     pub(super) fn launch_submitted(&mut self, now: Timestamp, fx: &mut Vec<Effect>) {
-        let mut drivers: BTreeMap<WorkerId, usize> =
-            self.nodes.present().filter(|node| node.is_alive()).map(|node| (node.id.clone(), 0)).collect();
+        let mut drivers: BTreeMap<WorkerId, usize> = self
+            .nodes
+            .present()
+            .filter(|node| self.takes_work(node))
+            .map(|node| (node.id.clone(), 0))
+            .collect();
         for worker in
             self.jobs.iter_live().filter(|job| job.phase != Phase::Submitted).filter_map(Job::worker)
         {

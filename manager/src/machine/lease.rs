@@ -202,6 +202,15 @@ impl Leases {
         self.by_executor.get(executor).map_or((0, 0), |lent| (lent.cores, lent.memory))
     }
 
+    /// The leases on an executor of which not all slots were asked back: the job and how many there are more.
+    #[must_use]
+    pub fn not_asked_back(&self, executor: &ExecutorId) -> Vec<(LeaseId, JobId, u32)> {
+        let ids = self.by_executor.get(executor).map(|lent| &lent.leases);
+        let leases = ids.into_iter().flatten().map(|id| &self.all[id]);
+        let left = leases.map(|lease| (lease.id, lease.job, lease.tasks - lease.revoked));
+        left.filter(|(.., tasks)| *tasks > 0).collect()
+    }
+
     /// Cores that a job holds.
     #[must_use]
     pub fn cores_of(&self, job: JobId) -> u64 {

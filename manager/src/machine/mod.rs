@@ -1,10 +1,12 @@
 //! The manager's logic: what happened goes in, what is to be done comes out.
 //!
 //! Every thing with a life has its own file, which opens with its states: [`node`], [`executor`], [`driver`], [`job`], [`lease`].
-//! `launch` runs drivers in cluster deploy mode, `resume` lets drivers and executors outlive a connection or the manager itself, [`queue`] says whose turn it is and [`share`] what is fair, `schedule` lends slots and `revoke`
+//! `launch` runs drivers in cluster deploy mode, `resume` lets drivers and executors outlive a connection or the manager itself, [`drain`] empties workers that are to go,
+//! [`queue`] says whose turn it is and [`share`] what is fair, `schedule` lends slots and `revoke`
 //! asks them back, [`show`] is what clients see.
 
 mod check;
+pub mod drain;
 pub mod driver;
 pub mod executor;
 pub mod job;
@@ -18,6 +20,7 @@ mod revoke;
 mod schedule;
 pub mod share;
 pub mod show;
+mod silence;
 #[cfg(test)]
 mod tests;
 
@@ -28,10 +31,11 @@ use firesteel_base::{Epoch, JobId, Timestamp};
 
 use crate::ManagerConfig;
 use crate::placement::Cluster;
+use drain::Drains;
 use driver::Drivers;
 use job::{Job, Jobs, Phase};
 use lease::Leases;
-use message::{Effect, Ending, Event, ToDriver, ToWorker};
+use message::{Effect, Ending, Event, Members, ToDriver, ToWorker};
 use node::Nodes;
 use resume::Claims;
 
@@ -45,6 +49,7 @@ pub struct Machine {
     leases: Leases,
     /// What drivers hold on executors that have not come back yet.
     claims: Claims,
+    drains: Drains,
     /// Jobs of an earlier manager whose drivers have not come back.
     returning: BTreeSet<JobId>,
     /// The executors that may get tasks, until one comes or goes.
@@ -70,6 +75,7 @@ impl Machine {
             jobs: Jobs::default(),
             leases: Leases::counting_from(config.lease_seed),
             claims: Claims::default(),
+            drains: Drains::counting_from(config.epoch_seed),
             returning: BTreeSet::new(),
             cluster: None,
             cluster_changed: false,
@@ -118,14 +124,20 @@ impl Machine {
         }
         if std::mem::take(&mut self.cluster_changed) {
             let sessions = self.drivers.sessions();
-            let shapes = if sessions.is_empty() { Vec::new() } else { self.nodes.shapes() };
+            let members = if sessions.is_empty() { Members::default() } else { self.members() };
             for session in sessions {
-                effects.push(Effect::ToDriver(session, ToDriver::ClusterChanged(shapes.clone())));
+                effects.push(Effect::ToDriver(session, ToDriver::ClusterChanged(members.clone())));
             }
         }
         if std::mem::take(&mut self.slots_changed) {
             self.schedule(now, effects);
         }
+        self.settle_drains(effects);
+    }
+
+    /// What drivers are told of the cluster.
+    fn members(&self) -> Members {
+        Members { executors: self.nodes.shapes(), draining: self.drains.workers() }
     }
 
     /// The one way for a job to end: its leases end with it, and the history takes it.

@@ -50,6 +50,8 @@ pub struct Node {
     pub incarnation: String,
     /// The release it is of.
     pub release: String,
+    /// The wire version that is spoken with it.
+    pub wire: u32,
     /// host:port of its own gRPC service.
     pub address: String,
     /// host:port where it serves the blocks of executors that are gone; empty when it does not.
@@ -87,6 +89,7 @@ impl Node {
             id: registration.worker,
             incarnation: registration.incarnation,
             release: registration.release,
+            wire: registration.wire,
             address: registration.address,
             keeper_address: registration.keeper_address,
             keeps_blocks: false,
@@ -202,6 +205,7 @@ impl Nodes {
                 memory_bytes: executor.spec.memory_bytes,
                 host: node.host.clone(),
                 numa_node: executor.spec.numa_node,
+                wire: node.wire,
             })
         };
         self.all.values().flat_map(|node| node.executors.values().filter_map(move |e| up(node, e))).collect()
@@ -239,6 +243,7 @@ impl Machine {
                 | WorkerEvent::ExecutorBack { .. }
                 | WorkerEvent::ExecutorDown { .. }
                 | WorkerEvent::DriverEnded { .. }
+                | WorkerEvent::Drain(_)
                 | WorkerEvent::Leaving { .. }
                 | WorkerEvent::StreamLost,
             ) => {}
@@ -262,6 +267,10 @@ impl Machine {
             (Some(id), WorkerEvent::DriverEnded { job, launch, succeeded, reason }) => {
                 self.heard_worker(now, &id);
                 self.driver_process_ended(now, &id, (job, launch), succeeded, reason, fx);
+            }
+            (Some(id), WorkerEvent::Drain(report)) => {
+                self.heard_worker(now, &id);
+                self.drain_reported(now, session, &id, report, fx);
             }
             (Some(id), WorkerEvent::Leaving { reason }) => {
                 self.retire_node(now, &id, NodeState::Left { reason }, fx);
@@ -326,6 +335,7 @@ impl Machine {
             return fx.push(Effect::Refuse(session, Refusal::TooMany { what: "workers", limit }));
         }
         let id = registration.worker.clone();
+        self.forget_drain(&id);
         self.nodes.gone.retain(|gone| *gone != id);
         self.nodes.by_session.insert(session, id.clone());
         let reason = format!("registered from {}", registration.address);
@@ -355,6 +365,7 @@ impl Machine {
         self.nodes.by_session.insert(session, id.clone());
         let node = self.nodes.all.get_mut(&id).expect("a node that resumes is known");
         node.session = Some(session);
+        (node.release, node.wire) = (registration.release, registration.wire);
         node.address = registration.address;
         node.keeper_address = registration.keeper_address;
         let reason = "came back".to_owned();
@@ -394,12 +405,13 @@ impl Machine {
     }
 
     /// A worker is no more: its executors' lives end, its drivers are launched elsewhere.
-    fn retire_node(&mut self, now: Timestamp, id: &WorkerId, to: NodeState, fx: &mut Vec<Effect>) {
+    pub(super) fn retire_node(&mut self, now: Timestamp, id: &WorkerId, to: NodeState, fx: &mut Vec<Effect>) {
         let reason = match &to {
             NodeState::Lost { reason } => format!("worker '{id}' is lost: {reason}"),
             NodeState::Left { reason } => format!("worker '{id}' left: {reason}"),
             NodeState::Alive | NodeState::Suspect => unreachable!("a node retires to lost or left"),
         };
+        self.forget_drain(id);
         let indexes: Vec<u32> = self.nodes.all[id].executors.keys().copied().collect();
         for index in indexes {
             self.executor_gone(&ExecutorId { worker: id.clone(), index }, &reason, false, fx);
@@ -415,35 +427,5 @@ impl Machine {
         self.nodes.gone.push_back(id.clone());
         self.nodes.forget_gone(self.config.limits.gone_nodes);
         self.drivers_lost_with(now, id, &reason, fx);
-    }
-
-    /// Judges the silence of every worker.
-    pub(super) fn tick_nodes(&mut self, now: Timestamp, fx: &mut Vec<Effect>) {
-        self.end_claims(now);
-        let mut lost = Vec::new();
-        let mut suspects = false;
-        for node in self.nodes.all.values_mut() {
-            let silence = now - node.heard;
-            match node.state {
-                NodeState::Alive | NodeState::Suspect if silence >= self.config.node_timeout => {
-                    lost.push((node.id.clone(), silence));
-                }
-                NodeState::Alive if silence >= self.config.node_suspect_after => {
-                    node.state = NodeState::Suspect;
-                    let reason = format!("nothing was heard of it for {:.1}s", silence.as_secs_f64());
-                    let worker = node.id.clone();
-                    fx.push(Effect::Note(Note::WorkerChanged { worker, state: "suspect", reason }));
-                    suspects = true;
-                }
-                NodeState::Alive | NodeState::Suspect | NodeState::Lost { .. } | NodeState::Left { .. } => {}
-            }
-        }
-        if suspects {
-            self.seats_changed();
-        }
-        for (id, silence) in lost {
-            let reason = format!("nothing was heard of it for {:.1}s", silence.as_secs_f64());
-            self.retire_node(now, &id, NodeState::Lost { reason }, fx);
-        }
     }
 }

@@ -107,7 +107,7 @@ impl Machine {
 
     /// The executors that may get new tasks.
     fn survey(&self) -> Cluster {
-        let alive = self.nodes.present().filter(|node| node.is_alive());
+        let alive = self.nodes.present().filter(|node| self.takes_work(node));
         let site = |node: &Node, index: u32| {
             let executor = &node.executors[&index];
             let is_open = executor.life.is_some() && executor.claimed_until.is_none();

@@ -3,6 +3,7 @@
 use firesteel_base::JobId;
 
 use super::Machine;
+use super::drain::Drains;
 use super::job::{Job, Phase};
 use super::lease::Leases;
 use super::message::Ending;
@@ -66,6 +67,12 @@ impl Machine {
         &self.nodes
     }
 
+    /// The workers that are drained.
+    #[must_use]
+    pub fn drains(&self) -> &Drains {
+        &self.drains
+    }
+
     /// The leases.
     #[must_use]
     pub fn leases(&self) -> &Leases {
@@ -94,7 +101,9 @@ impl Machine {
     fn why_not_launched(&self) -> &'static str {
         if self.nodes.present_count() == 0 {
             "a worker to run its driver: none is registered"
-        } else if self.nodes.present().any(|node| node.is_alive()) {
+        } else if self.nodes.present().all(|node| self.drains.get(&node.id).is_some()) {
+            "a worker to run its driver: all of them are being drained"
+        } else if self.nodes.present().any(|node| self.takes_work(node)) {
             "a worker to run its driver: each runs as many drivers as it may"
         } else {
             "a worker to run its driver: none is alive"
@@ -103,9 +112,12 @@ impl Machine {
 
     fn why_no_slots(&self, job: &Job) -> String {
         let wanted: u64 = job.demands.values().map(|demand| u64::from(demand.tasks)).sum();
-        let alive = self.nodes.present().filter(|node| node.is_alive());
+        let alive = self.nodes.present().filter(|node| self.takes_work(node));
         let up = alive.flat_map(|node| node.executors.values()).filter(|executor| executor.life.is_some());
         let cores: u64 = up.map(|executor| u64::from(executor.spec.slots)).sum();
+        if cores == 0 && self.nodes.present().any(|node| self.drains.get(&node.id).is_some()) {
+            return format!("slots for {wanted} tasks: every worker that is there is being drained");
+        }
         if cores == 0 {
             return format!("slots for {wanted} tasks: no executor is up");
         }

@@ -115,6 +115,20 @@ impl Service for Rpc {
     ) -> Result<Response<v1::ListNodesReply>, Status> {
         self.0.list_nodes(request.into_inner()).await.map(Response::new)
     }
+
+    async fn drain_node(
+        &self,
+        request: Request<v1::DrainNodeRequest>,
+    ) -> Result<Response<v1::NodeInfo>, Status> {
+        self.0.drain_node(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn undrain_node(
+        &self,
+        request: Request<v1::UndrainNodeRequest>,
+    ) -> Result<Response<v1::NodeInfo>, Status> {
+        self.0.undrain_node(request.into_inner()).await.map(Response::new)
+    }
 }
 
 /// What a peer says, until its stream ends or breaks.

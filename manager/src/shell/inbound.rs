@@ -1,15 +1,16 @@
 //! From the wire's messages to the machine's events. What makes no sense is refused here, by the name of the field.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
-use firesteel_base::{Class, Epoch, ExecutorId, JobId, LeaseId, StageId, UserError};
+use firesteel_base::{Class, Epoch, ExecutorId, JobId, LeaseId, StageId, UserError, WorkerId, version};
 use firesteel_hw::topology::{DeviceKind, Topology};
 use firesteel_protocol::v1::{self, driver_to_manager, worker_to_manager};
 use firesteel_protocol::{MalformedMessage, required};
 
 use crate::machine::message::{
-    Demand, DriverEvent, Ending, ExecutorSpec, ExecutorUp, Failure, HeldLease, OpenJob, Registration,
-    Resumed, StageProgress, Usage, WorkerEvent,
+    Demand, DrainReport, DriverEvent, Ending, ExecutorSpec, ExecutorUp, Failure, HeldLease, LeftThere,
+    OpenJob, Registration, Resumed, StageProgress, Usage, WorkerEvent,
 };
 
 type Converted<T> = Result<T, MalformedMessage>;
@@ -18,7 +19,8 @@ type Converted<T> = Result<T, MalformedMessage>;
 pub(super) fn worker_event(message: v1::WorkerToManager) -> Converted<WorkerEvent> {
     use worker_to_manager::Message;
     Ok(match required(message.message, "WorkerToManager.message")? {
-        Message::Register(register) => WorkerEvent::Register(registration(register)?),
+        // A second one in a session, which is ended for it.
+        Message::Register(register) => WorkerEvent::Register(registration(register, version::WIRE_OLDEST)?),
         Message::Heartbeat(beat) => WorkerEvent::Heartbeat(beat.executors.iter().map(usage).collect()),
         Message::ExecutorUp(up) => executor_up(up)?,
         Message::ExecutorDown(down) => {
@@ -31,6 +33,7 @@ pub(super) fn worker_event(message: v1::WorkerToManager) -> Converted<WorkerEven
             reason: ended.reason,
         },
         Message::Leaving(leaving) => WorkerEvent::Leaving { reason: leaving.reason },
+        Message::Drain(drain) => WorkerEvent::Drain(drain_report(drain)),
     })
 }
 
@@ -46,12 +49,21 @@ fn executor_up(up: v1::ExecutorUp) -> Converted<WorkerEvent> {
     Ok(if has_epoch { WorkerEvent::ExecutorBack { up, epoch } } else { WorkerEvent::ExecutorUp(up) })
 }
 
-/// Who a worker is; its version is checked by the caller.
-pub(super) fn registration(message: v1::RegisterWorker) -> Converted<Registration> {
-    let worker = message
-        .worker
-        .parse()
-        .map_err(|fault| MalformedMessage::new("RegisterWorker.worker", format!("{fault}")))?;
+fn drain_report(drain: v1::WorkerDrain) -> DrainReport {
+    DrainReport {
+        order: drain.order,
+        is_first: drain.is_first,
+        draining: drain.draining,
+        left: drain.left_ms.map(Duration::from_millis),
+        reason: drain.reason,
+        drivers: drain.drivers,
+        kept_bytes: drain.kept_bytes,
+    }
+}
+
+/// Who a worker is, with which that wire version is spoken.
+pub(super) fn registration(message: v1::RegisterWorker, wire: u32) -> Converted<Registration> {
+    let worker = worker_id(&message.worker, "RegisterWorker.worker")?;
     let executors = message.executors.into_iter().map(executor_spec).collect::<Converted<Vec<_>>>()?;
     let indexes: BTreeSet<u32> = executors.iter().map(|spec| spec.index).collect();
     if indexes.len() < executors.len() {
@@ -61,6 +73,7 @@ pub(super) fn registration(message: v1::RegisterWorker) -> Converted<Registratio
         worker,
         incarnation: filled(message.incarnation, "RegisterWorker.incarnation")?,
         release: message.release,
+        wire,
         address: message.address,
         keeper_address: message.keeper_address,
         host: filled(message.host, "RegisterWorker.host")?,
@@ -69,6 +82,10 @@ pub(super) fn registration(message: v1::RegisterWorker) -> Converted<Registratio
         topology_json: message.topology_json.into(),
         executors,
     })
+}
+
+pub(super) fn worker_id(text: &str, field: &'static str) -> Converted<WorkerId> {
+    text.parse().map_err(|fault| MalformedMessage::new(field, format!("{fault}")))
 }
 
 fn executor_spec(spec: v1::ExecutorSpec) -> Converted<ExecutorSpec> {
@@ -104,6 +121,7 @@ fn usage(usage: &v1::ExecutorUsage) -> Usage {
         running_attempts: usage.running_attempts,
         memory_used: usage.memory_used,
         block_bytes: usage.block_bytes,
+        answers: usage.answers,
     }
 }
 
@@ -124,6 +142,11 @@ pub(super) fn driver_event(message: v1::DriverToManager) -> Converted<DriverEven
         }
         Message::CloseJob(close) => DriverEvent::CloseJob { job: JobId(close.job), ending: ending(close)? },
         Message::Heartbeat(beat) => DriverEvent::Heartbeat(beat.jobs.into_iter().map(progress).collect()),
+        Message::DrainProgress(told) => DriverEvent::Left {
+            job: JobId(told.job),
+            worker: worker_id(&told.worker, "DrainProgress.worker")?,
+            left: LeftThere { attempts: told.attempts, outputs: told.outputs, bytes: told.bytes },
+        },
     })
 }
 

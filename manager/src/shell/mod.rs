@@ -15,6 +15,7 @@
 //! The first message of a session is its greeting. A gRPC client must have it on its way *before* it waits for the
 //! answer to its call, as the answer to the call is the answer to the greeting.
 
+mod drain;
 pub mod grpc;
 mod inbound;
 mod journal;
@@ -28,7 +29,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use firesteel_base::{Clock, JobId, SystemClock, UserError, version};
+use firesteel_base::version::{self, Spoken};
+use firesteel_base::{Clock, JobId, SystemClock, UserError};
 use firesteel_protocol::channel::check_version;
 use firesteel_protocol::v1;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -38,7 +40,7 @@ use tonic::Status;
 use crate::ManagerConfig;
 use crate::config::{lease_seed, unix_ms};
 use crate::machine::Machine;
-use crate::machine::message::{ClientRequest, Refusal};
+use crate::machine::message::{Answer, ClientRequest, Refusal};
 pub use journal::Journal;
 use run::{Input, Runner, Start, View};
 pub(crate) use session::Outgoing;
@@ -136,13 +138,13 @@ impl Manager {
     /// # Errors
     /// When the request is malformed or of another wire version, or there are too many jobs.
     pub async fn submit(&self, request: v1::SubmitRequest) -> Result<v1::SubmitReply, Status> {
-        check_version("client", request.wire_version, "")?;
+        check_client(request.wire_version)?;
         if request.sql.trim().is_empty() {
             return Err(Status::invalid_argument("there is no SQL to run"));
         }
         let conf = request.conf.into_iter().collect::<BTreeMap<_, _>>();
         let (name, sql, user) = (request.name, request.sql, request.user);
-        let job = self.request(ClientRequest::Submit { name, sql, conf, user }).await?;
+        let job = self.request_job(ClientRequest::Submit { name, sql, conf, user }).await?;
         Ok(v1::SubmitReply { job: job.0 })
     }
 
@@ -151,7 +153,7 @@ impl Manager {
     /// # Errors
     /// When the request is of another wire version.
     pub async fn list_jobs(&self, request: v1::ListJobsRequest) -> Result<v1::ListJobsReply, Status> {
-        check_version("client", request.wire_version, "")?;
+        check_client(request.wire_version)?;
         self.look(move |view| {
             let jobs = view.machine.jobs(request.all);
             v1::ListJobsReply { jobs: jobs.into_iter().map(|job| view.job_info(job)).collect() }
@@ -164,7 +166,7 @@ impl Manager {
     /// # Errors
     /// When there is no such job, or the request is of another wire version.
     pub async fn show_job(&self, request: v1::ShowJobRequest) -> Result<v1::JobInfo, Status> {
-        check_version("client", request.wire_version, "")?;
+        check_client(request.wire_version)?;
         self.job_info(JobId(request.job)).await
     }
 
@@ -173,7 +175,7 @@ impl Manager {
     /// # Errors
     /// When there is no such job, too many callers wait, or the request is of another wire version.
     pub async fn wait_job(&self, request: v1::WaitJobRequest) -> Result<v1::JobInfo, Status> {
-        check_version("client", request.wire_version, "")?;
+        check_client(request.wire_version)?;
         let id = JobId(request.job);
         let wait = Duration::from_millis(request.max_wait_ms).min(WAIT_MAX);
         if wait.is_zero() {
@@ -192,8 +194,8 @@ impl Manager {
     /// # Errors
     /// When there is no such job, or the request is of another wire version.
     pub async fn cancel_job(&self, request: v1::CancelJobRequest) -> Result<v1::JobInfo, Status> {
-        check_version("client", request.wire_version, "")?;
-        let id = self.request(ClientRequest::Cancel { job: JobId(request.job) }).await?;
+        check_client(request.wire_version)?;
+        let id = self.request_job(ClientRequest::Cancel { job: JobId(request.job) }).await?;
         self.job_info(id).await
     }
 
@@ -202,7 +204,7 @@ impl Manager {
     /// # Errors
     /// When the request is of another wire version.
     pub async fn list_nodes(&self, request: v1::ListNodesRequest) -> Result<v1::ListNodesReply, Status> {
-        check_version("client", request.wire_version, "")?;
+        check_client(request.wire_version)?;
         let nodes = self.look(|view| {
             let nodes = view.machine.nodes().iter();
             nodes.map(|node| outbound::node_info(view.machine, node, view.now)).collect()
@@ -227,7 +229,14 @@ impl Manager {
         self.sessions.fetch_add(1, Ordering::Relaxed)
     }
 
-    async fn request(&self, request: ClientRequest) -> Result<JobId, Status> {
+    async fn request_job(&self, request: ClientRequest) -> Result<JobId, Status> {
+        match self.request(request).await? {
+            Answer::Job(job) => Ok(job),
+            Answer::Worker(_) => unreachable!("a request about a job is answered with it"),
+        }
+    }
+
+    async fn request(&self, request: ClientRequest) -> Result<Answer, Status> {
         let (answer, answered) = oneshot::channel();
         self.send(Input::Client { request, answer }).await?;
         answered.await.map_err(|_| stopping())?.map_err(|refusal| outbound::status(&refusal))
@@ -255,6 +264,11 @@ impl Manager {
     async fn send(&self, input: Input) -> Result<(), Status> {
         self.inputs.send(input).await.map_err(|_| stopping())
     }
+}
+
+/// A client names the one version that its request is in.
+fn check_client(wire: u32) -> Result<(), Status> {
+    check_version("client", Spoken::said(wire, wire), "").map(drop)
 }
 
 pub(crate) fn stopping() -> Status {

@@ -7,22 +7,24 @@ use firesteel_protocol::v1::{self, manager_to_driver, manager_to_worker};
 use tonic::Status;
 
 use crate::machine::Machine;
+use crate::machine::drain::Drain;
 use crate::machine::executor::Executor;
 use crate::machine::job::{Job, Phase};
 use crate::machine::message::{
-    Ending, ExecutorRef, ExecutorShape, ExecutorSpec, Grant, Refusal, StageProgress, ToDriver, ToWorker,
-    Usage,
+    Ending, ExecutorRef, ExecutorShape, ExecutorSpec, Grant, LeftThere, Members, Refusal, StageProgress,
+    ToDriver, ToWorker, Usage,
 };
 use crate::machine::node::{Node, NodeState};
 use crate::machine::show::JobState;
 
 /// What a worker is told.
-pub(super) fn to_worker(message: ToWorker, heartbeat: Duration) -> v1::ManagerToWorker {
+pub(super) fn to_worker(message: ToWorker, heartbeat: Duration, wire: u32) -> v1::ManagerToWorker {
     use manager_to_worker::Message;
     let message = match message {
         ToWorker::Registered => Message::Registered(v1::WorkerRegistered {
             manager_release: version::RELEASE.to_owned(),
             heartbeat_ms: millis(heartbeat),
+            wire_version: wire,
         }),
         ToWorker::ExecutorEpoch { index, epoch } => {
             Message::ExecutorEpoch(v1::ExecutorEpoch { index, epoch: epoch.0 })
@@ -34,19 +36,24 @@ pub(super) fn to_worker(message: ToWorker, heartbeat: Duration) -> v1::ManagerTo
         ToWorker::StopDriver(job) => Message::StopDriver(v1::StopDriver { job: job.0 }),
         ToWorker::FreeResult(job) => Message::FreeResult(v1::FreeResult { job: job.0 }),
         ToWorker::FreeKept(job) => Message::FreeKept(v1::FreeKept { job: job.0 }),
+        ToWorker::Drain { order, draining, deadline } => {
+            Message::Drain(v1::DrainWorker { order, draining, deadline_ms: deadline.map(millis) })
+        }
+        ToWorker::Leave => Message::Leave(v1::LeaveCluster {}),
     };
     v1::ManagerToWorker { message: Some(message) }
 }
 
 /// What a driver is told.
-pub(super) fn to_driver(message: ToDriver, heartbeat: Duration, run: u64) -> v1::ManagerToDriver {
+pub(super) fn to_driver(message: ToDriver, heartbeat: Duration, run: u64, wire: u32) -> v1::ManagerToDriver {
     use manager_to_driver::Message;
     let message = match message {
-        ToDriver::Welcome(executors) => Message::Welcome(v1::DriverWelcome {
+        ToDriver::Welcome(members) => Message::Welcome(v1::DriverWelcome {
             release: version::RELEASE.to_owned(),
             heartbeat_ms: millis(heartbeat),
-            cluster: Some(cluster(executors)),
+            cluster: Some(cluster(members)),
             run,
+            wire_version: wire,
         }),
         ToDriver::JobOpened { request, job, resumed } => Message::JobOpened(v1::JobOpened {
             request,
@@ -62,7 +69,7 @@ pub(super) fn to_driver(message: ToDriver, heartbeat: Duration, run: u64) -> v1:
             Message::ExecutorGone(v1::ExecutorGone { executor, reason, blocks_kept })
         }
         ToDriver::CancelJob { job, reason } => Message::CancelJob(v1::CancelJob { job: job.0, reason }),
-        ToDriver::ClusterChanged(executors) => Message::ClusterChanged(cluster(executors)),
+        ToDriver::ClusterChanged(members) => Message::ClusterChanged(cluster(members)),
         ToDriver::DemandRefused { job, stage, reason } => {
             Message::DemandRefused(v1::DemandRefused { job: job.0, stage: stage.0, reason })
         }
@@ -95,15 +102,19 @@ fn reference(executor: ExecutorRef) -> v1::ExecutorRef {
     }
 }
 
-fn cluster(executors: Vec<ExecutorShape>) -> v1::ClusterChanged {
+fn cluster(members: Members) -> v1::ClusterChanged {
     let shape = |shape: ExecutorShape| v1::ExecutorShape {
         executor: Some(reference(shape.executor)),
         slots: shape.slots,
         memory_bytes: shape.memory_bytes,
         host: shape.host,
         numa_node: shape.numa_node,
+        wire_version: shape.wire,
     };
-    v1::ClusterChanged { executors: executors.into_iter().map(shape).collect() }
+    v1::ClusterChanged {
+        executors: members.executors.into_iter().map(shape).collect(),
+        draining: members.draining.iter().map(ToString::to_string).collect(),
+    }
 }
 
 /// Why a request is refused.
@@ -113,7 +124,11 @@ pub(super) fn status(refusal: &Refusal) -> Status {
         Refusal::IdInUse { .. } => Status::already_exists(text),
         Refusal::TooMany { .. } => Status::resource_exhausted(text),
         Refusal::TooLong { .. } => Status::invalid_argument(text),
-        Refusal::UnknownJob(_) => Status::not_found(text),
+        Refusal::UnknownJob(_) | Refusal::UnknownWorker { .. } => Status::not_found(text),
+        Refusal::LastWorker(_) => Status::aborted(text),
+        Refusal::OldWorker { .. } | Refusal::WorkerAway(_) | Refusal::NotDrained(_) | Refusal::Leaving(_) => {
+            Status::invalid_argument(text)
+        }
     }
 }
 
@@ -174,7 +189,9 @@ fn stage_progress(stage: &StageProgress) -> v1::StageProgress {
 
 /// A worker as clients see it.
 pub(super) fn node_info(machine: &Machine, node: &Node, now: Timestamp) -> v1::NodeInfo {
+    let drain = machine.drains().get(&node.id);
     let state = match node.state {
+        NodeState::Alive if drain.is_some() => v1::NodeState::Draining,
         NodeState::Alive => v1::NodeState::Alive,
         NodeState::Suspect => v1::NodeState::Suspect,
         NodeState::Lost { .. } => v1::NodeState::Lost,
@@ -190,18 +207,45 @@ pub(super) fn node_info(machine: &Machine, node: &Node, now: Timestamp) -> v1::N
         topology_json: node.topology_json.to_string(),
         last_heartbeat_age_ms: millis(now - node.heard),
         executors: node.executors.values().map(|executor| node_executor(machine, node, executor)).collect(),
+        drain: drain.map(|drain| node_drain(machine, node, drain, now)),
+        gone_reason: match &node.state {
+            NodeState::Alive | NodeState::Suspect => String::new(),
+            NodeState::Lost { reason } | NodeState::Left { reason } => reason.clone(),
+        },
+    }
+}
+
+fn node_drain(machine: &Machine, node: &Node, drain: &Drain, now: Timestamp) -> v1::NodeDrain {
+    let left = drain.left.values().fold(LeftThere::default(), |sum, left| LeftThere {
+        attempts: sum.attempts + left.attempts,
+        outputs: sum.outputs + left.outputs,
+        bytes: sum.bytes + left.bytes,
+    });
+    let up = node.executors.values().filter(|executor| executor.life.is_some());
+    let running: u32 = up.map(|executor| executor.usage.running_attempts).sum();
+    v1::NodeDrain {
+        reason: drain.reason.clone(),
+        left_ms: drain.until.map(|until| millis(until - now)),
+        confirmed: drain.confirmed,
+        attempts: running.max(left.attempts),
+        drivers: drain.drivers,
+        outputs: left.outputs,
+        bytes: left.bytes,
+        block_bytes: machine.block_bytes(&node.id, drain),
     }
 }
 
 fn node_executor(machine: &Machine, node: &Node, executor: &Executor) -> v1::NodeExecutor {
     let (cores, _) = machine.leases().lent(&node.executor_id(executor.spec.index));
     let life = executor.life.as_ref();
+    let nothing = Usage { index: executor.spec.index, ..Usage::default() };
     v1::NodeExecutor {
         spec: Some(executor_spec(&executor.spec)),
         up: life.is_some(),
         epoch: life.map_or(0, |life| life.epoch.0),
         slots_leased: u32::try_from(cores).unwrap_or(u32::MAX),
-        usage: Some(usage(executor.usage)),
+        // What it said last tells nothing of one that is down.
+        usage: Some(usage(if life.is_some() { executor.usage } else { nothing })),
         control_address: life.map(|life| life.up.control_address.clone()).unwrap_or_default(),
         shuffle_address: life.map(|life| life.up.shuffle_address.clone()).unwrap_or_default(),
     }
@@ -223,5 +267,6 @@ fn usage(usage: Usage) -> v1::ExecutorUsage {
         running_attempts: usage.running_attempts,
         memory_used: usage.memory_used,
         block_bytes: usage.block_bytes,
+        answers: usage.answers,
     }
 }

@@ -17,7 +17,8 @@ use crate::ManagerConfig;
 use crate::machine::Machine;
 use crate::machine::job::Job;
 use crate::machine::message::{
-    ClientRequest, DriverEvent, Effect, Event, Note, Refusal, SessionId, Ticket, ToDriver, WorkerEvent,
+    Answer, ClientRequest, DriverEvent, Effect, Event, Note, Refusal, SessionId, Ticket, ToDriver,
+    WorkerEvent,
 };
 
 /// A turn of the loop may come so much late before its host is said to have stood still.
@@ -28,7 +29,7 @@ pub(super) enum Input {
     Event(Event),
     Open { id: SessionId, link: Link, greeting: Box<Event>, greeted: oneshot::Sender<Result<(), Status>> },
     Fault { id: SessionId, status: Status },
-    Client { request: ClientRequest, answer: oneshot::Sender<Result<JobId, Refusal>> },
+    Client { request: ClientRequest, answer: oneshot::Sender<Result<Answer, Refusal>> },
     Wait { job: JobId, ended: oneshot::Sender<Result<v1::JobInfo, Status>> },
     Look(Box<dyn FnOnce(&View<'_>) + Send>),
     Stop(oneshot::Sender<()>),
@@ -41,17 +42,18 @@ pub(super) struct Link {
     pub(super) _open: oneshot::Sender<()>,
 }
 
+/// What waits for a session, and the wire version that it speaks.
 pub(super) enum Queue {
-    Worker(mpsc::Sender<v1::ManagerToWorker>),
-    Driver(mpsc::Sender<v1::ManagerToDriver>),
+    Worker(mpsc::Sender<v1::ManagerToWorker>, u32),
+    Driver(mpsc::Sender<v1::ManagerToDriver>, u32),
 }
 
 impl Queue {
     /// What the machine hears when the session breaks.
     pub(super) fn lost(&self, id: SessionId) -> Event {
         match self {
-            Self::Worker(_) => Event::Worker(id, WorkerEvent::StreamLost),
-            Self::Driver(_) => Event::Driver(id, DriverEvent::StreamLost),
+            Self::Worker(..) => Event::Worker(id, WorkerEvent::StreamLost),
+            Self::Driver(..) => Event::Driver(id, DriverEvent::StreamLost),
         }
     }
 }
@@ -80,7 +82,7 @@ pub(super) struct Runner {
     links: BTreeMap<SessionId, Link>,
     greetings: BTreeMap<SessionId, oneshot::Sender<Result<(), Status>>>,
     tickets: u64,
-    answers: BTreeMap<Ticket, oneshot::Sender<Result<JobId, Refusal>>>,
+    answers: BTreeMap<Ticket, oneshot::Sender<Result<Answer, Refusal>>>,
     waiters: BTreeMap<JobId, Vec<oneshot::Sender<Result<v1::JobInfo, Status>>>>,
     waiters_max: usize,
     journal: Option<Journal>,
@@ -233,10 +235,13 @@ impl Runner {
     }
 
     fn tell_driver(&mut self, id: SessionId, message: ToDriver) -> Option<Event> {
-        let message = outbound::to_driver(message, self.heartbeat, self.run);
+        let (heartbeat, run) = (self.heartbeat, self.run);
         self.tell(id, |queue| match queue {
-            Queue::Driver(queue) => queue.try_send(message).map_err(|fault| fault.to_string()),
-            Queue::Worker(_) => unreachable!("a driver's session is not a worker's"),
+            Queue::Driver(queue, wire) => {
+                let message = outbound::to_driver(message, heartbeat, run, *wire);
+                queue.try_send(message).map_err(|fault| fault.to_string())
+            }
+            Queue::Worker(..) => unreachable!("a driver's session is not a worker's"),
         })
     }
 
@@ -245,10 +250,13 @@ impl Runner {
         debug!(?effect, "effect");
         match effect {
             Effect::ToWorker(id, message) => {
-                let message = outbound::to_worker(message, self.heartbeat);
+                let heartbeat = self.heartbeat;
                 self.tell(id, |queue| match queue {
-                    Queue::Worker(queue) => queue.try_send(message).map_err(|fault| fault.to_string()),
-                    Queue::Driver(_) => unreachable!("a worker's session is not a driver's"),
+                    Queue::Worker(queue, wire) => {
+                        let message = outbound::to_worker(message, heartbeat, *wire);
+                        queue.try_send(message).map_err(|fault| fault.to_string())
+                    }
+                    Queue::Driver(..) => unreachable!("a worker's session is not a driver's"),
                 })
             }
             // It would not say it again.

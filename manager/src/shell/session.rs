@@ -3,6 +3,7 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use firesteel_base::version::Spoken;
 use firesteel_protocol::channel::check_version;
 use firesteel_protocol::{MalformedMessage, v1};
 use tokio::sync::{mpsc, oneshot};
@@ -35,12 +36,13 @@ impl Manager {
         else {
             return Err(no_greeting());
         };
-        check_version("worker", register.wire_version, &register.release)?;
-        let registration = inbound::registration(register)?;
+        let spoken = Spoken::said(register.wire_version, register.wire_newest);
+        let wire = check_version("worker", spoken, &register.release)?;
+        let registration = inbound::registration(register, wire)?;
         let id = SessionId(self.next_session());
         let event = Event::Worker(id, WorkerEvent::Register(registration));
         let convert = move |message| Ok(Event::Worker(id, inbound::worker_event(message)?));
-        self.open(id, event, Queue::Worker, inbound, convert).await
+        self.open(id, event, |sender| Queue::Worker(sender, wire), inbound, convert).await
     }
 
     pub(crate) async fn open_driver(
@@ -50,11 +52,12 @@ impl Manager {
         use v1::driver_to_manager::Message;
         let first = greeting(&mut inbound).await?;
         let Some(Message::Hello(hello)) = &first.message else { return Err(no_greeting()) };
-        check_version("driver", hello.wire_version, &hello.release)?;
+        let spoken = Spoken::said(hello.wire_version, hello.wire_newest);
+        let wire = check_version("driver", spoken, &hello.release)?;
         let id = SessionId(self.next_session());
         let event = Event::Driver(id, inbound::driver_event(first)?);
         let convert = move |message| Ok(Event::Driver(id, inbound::driver_event(message)?));
-        self.open(id, event, Queue::Driver, inbound, convert).await
+        self.open(id, event, |sender| Queue::Driver(sender, wire), inbound, convert).await
     }
 
     async fn open<In: Send + 'static, Out>(

@@ -4,7 +4,7 @@
 //! A fetch guarantees: every batch it yields is one that was committed, once and in order; a frame's checksum is checked
 //! when it came from another executor or from a file; it ends, with an error if need be, within its deadlines. A transfer that
 //! is cut is asked for again from the frame where it was cut, a bounded number of times. Of frames that lie in files a bounded
-//! number is read before they are asked for (`ahead`).
+//! number is read before they are asked for (`ahead`). Of an output that has moved it is enough that either place has it (`moved`).
 
 mod ahead;
 mod counters;
@@ -12,6 +12,7 @@ mod error;
 mod greeting;
 mod link;
 mod mapped;
+mod moved;
 mod neighbour;
 mod pool;
 mod routes;
@@ -26,7 +27,8 @@ use std::time::Duration;
 
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
-use firesteel_base::{Epoch, ExecutorId, MemoryBudget};
+use bytes::Bytes;
+use firesteel_base::{AttemptKey, Epoch, ExecutorId, JobId, MemoryBudget};
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use parking_lot::{Mutex, RwLock};
@@ -34,13 +36,16 @@ use parking_lot::{Mutex, RwLock};
 pub use counters::FetchCounters;
 pub use error::{FetchCause, FetchError};
 
+use crate::format::Decoder;
 use crate::key::{BlockKey, Holder};
 use crate::pack::Compression;
 use crate::store::BlockStore;
 use crate::transport::{FrameMemory, Limits, Transport};
 use mapped::Mapped;
+use moved::Moved;
 use pool::Pool;
 use routes::Routes;
+use stream::Whole;
 use tcp::{Bounds, ReceiveConfig, Receivers};
 
 /// How to fetch.
@@ -102,6 +107,7 @@ pub struct Fetcher {
     local: RwLock<Option<(ExecutorId, Epoch, Arc<BlockStore>)>>,
     memory: FrameMemory,
     routes: Routes,
+    moved: Moved,
     requests: AtomicU64,
     counters: Arc<FetchCounters>,
 }
@@ -134,6 +140,7 @@ impl Fetcher {
             local: RwLock::new(config.local.clone()),
             memory,
             routes,
+            moved: Moved::default(),
             requests: AtomicU64::new(0),
             counters: Arc::default(),
             config,
@@ -177,7 +184,27 @@ impl Fetcher {
         schema: SchemaRef,
         counters: Arc<FetchCounters>,
     ) -> BoxStream<'static, Result<RecordBatch, FetchError>> {
-        stream::stream(Arc::clone(self), holder, key, first_frame, schema, counters).boxed()
+        let decoder = Decoder::new(schema);
+        stream::stream(Arc::clone(self), holder, key, first_frame, decoder, counters).boxed()
+    }
+
+    /// The frames of a block as they were written, in order, each found to be what was written: for who holds them from then on.
+    pub fn fetch_frames(
+        self: &Arc<Self>,
+        holder: Holder,
+        key: BlockKey,
+    ) -> BoxStream<'static, Result<Bytes, FetchError>> {
+        stream::stream(Arc::clone(self), holder, key, 0, Whole, Arc::default()).boxed()
+    }
+
+    /// What that attempt wrote is held there from now on, whatever readers were told, those under way too.
+    pub fn note_moved(&self, producer: AttemptKey, holder: Holder) {
+        self.moved.note(producer, holder);
+    }
+
+    /// Nobody reads of that job any more.
+    pub fn forget_job(&self, job: JobId) {
+        self.moved.forget_job(job);
     }
 
     /// All that was fetched through this fetcher.

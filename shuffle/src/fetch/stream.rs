@@ -1,10 +1,10 @@
-//! The stream of one block's batches.
+//! The stream of one block's batches, or of its frames.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use arrow_array::RecordBatch;
-use arrow_schema::SchemaRef;
+use bytes::Bytes;
 use firesteel_base::Grant;
 use futures::{Stream, stream};
 use tokio::time::Instant;
@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::ahead::LocalFrames;
 use super::routes::Routed;
 use super::{FetchCause, FetchCounters, FetchError, Fetcher};
-use crate::format::{Decoder, FormatError, Trust};
+use crate::format::{Decoder, FormatError, Summed, Trust, check_frame};
 use crate::key::{BlockKey, Holder};
 use crate::store::StoreError;
 use crate::transport::{Asked, Received, StepError, Transfer};
@@ -24,17 +24,75 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// The pause before a keeper is asked again that does not know yet that the executor is gone.
 const KEEPER_PAUSE: Duration = Duration::from_millis(50);
 
-/// The batches of a block, from that frame on.
-pub(super) fn stream(
+/// What is made of frames that have come.
+pub(super) trait Form: Send + Sync + 'static {
+    /// Of one frame.
+    type Item: Send;
+
+    /// Checks a frame as far as `trust` demands, and makes of it what is wanted.
+    fn make(
+        &self,
+        frame: &Bytes,
+        trust: Trust,
+        seal: u64,
+        summed: Option<Summed>,
+    ) -> Result<Self::Item, FormatError>;
+
+    /// Rows of it; 0 when they are not looked at.
+    fn rows(item: &Self::Item) -> usize;
+}
+
+/// Batches.
+impl Form for Decoder {
+    type Item = RecordBatch;
+
+    fn make(
+        &self,
+        frame: &Bytes,
+        trust: Trust,
+        seal: u64,
+        summed: Option<Summed>,
+    ) -> Result<RecordBatch, FormatError> {
+        self.decode_summed(frame, trust, seal, summed)
+    }
+
+    fn rows(batch: &RecordBatch) -> usize {
+        batch.num_rows()
+    }
+}
+
+/// Frames as they are.
+pub(super) struct Whole;
+
+impl Form for Whole {
+    type Item = Bytes;
+
+    fn make(
+        &self,
+        frame: &Bytes,
+        trust: Trust,
+        seal: u64,
+        summed: Option<Summed>,
+    ) -> Result<Bytes, FormatError> {
+        check_frame(frame, trust, seal, summed).map(|()| frame.clone())
+    }
+
+    fn rows(_: &Bytes) -> usize {
+        0
+    }
+}
+
+/// What is made of the frames of a block, from that frame on.
+pub(super) fn stream<F: Form>(
     fetcher: Arc<Fetcher>,
     holder: Holder,
     key: BlockKey,
     first_frame: u32,
-    schema: SchemaRef,
+    form: F,
     counters: Arc<FetchCounters>,
-) -> impl Stream<Item = Result<RecordBatch, FetchError>> + Send {
-    let (decoder, at) = (Decoder::new(schema), At::Holder);
-    let fetch = Fetch { decoder, fetcher, holder, at, key, taken: first_frame, counters, grant: None };
+) -> impl Stream<Item = Result<F::Item, FetchError>> + Send {
+    let at = At::Holder;
+    let fetch = Fetch { form, fetcher, holder, at, key, taken: first_frame, counters, grant: None };
     stream::try_unfold((fetch, Source::Unknown), |(mut fetch, mut source)| async move {
         match fetch.next(&mut source).await {
             Ok(Some(batch)) => Ok(Some((batch, (fetch, source)))),
@@ -45,14 +103,14 @@ pub(super) fn stream(
 }
 
 /// A block that is being read.
-struct Fetch {
+struct Fetch<F> {
     fetcher: Arc<Fetcher>,
     holder: Holder,
     at: At,
     key: BlockKey,
     /// Frames yielded, or not wanted.
     taken: u32,
-    decoder: Decoder,
+    form: F,
     counters: Arc<FetchCounters>,
     /// Counts the frame that was yielded last, until the next one is asked for.
     grant: Option<Grant>,
@@ -110,23 +168,52 @@ enum Failed {
     ForGood(FetchCause),
 }
 
-impl Fetch {
-    async fn next(&mut self, source: &mut Source) -> Result<Option<RecordBatch>, FetchCause> {
+impl<F: Form> Fetch<F> {
+    async fn next(&mut self, source: &mut Source) -> Result<Option<F::Item>, FetchCause> {
         self.grant = None;
         loop {
+            let cause = match self.next_from(source).await {
+                Ok(next) => return Ok(next),
+                Err(cause) => cause,
+            };
+            if !self.follow() {
+                return Err(cause);
+            }
+            self.count_retry(&cause);
+            *source = Source::Unknown;
+        }
+    }
+
+    async fn next_from(&mut self, source: &mut Source) -> Result<Option<F::Item>, FetchCause> {
+        loop {
             match source {
-                Source::Unknown => *source = self.locate()?,
+                Source::Unknown => {
+                    self.follow();
+                    *source = self.locate()?;
+                }
                 Source::Local(frames) => match frames.next().await? {
                     Some((received, trust)) => return self.take_local(received, trust).map(Some),
                     None => *source = Source::End,
                 },
                 Source::Remote(remote) => match self.receive_with_retries(remote).await? {
-                    Some(batch) => return Ok(Some(batch)),
+                    Some(item) => return Ok(Some(item)),
                     None => *source = Source::End,
                 },
                 Source::End => return Ok(None),
             }
         }
+    }
+
+    /// Turns to where the output has moved, when it has: the rest is read there.
+    fn follow(&mut self) -> bool {
+        let Some(holder) = self.fetcher.moved.from(&self.key.producer, &self.holder) else { return false };
+        tracing::debug!(key = %self.key, from = %self.holder, to = %holder, "block is read where it has moved to");
+        (self.holder, self.at) = (holder, At::Holder);
+        true
+    }
+
+    fn has_moved(&self) -> bool {
+        self.fetcher.moved.from(&self.key.producer, &self.holder).is_some()
     }
 
     /// Finds out whether this executor holds the block itself.
@@ -158,20 +245,21 @@ impl Fetch {
         Source::Remote(Remote { received: self.taken, ..Remote::default() })
     }
 
-    fn take_local(&mut self, received: Received, trust: Trust) -> Result<RecordBatch, FetchCause> {
+    fn take_local(&mut self, received: Received, trust: Trust) -> Result<F::Item, FetchCause> {
         let seal = self.key.seal(self.taken);
-        let batch = self.decoder.decode_sealed(&received.frame, trust, seal).map_err(FetchCause::Corrupt)?;
-        self.take(&batch, received);
-        Ok(batch)
+        let item = self.form.make(&received.frame, trust, seal, None).map_err(FetchCause::Corrupt)?;
+        self.take(&item, received);
+        Ok(item)
     }
 
-    async fn receive_with_retries(&mut self, remote: &mut Remote) -> Result<Option<RecordBatch>, FetchCause> {
+    async fn receive_with_retries(&mut self, remote: &mut Remote) -> Result<Option<F::Item>, FetchCause> {
         loop {
             let cause = match self.receive(remote).await {
-                Ok(batch) => {
+                Ok(item) => {
                     remote.failed = 0;
-                    return Ok(batch);
+                    return Ok(item);
                 }
+                Err(Failed::Later(cause)) if self.has_moved() => return Err(cause),
                 Err(Failed::Later(cause)) => {
                     tracing::debug!(key = %self.key, %cause, "its keeper does not have the block yet");
                     tokio::time::sleep(KEEPER_PAUSE).await;
@@ -187,7 +275,8 @@ impl Fetch {
             };
             remote.failed += 1;
             if remote.failed >= self.fetcher.config.tries_max {
-                if matches!(cause, FetchCause::Unreachable { .. }) && self.ask_keeper() {
+                let is_elsewhere = self.has_moved();
+                if !is_elsewhere && matches!(cause, FetchCause::Unreachable { .. }) && self.ask_keeper() {
                     remote.failed = 0;
                     self.count_retry(&cause);
                     continue;
@@ -237,7 +326,7 @@ impl Fetch {
     }
 
     /// Receives the next frame; `None` when all have come.
-    async fn receive(&mut self, remote: &mut Remote) -> Result<Option<RecordBatch>, Failed> {
+    async fn receive(&mut self, remote: &mut Remote) -> Result<Option<F::Item>, Failed> {
         if remote.done {
             return Ok(None);
         }
@@ -250,7 +339,7 @@ impl Fetch {
         }
         let next = open.transfer.next().await;
         let received = next.map_err(|error| self.failed(error, open.is_shared))?;
-        let (received, batch) = match self.decode(received) {
+        let (received, item) = match self.decode(received) {
             Ok(decoded) => decoded,
             Err(failed) => {
                 open.transfer.distrust();
@@ -263,19 +352,18 @@ impl Fetch {
         if !remote.done {
             remote.open = Some(open);
         }
-        self.take(&batch, received);
-        Ok(Some(batch))
+        self.take(&item, received);
+        Ok(Some(item))
     }
 
-    /// The next frame and its batch, out of what a peer has sent.
-    fn decode(&self, received: Received) -> Result<(Received, RecordBatch), Failed> {
+    /// The next frame and what is made of it, out of what a peer has sent.
+    fn decode(&self, received: Received) -> Result<(Received, F::Item), Failed> {
         // What was packed and cannot be unpacked was damaged on its way, as with a wrong checksum.
         let damaged = |error| Failed::Again(FetchCause::Corrupt(error));
         let received = self.fetcher.memory.unpack(received).map_err(damaged)?;
         let seal = self.key.seal(self.taken);
-        let batch = self.decoder.decode_summed(&received.frame, Trust::Cluster, seal, received.summed);
-        let batch = batch.map_err(corrupt)?;
-        Ok((received, batch))
+        let item = self.form.make(&received.frame, Trust::Cluster, seal, received.summed);
+        Ok((received, item.map_err(corrupt)?))
     }
 
     /// Asks for the block from a frame on.
@@ -314,9 +402,9 @@ impl Fetch {
     }
 
     /// Counts a frame that is about to be yielded; its memory, until the next one is asked for.
-    fn take(&mut self, batch: &RecordBatch, received: Received) {
+    fn take(&mut self, item: &F::Item, received: Received) {
         for counters in [&self.counters, &self.fetcher.counters] {
-            counters.count(batch.num_rows(), &received);
+            counters.count(F::rows(item), &received);
         }
         self.grant = received.grant;
         self.taken += 1;

@@ -67,15 +67,9 @@ impl Decoder {
         seal: u64,
         summed: Option<Summed>,
     ) -> Result<RecordBatch, FormatError> {
-        let prefix = Prefix::read(frame)?;
-        if prefix.frame_bytes() != frame.len() as u64 {
-            return Err(FormatError::Length { expected: prefix.frame_bytes(), found: frame.len() as u64 });
-        }
+        let prefix = checked_prefix(frame, trust, seal, summed)?;
         if frame.as_ptr().align_offset(ALIGNMENT) != 0 {
             return Err(FormatError::malformed("the frame does not lie at a multiple of 64 bytes"));
-        }
-        if trust != Trust::Resident {
-            verify(frame, &prefix, seal, summed)?;
         }
         let header = &frame[PREFIX_BYTES..PREFIX_BYTES + prefix.header_bytes as usize];
         let header = rkyv::access::<ArchivedHeader, rkyv::rancor::Error>(header)
@@ -106,6 +100,36 @@ impl Decoder {
         RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)
             .map_err(|error| FormatError::malformed(error.to_string()))
     }
+}
+
+/// Checks that a frame is whole and, unless it never left this process, that its bytes are those that were written under that
+/// seal. What is in it is not looked at.
+///
+/// # Errors
+/// When they are not.
+pub(crate) fn check_frame(
+    frame: &[u8],
+    trust: Trust,
+    seal: u64,
+    summed: Option<Summed>,
+) -> Result<(), FormatError> {
+    checked_prefix(frame, trust, seal, summed).map(drop)
+}
+
+fn checked_prefix(
+    frame: &[u8],
+    trust: Trust,
+    seal: u64,
+    summed: Option<Summed>,
+) -> Result<Prefix, FormatError> {
+    let prefix = Prefix::read(frame)?;
+    if prefix.frame_bytes() != frame.len() as u64 {
+        return Err(FormatError::Length { expected: prefix.frame_bytes(), found: frame.len() as u64 });
+    }
+    if trust != Trust::Resident {
+        verify(frame, &prefix, seal, summed)?;
+    }
+    Ok(prefix)
 }
 
 /// Goes through nodes and buffers in the order in which the schema names them.

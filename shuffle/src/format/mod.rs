@@ -18,6 +18,7 @@ mod scratch;
 mod views;
 
 pub(crate) use buffer::{Frame, FrameBuffer};
+pub(crate) use decode::check_frame;
 pub use decode::{Decoder, Trust};
 pub use error::FormatError;
 pub use fingerprint::fingerprint;

@@ -26,6 +26,7 @@ mod lane;
 mod large;
 mod queue;
 mod share;
+mod taken;
 #[cfg(test)]
 mod tests;
 

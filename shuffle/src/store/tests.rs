@@ -298,7 +298,9 @@ async fn disks_get_frames_in_proportion_to_what_they_write() {
         assert!(!writer.is_finished(), "there was more to be written than the disks took");
         until("both have got the next", || gates.iter().all(|gate| gate.queued() == QUEUED_MAX));
         let given = gates.map(|gate| gate.came_bytes.load(Ordering::SeqCst));
-        gates.iter().for_each(|gate| drop(gate.allowed.send_replace(None)));
+        for gate in &gates {
+            gate.allowed.send_replace(None);
+        }
         given
     });
     let of_the_fast = given[0] as f64 / (given[0] + given[1]) as f64;

@@ -56,6 +56,7 @@ kinds! {
     ShowResultEarly "show-result-early" "a driver hands out a result of which a part is missing",
     StaleReport "stale-report" "an attempt's end is reported under an epoch that is over",
     ServeStale "serve-stale" "an executor serves what its life before this one has committed",
+    LetGoEarly "let-go-early" "the manager lets a drained worker go while jobs need what it has",
     LoseRow "lose-row" "an attempt commits a row less than it has made",
     DoubleRow "double-row" "an attempt commits a row twice",
 }
@@ -126,6 +127,13 @@ pub fn of_manager(mutation: Option<&mut Mutation>, effects: &mut Vec<ManagerEffe
                     grant.tasks += 1;
                 }
             }
+        }
+        Kind::LetGoEarly => {
+            let ordered = effects.iter().find_map(|effect| match effect {
+                ManagerEffect::ToWorker(session, ToWorker::Drain { draining: true, .. }) => Some(*session),
+                _ => None,
+            });
+            effects.extend(ordered.map(|session| ManagerEffect::ToWorker(session, ToWorker::Leave)));
         }
         Kind::KeepKept => {
             effects.retain(|effect| !matches!(effect, ManagerEffect::ToWorker(_, ToWorker::FreeKept(_))))

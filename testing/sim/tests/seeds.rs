@@ -26,12 +26,14 @@ fn whatever_goes_wrong_jobs_end_right_or_with_an_error_and_nothing_is_left() {
     let ways = [total.succeeded, total.failed, total.cancelled, total.abandoned];
     assert!(ways.iter().all(|&count| count > 10), "{total:?}");
     assert!(total.succeeded > 2 * total.failed && total.decided > 500, "{total:?}");
+    assert!(total.drained > 50 && total.moved > 50, "{total:?}");
 }
 
 #[test]
 fn when_nothing_goes_wrong_every_query_succeeds() {
     let total = hold(0..800, &Options { is_calm: true, ..Options::default() }, " --calm");
     assert_eq!((total.failed, total.cancelled, total.abandoned), (0, 0, 0));
+    assert!(total.drained > 50 && total.moved > 50, "{total:?}");
 }
 
 #[test]
@@ -77,7 +79,7 @@ const CAUGHT: &[(Kind, &str)] = &[
     (Kind::DropDemand, "not ended in time"),
     (Kind::DropLaunch, "runs nothing and is not given back"),
     (Kind::DropRelease, "runs nothing and is not given back"),
-    (Kind::DropMoreInputs, "is wrong"),
+    (Kind::DropMoreInputs, "not ended in time"),
     (Kind::LaunchTwice, "and more attempts run"),
     (Kind::FreeEarly, "reads it"),
     (Kind::CloseWithoutFreeing, "has something of"),
@@ -85,6 +87,7 @@ const CAUGHT: &[(Kind, &str)] = &[
     (Kind::ShowResultEarly, "not ended in time"),
     (Kind::StaleReport, "not ended in time"),
     (Kind::ServeStale, "from an executor in"),
+    (Kind::LetGoEarly, "is let go, where"),
     (Kind::LoseRow, "is wrong"),
     (Kind::DoubleRow, "is wrong"),
 ];

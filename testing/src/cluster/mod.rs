@@ -248,6 +248,50 @@ impl ProcessCluster {
         self.workers.remove(worker).signal_and_wait(signal, STOP_MAX).map(drop)
     }
 
+    /// Asks a worker to end, without waiting for it.
+    ///
+    /// # Errors
+    /// When it has ended already.
+    pub fn terminate_worker(&self, worker: usize) -> anyhow::Result<()> {
+        self.workers[worker].signal(Signal::Terminate)
+    }
+
+    /// Whether a worker's process runs.
+    ///
+    /// # Errors
+    /// When its state cannot be read.
+    pub fn worker_runs(&self, worker: usize) -> bool {
+        proc::is_alive(self.workers[worker].pid())
+    }
+
+    /// Waits until a worker has ended by itself, and well. It is then no longer expected to live.
+    ///
+    /// # Errors
+    /// When it goes on, or ends badly.
+    pub fn worker_has_left(&mut self, worker: usize) -> anyhow::Result<()> {
+        let mut daemon = self.workers.remove(worker);
+        Self::check_left(&mut daemon).with_context(|| self.logs())
+    }
+
+    /// The same, and starts another process in its place.
+    ///
+    /// # Errors
+    /// When the worker goes on or ends badly, or the program cannot be started.
+    pub fn replace_worker(&mut self, worker: usize) -> anyhow::Result<()> {
+        let checked = Self::check_left(&mut self.workers[worker]);
+        checked.with_context(|| self.logs())?;
+        let command = self.worker_command(&format!("w{worker}"), worker)?;
+        self.workers[worker] = Daemon::start(&format!("worker-{worker}"), command, self.folder.path())?;
+        let workers = self.workers.len();
+        self.wait_for("all executors to be up", |cluster| Ok(cluster.executors_up()? == workers))
+    }
+
+    fn check_left(daemon: &mut Daemon) -> anyhow::Result<()> {
+        let status = daemon.wait(STOP_MAX)?;
+        ensure!(status.success(), "{} ended with {status}", daemon.name());
+        Ok(())
+    }
+
     /// Has the manager stand still for `span`.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! The machine, driven by scripts (one behaviour each) and by a random world.
 
 mod adapting;
+mod draining;
 mod early;
 mod scripts;
 mod speculating;

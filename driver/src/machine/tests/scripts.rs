@@ -42,7 +42,7 @@ pub(super) fn stage(id: u32, partitions: u32, inputs: &[u32], output: OutputKind
 }
 
 /// A scan of two tasks into a result of two.
-fn two_stages() -> Vec<StagePlan> {
+pub(super) fn two_stages() -> Vec<StagePlan> {
     vec![stage(0, 2, &[], OutputKind::Hash), stage(1, 2, &[0], OutputKind::Result)]
 }
 
@@ -166,6 +166,23 @@ fn line(effect: &Effect) -> String {
         }
         Effect::CancelAttempt { attempt, life, .. } => {
             format!("cancel {attempt} on {}", life.executor.worker)
+        }
+        Effect::TakeOutput { output, life } => {
+            format!(
+                "take {} from {} to {}",
+                output.producer, output.life.executor.worker, life.executor.worker
+            )
+        }
+        Effect::OutputMoved { output, lives } => {
+            let told = names(lives.iter().map(|life| &life.executor));
+            let told = if told.is_empty() { String::new() } else { format!(", tell {told}") };
+            format!("moved {} to {}{told}", output.producer, output.life.executor.worker)
+        }
+        Effect::Left { worker, left } => {
+            format!(
+                "left at {worker}: {} running, {} held, {} bytes",
+                left.attempts, left.outputs, left.bytes
+            )
         }
         Effect::FreeAttempt { attempt, life } => format!("free {attempt} on {}", life.executor.worker),
         Effect::FreeStage { stage, lives } => {

@@ -1,6 +1,8 @@
 //! A small world around the machine: a manager, executors that hold blocks, a reader of the result, and misfortune.
 //! Everything is drawn from a seed, so a seed that fails can be run again.
 
+mod drains;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -94,6 +96,7 @@ struct World {
     spared: BTreeSet<(StageId, StageId)>,
     /// Decisions of each kind.
     decisions: [u32; 5],
+    drains: drains::Drains,
     told: Vec<Event>,
     result: Vec<MapOutput>,
     reader: Reader,
@@ -213,6 +216,7 @@ impl World {
             slices: BTreeMap::new(),
             spared: BTreeSet::new(),
             decisions: [0; 5],
+            drains: drains::Drains::default(),
             told: Vec::new(),
             result: Vec::new(),
             reader: Reader::default(),
@@ -253,6 +257,7 @@ impl World {
     }
 
     fn tell_cluster(&mut self) {
+        self.tell_drains();
         let executors = self.up.keys().cloned().collect();
         self.tell(Event::ClusterChanged { executors });
     }
@@ -272,12 +277,18 @@ impl World {
                     running.cancelled = true;
                 }
             }
-            Effect::FreeAttempt { attempt, life } => self.free(attempt, &life),
+            Effect::TakeOutput { output, life } => self.take_output(&output, life),
+            Effect::OutputMoved { output, lives } => self.output_moved(&output, &lives),
+            Effect::Left { worker, left } => self.left(worker, left),
+            Effect::FreeAttempt { attempt, life } => {
+                self.forget_take(attempt, &life);
+                self.free(attempt, &life);
+            }
             Effect::FreeStage { stage, lives } => {
                 let held: Vec<_> = self.blocks.keys().filter(|(a, _)| a.stage() == stage).cloned().collect();
                 for (attempt, life) in held {
                     assert!(
-                        lives.contains(&life) || self.kept.contains(&life),
+                        lives.contains(&life) || self.kept.contains(&life) || self.is_behind(attempt, &life),
                         "{attempt} at {life} is left behind"
                     );
                     self.free(attempt, &life);
@@ -322,6 +333,7 @@ impl World {
     }
 
     fn launch(&mut self, launch: Launch) {
+        self.check_is_not_drained(&launch.life);
         let lease = self.leases.get(&launch.lease).expect("a lease that is held");
         assert_eq!((lease.stage, &lease.life), (launch.attempt.stage(), &launch.life));
         let busy = self.running.values().filter(|r| r.launch.lease == launch.lease).count();
@@ -357,7 +369,9 @@ impl World {
     }
 
     fn free(&mut self, attempt: AttemptKey, life: &Life) {
-        if self.blocks.remove(&(attempt, life.clone())).is_some() {
+        let is_removed = self.blocks.remove(&(attempt, life.clone())).is_some();
+        // What lies elsewhere too is read there.
+        if is_removed && !self.blocks.keys().any(|(known, _)| *known == attempt) {
             self.freed.insert(attempt);
         }
     }
@@ -409,6 +423,9 @@ impl World {
     }
 
     fn work(&mut self, unfair: bool) -> bool {
+        if self.take_something(unfair) {
+            return true;
+        }
         let keys: Vec<_> = self.running.keys().copied().collect();
         let Some(key) = self.rng.pick(&keys) else { return false };
         let running = self.running[&key].clone();
@@ -546,6 +563,7 @@ impl World {
                     }
                     Some(
                         Event::ClusterChanged { .. }
+                        | Event::Draining { .. }
                         | Event::ManagerBack { .. }
                         | Event::DemandRefused { .. },
                     ) => {}
@@ -575,6 +593,7 @@ impl World {
                     self.tell(Event::DemandRefused { stage, reason: "too large".into() });
                 }
             }
+            15 | 16 => self.drain_or_not(),
             _ => {}
         }
     }
@@ -596,6 +615,7 @@ impl World {
     }
 
     fn forget(&mut self, life: &Life) {
+        self.forget_takes_to(life);
         self.running.retain(|_, running| running.launch.life != *life);
         self.blocks.retain(|(_, holder), _| holder != life);
     }
@@ -636,6 +656,9 @@ impl World {
             if self.closed {
                 break;
             }
+            if step == UNFAIR_STEPS {
+                self.drain_nobody();
+            }
             self.step(step < UNFAIR_STEPS);
         }
         assert!(self.closed, "the job does not end");
@@ -664,7 +687,7 @@ fn brief(effect: &Effect) -> String {
 #[test]
 fn whatever_happens_the_job_ends_right_and_gives_everything_back() {
     let only = std::env::var("FIRESTEEL_SEED").ok().map(|seed| seed.parse::<u64>().unwrap());
-    let (mut succeeded, mut failed, mut decisions) = (0, 0, [0; 5]);
+    let (mut succeeded, mut failed, mut moved, mut decisions) = (0, 0, 0, [0; 5]);
     for seed in only.map_or(0..SEEDS, |seed| seed..seed + 1) {
         let mut world = World::new(seed);
         let run = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| world.run_to_end()));
@@ -674,6 +697,7 @@ fn whatever_happens_the_job_ends_right_and_gives_everything_back() {
             eprintln!("seed {seed} (FIRESTEEL_SEED={seed} runs it alone)");
             std::panic::resume_unwind(panic);
         }
+        moved += world.drains.moved;
         (0..5).for_each(|kind| decisions[kind] += world.decisions[kind]);
         match world.outcome.unwrap() {
             Outcome::Succeeded => succeeded += 1,
@@ -686,5 +710,6 @@ fn whatever_happens_the_job_ends_right_and_gives_everything_back() {
     }
     // The world must be neither so kind nor so cruel that one of the ways out is never taken.
     assert!(only.is_some() || decisions.iter().all(|&count| count > 10), "{decisions:?} were decided");
+    assert!(only.is_some() || moved > 1000, "{moved} outputs have moved");
     assert!(only.is_some() || (succeeded > 1000 && failed > 100), "{succeeded} succeeded, {failed} failed");
 }

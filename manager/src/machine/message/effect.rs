@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use firesteel_base::{Epoch, ExecutorId, JobId, LeaseId, StageId, WorkerId};
 
-use super::{SessionId, Ticket};
+use super::{Answer, SessionId, Ticket};
 
 /// What is to be done.
 #[derive(Debug, Clone, PartialEq)]
@@ -19,8 +20,8 @@ pub enum Effect {
     Refuse(SessionId, Refusal),
     /// Close a session.
     EndSession(SessionId, String),
-    /// Answer a client: the job it asked about, or why not.
-    Answer(Ticket, Result<JobId, Refusal>),
+    /// Answer a client: what it asked about, or why not.
+    Answer(Ticket, Result<Answer, Refusal>),
     /// Wake whoever waits for this job's end.
     JobEnded(JobId),
     /// Keep this job as it is now, for a manager that comes after this one; before anything else is done, or soon.
@@ -104,13 +105,24 @@ pub enum ToWorker {
     FreeResult(JobId),
     /// Nobody will ask for this job's blocks any more that executors left behind.
     FreeKept(JobId),
+    /// It is to be drained, or to stay after all.
+    Drain {
+        /// Later orders have larger numbers.
+        order: u64,
+        /// Which of the two.
+        draining: bool,
+        /// When what is left is given up, from now on.
+        deadline: Option<Duration>,
+    },
+    /// It was drained, and nothing of it is needed any more.
+    Leave,
 }
 
 /// What a driver is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ToDriver {
     /// It is welcome, and these executors are there.
-    Welcome(Vec<ExecutorShape>),
+    Welcome(Members),
     /// Its job has this number.
     JobOpened {
         /// Of its request.
@@ -148,7 +160,7 @@ pub enum ToDriver {
         reason: String,
     },
     /// These executors are there now.
-    ClusterChanged(Vec<ExecutorShape>),
+    ClusterChanged(Members),
     /// No executor can ever hold a task of this demand; it is dropped.
     DemandRefused {
         /// The job.
@@ -192,6 +204,15 @@ pub struct ExecutorRef {
     pub keeper_address: String,
 }
 
+/// What drivers know of the cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Members {
+    /// The executors that are up.
+    pub executors: Vec<ExecutorShape>,
+    /// Workers that are drained: nothing is to be begun there, and what lies there is to move.
+    pub draining: Vec<WorkerId>,
+}
+
 /// An executor and its size.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExecutorShape {
@@ -205,6 +226,8 @@ pub struct ExecutorShape {
     pub host: String,
     /// The NUMA node it is bound to.
     pub numa_node: Option<u32>,
+    /// The newest wire version that its worker and the manager speak.
+    pub wire: u32,
 }
 
 /// Why a greeting or a request is refused.
@@ -233,7 +256,32 @@ pub enum Refusal {
     },
     /// There is no such job, or it ended long ago.
     UnknownJob(JobId),
+    /// There is no such worker.
+    UnknownWorker {
+        /// Its name.
+        worker: WorkerId,
+        /// Those that there are.
+        known: Vec<WorkerId>,
+    },
+    /// No other worker takes tasks.
+    LastWorker(WorkerId),
+    /// It is of a release that cannot be drained.
+    OldWorker {
+        /// Which.
+        worker: WorkerId,
+        /// Its release.
+        release: String,
+    },
+    /// It has no connection at the moment.
+    WorkerAway(WorkerId),
+    /// It is not drained.
+    NotDrained(WorkerId),
+    /// It was told to leave already.
+    Leaving(WorkerId),
 }
+
+/// Workers that are named to somebody who names one that is not there.
+const NAMES_SHOWN_MAX: usize = 20;
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -245,6 +293,28 @@ impl fmt::Display for Refusal {
             Self::TooLong { what, limit } => write!(f, "the {what} is longer than {limit} bytes"),
             Self::UnknownJob(job) => {
                 write!(f, "there is no {job}, or it ended too long ago to be remembered")
+            }
+            Self::UnknownWorker { worker, known } if known.is_empty() => {
+                write!(f, "there is no worker '{worker}', and no other either")
+            }
+            Self::UnknownWorker { worker, known } => {
+                let names: Vec<&str> = known.iter().take(NAMES_SHOWN_MAX).map(WorkerId::as_str).collect();
+                let more = if known.len() > names.len() { ", .." } else { "" };
+                write!(f, "there is no worker '{worker}'; there are {}{more}", names.join(", "))
+            }
+            Self::LastWorker(worker) => {
+                write!(f, "no other worker than '{worker}' takes tasks: without it jobs wait until one comes")
+            }
+            Self::OldWorker { worker, release } => write!(
+                f,
+                "worker '{worker}' is of release {release}, which cannot be drained: SIGTERM stops it at once"
+            ),
+            Self::WorkerAway(worker) => {
+                write!(f, "worker '{worker}' is not connected at the moment, and cannot be told")
+            }
+            Self::NotDrained(worker) => write!(f, "worker '{worker}' is not being drained"),
+            Self::Leaving(worker) => {
+                write!(f, "worker '{worker}' was drained, and leaves: start it again to have it back")
             }
         }
     }

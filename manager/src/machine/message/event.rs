@@ -60,6 +60,8 @@ pub enum WorkerEvent {
         /// How it ended.
         reason: String,
     },
+    /// How it stands to being drained.
+    Drain(DrainReport),
     /// It goes, on purpose.
     Leaving {
         /// Why.
@@ -78,6 +80,8 @@ pub struct Registration {
     pub incarnation: String,
     /// The release it is of.
     pub release: String,
+    /// The wire version that is spoken with it.
+    pub wire: u32,
     /// host:port of its own gRPC service.
     pub address: String,
     /// host:port where it serves the blocks of executors that are gone; empty when it does not.
@@ -133,6 +137,38 @@ pub struct Usage {
     pub memory_used: u64,
     /// Bytes of blocks it keeps.
     pub block_bytes: u64,
+    /// How often it has answered this; 0 when its worker does not say.
+    pub answers: u64,
+}
+
+/// How a worker stands to being drained.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct DrainReport {
+    /// The last order that it has heard; 0 for none.
+    pub order: u64,
+    /// Whether this is the first word after its registration.
+    pub is_first: bool,
+    /// Whether it is drained.
+    pub draining: bool,
+    /// How long until it gives up what is left; `None` when it waits.
+    pub left: Option<Duration>,
+    /// Who wants it.
+    pub reason: String,
+    /// Drivers of cluster mode that run on it.
+    pub drivers: u32,
+    /// Bytes that executors which are gone have left with it.
+    pub kept_bytes: u64,
+}
+
+/// What a job has at a worker that is drained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LeftThere {
+    /// Attempts that run there.
+    pub attempts: u32,
+    /// Map outputs that are needed and lie there.
+    pub outputs: u32,
+    /// Bytes of these.
+    pub bytes: u64,
 }
 
 /// What a driver says.
@@ -169,6 +205,15 @@ pub enum DriverEvent {
     },
     /// It lives, and its jobs have come this far.
     Heartbeat(Vec<(JobId, Vec<StageProgress>)>),
+    /// What a job of it still has at a worker that is drained.
+    Left {
+        /// The job.
+        job: JobId,
+        /// The worker.
+        worker: WorkerId,
+        /// What it has there.
+        left: LeftThere,
+    },
     /// Its stream ended or broke.
     StreamLost,
 }
@@ -313,4 +358,27 @@ pub enum ClientRequest {
         /// Which.
         job: JobId,
     },
+    /// Drain a worker.
+    Drain {
+        /// Which.
+        worker: WorkerId,
+        /// When what is left is given up, from now on.
+        deadline: Option<Duration>,
+        /// Even when no other worker takes tasks.
+        force: bool,
+    },
+    /// Have a worker stay after all.
+    Undrain {
+        /// Which.
+        worker: WorkerId,
+    },
+}
+
+/// What a client is answered that was not refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// The job that it asked about.
+    Job(JobId),
+    /// The worker that it asked about.
+    Worker(WorkerId),
 }

@@ -1,5 +1,6 @@
 //! Scripts: events go in, and what comes out is compared as text. Every step checks every invariant.
 
+mod draining;
 mod drivers;
 mod launches;
 mod model;
@@ -10,7 +11,7 @@ mod sharing;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use firesteel_base::{Class, Epoch, ExecutorId, JobId, LeaseId, StageId, Timestamp, UserError};
+use firesteel_base::{Class, Epoch, ExecutorId, JobId, LeaseId, StageId, Timestamp, UserError, version};
 
 use super::Machine;
 use super::message::*;
@@ -143,6 +144,7 @@ fn registration(name: &str, incarnation: &str, slots: &[u32]) -> Registration {
         worker: name.parse().unwrap(),
         incarnation: incarnation.to_owned(),
         release: "0.1.0".to_owned(),
+        wire: version::WIRE,
         address: format!("{name}:7410"),
         keeper_address: String::new(),
         host: name.to_owned(),
@@ -224,7 +226,8 @@ fn tell(effect: &Effect) -> Option<String> {
         Effect::ToDriver(session, message) => format!("d{} {}", session.0, tell_driver(message)),
         Effect::Refuse(session, refusal) => format!("refuse {}: {refusal}", session.0),
         Effect::EndSession(session, reason) => format!("end {}: {reason}", session.0),
-        Effect::Answer(_, Ok(job)) => format!("answer {job}"),
+        Effect::Answer(_, Ok(Answer::Job(job))) => format!("answer {job}"),
+        Effect::Answer(_, Ok(Answer::Worker(worker))) => format!("answer {worker}"),
         Effect::Answer(_, Err(refusal)) => format!("answer: {refusal}"),
         Effect::JobEnded(job) => format!("{job} ended"),
         Effect::Note(_) | Effect::Keep { .. } | Effect::Forget(_) => return None,
@@ -240,17 +243,25 @@ fn tell_worker(message: &ToWorker) -> String {
         ToWorker::StopDriver(job) => format!("stop {job}"),
         ToWorker::FreeResult(job) => format!("free result of {job}"),
         ToWorker::FreeKept(job) => format!("free what is kept of {job}"),
+        ToWorker::Drain { order, draining: true, deadline } => {
+            let until = deadline.map_or_else(String::new, |span| format!(" within {}s", span.as_secs()));
+            format!("drain {order}{until}")
+        }
+        ToWorker::Drain { order, draining: false, .. } => format!("stay {order}"),
+        ToWorker::Leave => "leave".to_owned(),
     }
 }
 
 fn tell_driver(message: &ToDriver) -> String {
-    let list = |shapes: &[ExecutorShape]| {
-        let names: Vec<String> =
-            shapes.iter().map(|shape| format!("{}x{}", shape.executor.id, shape.slots)).collect();
+    let list = |members: &Members| {
+        let executors = members.executors.iter();
+        let mut names: Vec<String> =
+            executors.map(|shape| format!("{}x{}", shape.executor.id, shape.slots)).collect();
+        names.extend(members.draining.iter().map(|worker| format!("without {worker}")));
         names.join(" ")
     };
     match message {
-        ToDriver::Welcome(shapes) => format!("welcome [{}]", list(shapes)),
+        ToDriver::Welcome(members) => format!("welcome [{}]", list(members)),
         ToDriver::JobOpened { job, resumed: None, .. } => format!("opened {job}"),
         ToDriver::JobOpened { job, resumed: Some(leases), .. } => {
             let leases: Vec<String> = leases.iter().map(ToString::to_string).collect();
@@ -267,7 +278,7 @@ fn tell_driver(message: &ToDriver) -> String {
             format!("gone {} {}: {reason}{kept}", executor.id, executor.epoch)
         }
         ToDriver::CancelJob { job, reason } => format!("cancel {job}: {reason}"),
-        ToDriver::ClusterChanged(shapes) => format!("cluster [{}]", list(shapes)),
+        ToDriver::ClusterChanged(members) => format!("cluster [{}]", list(members)),
         ToDriver::DemandRefused { job, stage, reason } => format!("refused {job}/{stage}: {reason}"),
     }
 }

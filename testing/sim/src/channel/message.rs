@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use firesteel_base::{AttemptKey, Epoch, JobId, StageKey};
-use firesteel_driver::machine::{AttemptFailure, Launch, Life, StageInputs};
+use firesteel_driver::machine::{AttemptFailure, Launch, Life, MapOutput, StageInputs};
 use firesteel_manager::machine::message::{DriverEvent, ToDriver, ToWorker, WorkerEvent};
 use firesteel_shuffle::LaneSizes;
 
@@ -32,6 +32,10 @@ pub enum Message {
     Launch(Located<Launch>),
     /// More of what an attempt reads.
     MoreInputs(AttemptKey, Located<StageInputs>),
+    /// Take an output over.
+    TakeOutput(Located<MapOutput>),
+    /// An output is held elsewhere now.
+    OutputMoved(AttemptKey, Life),
     /// Stop an attempt.
     Cancel(AttemptKey, String),
     /// Forget an attempt and its blocks.
@@ -68,4 +72,8 @@ pub enum Stated {
     Finished(Vec<LaneSizes>),
     /// It has ended without one.
     Failed(AttemptFailure),
+    /// What it has written is held here too.
+    Taken,
+    /// It could not be.
+    NotTaken,
 }

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use firesteel_base::{AttemptKey, LeaseId, StageId, TaskKey};
+use firesteel_base::{AttemptKey, LeaseId, StageId, TaskKey, WorkerId};
 use firesteel_driver::machine::{Effect, Event, Launch, Life};
 use firesteel_shuffle::Slice;
 
@@ -34,6 +34,10 @@ pub struct JobLedger {
     taken: BTreeSet<LeaseId>,
     running: BTreeMap<AttemptKey, Running>,
     launched: BTreeSet<AttemptKey>,
+    /// Who holds what was committed.
+    held: BTreeMap<AttemptKey, Life>,
+    /// Workers that are drained.
+    drained: BTreeSet<WorkerId>,
     /// What the lanes of each task were told to read.
     slices: BTreeMap<TaskKey, Vec<Slice>>,
     is_settled: bool,
@@ -49,6 +53,8 @@ impl JobLedger {
             taken: BTreeSet::new(),
             running: BTreeMap::new(),
             launched: BTreeSet::new(),
+            held: BTreeMap::new(),
+            drained: BTreeSet::new(),
             slices: BTreeMap::new(),
             is_settled: false,
             is_closed: false,
@@ -74,6 +80,9 @@ impl JobLedger {
     }
 
     fn hear(&mut self, event: &Event) {
+        if let Event::AttemptFinished { attempt, life, .. } = event {
+            self.held.insert(*attempt, life.clone());
+        }
         match event {
             Event::Granted { lease, stage, life, tasks } if *tasks > 0 && self.taken.insert(*lease) => {
                 let (stage, life, slots) = (*stage, life.clone(), *tasks);
@@ -84,6 +93,7 @@ impl JobLedger {
             {
                 self.ended(attempt);
             }
+            Event::Draining { workers, .. } => self.drained.clone_from(workers),
             Event::ExecutorGone { life, .. } => {
                 self.leases.retain(|_, lease| lease.life != *life);
                 self.lost(life);
@@ -121,8 +131,14 @@ impl JobLedger {
                     running.is_cancelled = true;
                 }
             }
-            Effect::FreeAttempt { attempt, .. } => {
-                freed.insert(*attempt);
+            Effect::OutputMoved { output, .. } => {
+                self.held.insert(output.producer, output.life.clone());
+            }
+            // What lies elsewhere too is read there.
+            Effect::FreeAttempt { attempt, life } => {
+                if self.held.get(attempt).is_none_or(|held| held == life) {
+                    freed.insert(*attempt);
+                }
             }
             Effect::FreeStage { stage, .. } => {
                 freed.extend(self.launched.iter().filter(|attempt| attempt.stage() == *stage));
@@ -150,6 +166,9 @@ impl JobLedger {
         let Some(lease) = self.leases.get_mut(&launch.lease) else {
             return Err(format!("{key} is launched in {}, which is not held", launch.lease));
         };
+        if self.drained.contains(&launch.life.executor.worker) {
+            return Err(format!("{key} is launched on {}, whose worker is drained", launch.life));
+        }
         if lease.stage != key.stage() || lease.life != launch.life {
             return Err(format!("{key} is launched in {}, which is for another", launch.lease));
         }

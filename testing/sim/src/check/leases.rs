@@ -102,6 +102,9 @@ impl LeaseLedger {
             return Err(format!("{lease} is given out again"));
         }
         self.latest = lease;
+        if machine.drains().get(&grant.executor.id.worker).is_some() {
+            return Err(format!("{lease} is on {}, whose worker is drained", grant.executor.id));
+        }
         let counted = machine.leases().get(lease).map_or(0, |counted| counted.tasks);
         if counted != tasks {
             return Err(format!("{lease} lends {tasks} slots, and the manager counts {counted}"));

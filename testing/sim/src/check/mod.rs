@@ -58,6 +58,10 @@ pub struct Counts {
     pub read: u64,
     /// Decisions by sizes.
     pub decided: u64,
+    /// Workers that were drained and let go.
+    pub drained: u64,
+    /// Outputs that have moved.
+    pub moved: u64,
 }
 
 impl Counts {
@@ -70,6 +74,8 @@ impl Counts {
         self.launched += other.launched;
         self.read += other.read;
         self.decided += other.decided;
+        self.drained += other.drained;
+        self.moved += other.moved;
     }
 }
 
@@ -116,6 +122,8 @@ impl Checker {
     pub fn driver_steps(&mut self, driver: Proc, number: u64, event: &Event, effects: &[Effect]) {
         let launches = effects.iter().filter(|effect| matches!(effect, Effect::Launch(_)));
         self.counts.launched += launches.count() as u64;
+        let moves = effects.iter().filter(|effect| matches!(effect, Effect::OutputMoved { .. }));
+        self.counts.moved += moves.count() as u64;
         let Some(job) = self.jobs.get_mut(&(driver, number)) else { return };
         let found = job.step(event, effects);
         self.note(found);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use firesteel_base::ExecutorId;
+use firesteel_base::{ExecutorId, WorkerId};
 use firesteel_manager::machine::message::ClientRequest;
 
 use super::Fault;
@@ -57,6 +57,8 @@ impl World {
             Fault::AttemptsWork => self.scene.attempt_faults = 0,
             Fault::KeeperForgets => self.let_keeper_forget(),
             Fault::JobCancelled => self.cancel_job(),
+            Fault::Drained(how) => self.drain(how),
+            Fault::DrainTakenBack(worker) => self.ask_manager(ClientRequest::Undrain { worker }),
         }
     }
 
@@ -87,16 +89,21 @@ impl World {
         let power_lost = self.scene.chance.percent(40);
         let how = if power_lost { "its host loses power" } else { "it is killed" };
         self.scene.tell_world(|| format!("worker {} ends: {how}", setup.id));
-        let worker = self.workers.remove(&setup.id).expect("it was just seen");
+        self.end_worker(&setup.id, power_lost);
+        self.later(WORKER_AWAY, Fault::WorkerBack(Box::new(setup)));
+    }
+
+    /// A worker's process ends, and its executors' with it.
+    pub(super) fn end_worker(&mut self, id: &WorkerId, power_lost: bool) {
+        let Some(worker) = self.workers.remove(id) else { return };
         self.end_process(worker.proc, power_lost);
         let children: Vec<ExecutorId> =
-            self.executors.keys().filter(|id| id.worker == setup.id).cloned().collect();
+            self.executors.keys().filter(|executor| executor.worker == *id).cloned().collect();
         for id in children {
             if let Some(executor) = self.executors.remove(&id) {
                 self.end_process(executor.proc, power_lost);
             }
         }
-        self.later(WORKER_AWAY, Fault::WorkerBack(Box::new(setup)));
     }
 
     fn worker_back(&mut self, setup: Setup) {
@@ -260,8 +267,6 @@ impl World {
         let jobs = self.manager.as_ref().map(live).unwrap_or_default();
         let Some(job) = self.scene.chance.pick(&jobs) else { return };
         self.scene.tell_world(|| format!("somebody cancels {job}"));
-        if let Some(manager) = self.manager.as_mut().filter(|m| !self.scene.net.processes.is_frozen(m.proc)) {
-            manager.ask(ClientRequest::Cancel { job }, &mut self.scene);
-        }
+        self.ask_manager(ClientRequest::Cancel { job });
     }
 }

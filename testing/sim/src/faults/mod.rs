@@ -5,10 +5,11 @@
 //! ```
 
 mod befall;
+mod drains;
 
 use std::time::Duration;
 
-use firesteel_base::ExecutorId;
+use firesteel_base::{ExecutorId, WorkerId};
 
 use crate::Options;
 use crate::chance::Chance;
@@ -66,9 +67,15 @@ pub enum Fault {
     KeeperForgets,
     /// Somebody has a job cancelled.
     JobCancelled,
+    /// A worker is drained.
+    Drained(How),
+    /// It is to stay after all.
+    DrainTakenBack(WorkerId),
     /// An executor is killed by hand: for scenarios.
     Kill(ExecutorId),
 }
+
+pub use drains::{How, draw as draw_drains};
 
 /// How long things go wrong at most, in milliseconds of virtual time.
 pub const UNFAIR_MS: u64 = 25_000;

@@ -45,6 +45,8 @@ pub enum Timer {
     EpochWaited(Conn),
     /// An attempt goes on, if it is still in that step.
     Attempt(AttemptKey, u64),
+    /// An output is taken over.
+    Take(u64),
     /// A driver does what is due.
     DriverTick,
     /// A driver calls the manager.

@@ -63,7 +63,8 @@ impl World {
         world.start_manager();
         world.draw_workers();
         world.draw_drivers();
-        for (at, fault) in faults::draw(&mut world.scene.chance, options) {
+        let drains = faults::draw_drains(seed, options.is_calm);
+        for (at, fault) in faults::draw(&mut world.scene.chance, options).into_iter().chain(drains) {
             world.scene.agenda.after(at, Due::Fault(fault));
         }
         world

@@ -1,5 +1,7 @@
 //! One thing after another: what is due comes to whom it concerns.
 
+use std::collections::BTreeMap;
+
 use firesteel_base::ExecutorId;
 
 use super::worker::Spawn;
@@ -100,6 +102,7 @@ impl World {
                 if let Some(worker) = self.workers.get_mut(&id) {
                     worker.hear(conn, message, scene);
                 }
+                self.let_leave(&id);
             }
             Party::Executor(id) => {
                 if let Some(executor) = self.executors.get_mut(&id) {
@@ -174,12 +177,16 @@ impl World {
 
     fn wake_worker(&mut self, id: &firesteel_base::WorkerId, timer: Timer) {
         let manager = self.address(&Party::Manager);
+        let usage = self.usage_of(id);
         let scene = &mut self.scene;
         let Some(worker) = self.workers.get_mut(id) else { return };
         match timer {
             Timer::WorkerCall => worker.call(manager, scene),
             Timer::WorkerUnanswered(conn) => worker.unanswered(conn, scene),
-            Timer::WorkerBeat => worker.beat(scene),
+            Timer::WorkerBeat => {
+                worker.beat(usage, scene);
+                self.let_leave(id);
+            }
             Timer::StartExecutor(index) => {
                 let spawn = worker.spawn(index);
                 self.spawn_executor(id, &spawn);
@@ -195,6 +202,17 @@ impl World {
             Timer::TakenOver(index, life) => worker.taken_over(index, life, scene),
             other => unreachable!("{other:?} is not for workers"),
         }
+    }
+
+    /// What the executors of a worker answer that do: what they run, and how much they hold.
+    fn usage_of(&self, worker: &firesteel_base::WorkerId) -> BTreeMap<u32, (u32, u64)> {
+        let of_worker = self.executors.iter().filter(|(id, _)| id.worker == *worker);
+        let answering = of_worker.filter(|(_, e)| !self.scene.net.processes.is_frozen(e.proc));
+        let usage = |(id, executor): (&ExecutorId, &Executor)| {
+            let running = u32::try_from(executor.running()).unwrap_or(u32::MAX);
+            (id.index, (running, executor.store.keys().len() as u64))
+        };
+        answering.map(usage).collect()
     }
 
     fn spawn_executor(&mut self, worker: &firesteel_base::WorkerId, spawn: &Spawn) {
@@ -241,6 +259,12 @@ impl World {
             Timer::GraceOver(session) => executor.grace_over(session, &mut self.scene),
             Timer::EpochWaited(conn) => executor.epoch_waited(conn, &mut self.scene),
             Timer::Attempt(key, step) => self.attempt_goes_on(id, key, step),
+            Timer::Take(number) => {
+                let Some((wanted, fetch)) = executor.taken_by(number) else { return };
+                let came = self.fetch(self.executors[id].proc, &wanted, fetch);
+                let executor = self.executors.get_mut(id).expect("it was just seen");
+                executor.take_fetched(number, came, &mut self.scene);
+            }
             other => unreachable!("{other:?} is not for executors"),
         }
     }

@@ -5,9 +5,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use firesteel_base::{AttemptKey, StageKey};
-use firesteel_driver::machine::{Demand, Effect, Event, Launch, Life, MapOutput, Outcome, StageInputs};
+use firesteel_driver::machine::{
+    Demand, Effect, Event, Launch, LeftThere, Life, MapOutput, Outcome, StageInputs,
+};
 use firesteel_manager::machine::message::{
-    Demand as AtManager, DriverEvent, Ending, Failure, OpenJob, Resumed,
+    self, Demand as AtManager, DriverEvent, Ending, Failure, OpenJob, Resumed,
 };
 
 use super::Driver;
@@ -27,7 +29,18 @@ impl Driver {
                 scene.tell(self.proc, || format!("cancels {attempt} on {life}: {reason}"));
                 self.say(&life, Message::Cancel(attempt, reason), scene);
             }
+            Effect::TakeOutput { output, life } => self.take_output(number, &output, &life, scene),
+            Effect::OutputMoved { output, lives } => self.output_moved(&output, &lives, scene),
+            Effect::Left { worker, left } => {
+                let Some(job) = self.queries[&number].manager_job else { return };
+                let LeftThere { attempts, outputs, bytes } = left;
+                let left = message::LeftThere { attempts, outputs, bytes };
+                self.say_to_manager(DriverEvent::Left { job, worker, left }, scene);
+            }
             Effect::FreeAttempt { attempt, life } => {
+                if let Some(link) = self.links.get_mut(&life) {
+                    link.taking.remove(&attempt);
+                }
                 self.say(&life, Message::FreeAttempt(attempt), scene);
             }
             Effect::FreeStage { stage, lives } => {
@@ -115,6 +128,30 @@ impl Driver {
         self.say(life, Message::MoreInputs(attempt, Located { what: input, unknown }), scene);
     }
 
+    fn take_output(&mut self, number: u64, output: &MapOutput, life: &Life, scene: &mut Scene) {
+        let producer = output.producer;
+        if !self.refs.contains_key(life) {
+            return self.tell(number, Event::OutputNotTaken { producer, life: life.clone() });
+        }
+        scene.tell(self.proc, || format!("has {producer} moved from {} to {life}", output.life));
+        self.link(life, scene.clock(self.proc));
+        let is_known = self.refs.contains_key(&output.life);
+        let unknown = if is_known { BTreeSet::new() } else { BTreeSet::from([output.life.clone()]) };
+        let output = Located { what: output.clone(), unknown };
+        self.links.get_mut(life).expect("it was just called").taking.insert(producer, output.clone());
+        self.say(life, Message::TakeOutput(output), scene);
+    }
+
+    fn output_moved(&mut self, output: &MapOutput, lives: &[Life], scene: &mut Scene) {
+        self.moved.insert(output.producer, output.life.clone());
+        for query in self.queries.values_mut() {
+            query.reader.begin_fetch_anew();
+        }
+        for life in lives {
+            self.say(life, Message::OutputMoved(output.producer, output.life.clone()), scene);
+        }
+    }
+
     fn show_result(&mut self, number: u64, outputs: &[Arc<MapOutput>], scene: &mut Scene) {
         scene.tell(self.proc, || format!("the result of q{number} can be read: {} tasks", outputs.len()));
         let known =
@@ -136,6 +173,7 @@ impl Driver {
             let Some(link) = self.links.get_mut(life) else { continue };
             link.put.retain(|key| key.job != job);
             link.launched.retain(|attempt, _| attempt.job() != job);
+            link.taking.retain(|producer, _| producer.job() != job);
             self.say(life, Message::FreeJob(job), scene);
         }
         if let Some(job) = query.manager_job {

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use firesteel_base::{AttemptKey, StageKey, Timestamp};
-use firesteel_driver::machine::{Event, Launch, Life};
+use firesteel_driver::machine::{Event, Launch, Life, MapOutput};
 use firesteel_manager::machine::message::DriverEvent;
 
 use super::Driver;
@@ -35,6 +35,8 @@ pub struct Link {
     pub put: BTreeSet<StageKey>,
     /// Attempts whose end was not reported.
     pub launched: BTreeMap<AttemptKey, Located<Launch>>,
+    /// Outputs that it was asked to take over, and has not reported.
+    pub taking: BTreeMap<AttemptKey, Located<MapOutput>>,
 }
 
 impl Driver {
@@ -49,6 +51,7 @@ impl Driver {
                 heard: now,
                 put: BTreeSet::new(),
                 launched: BTreeMap::new(),
+                taking: BTreeMap::new(),
             };
             self.links.insert(life.clone(), link);
             self.calls.push((life.clone(), self.refs[life].control_address.clone()));
@@ -85,8 +88,10 @@ impl Driver {
             Message::Attached => (link.attached, link.is_retry) = (true, false),
             Message::Pong => {}
             Message::Report(attempt, report) => {
-                if matches!(report, Stated::Finished(_) | Stated::Failed(_)) {
-                    link.launched.remove(&attempt);
+                match report {
+                    Stated::Finished(_) | Stated::Failed(_) => drop(link.launched.remove(&attempt)),
+                    Stated::Taken | Stated::NotTaken => drop(link.taking.remove(&attempt)),
+                    Stated::Started | Stated::Progress(..) => {}
                 }
                 self.report(attempt, life, report);
             }
@@ -107,6 +112,8 @@ impl Driver {
             Stated::Progress(rows, bytes) => Event::AttemptProgress { attempt, life, rows, bytes },
             Stated::Finished(lanes) => Event::AttemptFinished { attempt, life, lanes },
             Stated::Failed(failure) => Event::AttemptFailed { attempt, life, failure },
+            Stated::Taken => Event::OutputTaken { producer: attempt, life },
+            Stated::NotTaken => Event::OutputNotTaken { producer: attempt, life },
         };
         self.tell(number, event);
     }
@@ -146,9 +153,12 @@ impl Driver {
         for launch in broken.launched.values() {
             self.say(life, Message::Launch(launch.clone()), scene);
         }
+        for output in broken.taking.values() {
+            self.say(life, Message::TakeOutput(output.clone()), scene);
+        }
         let link = self.links.get_mut(life).expect("it was just called");
         link.is_retry = true;
-        link.launched = broken.launched;
+        (link.launched, link.taking) = (broken.launched, broken.taking);
     }
 
     fn query_with(&self, key: StageKey) -> Option<u64> {

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use firesteel_base::{JobId, LeaseId, Timestamp, UserError};
 use firesteel_driver::machine::{Event, Life, Outcome};
-use firesteel_manager::machine::message::{DriverEvent, Ending, ExecutorRef, ExecutorShape, Grant, ToDriver};
+use firesteel_manager::machine::message::{DriverEvent, Ending, ExecutorRef, Grant, Members, ToDriver};
 
 use super::Driver;
 use crate::channel::{Conn, Host, Message, Proc};
@@ -143,7 +143,7 @@ impl Driver {
             return;
         }
         match message {
-            ToDriver::Welcome(shapes) => self.manager_up(&shapes, scene),
+            ToDriver::Welcome(members) => self.manager_up(&members, scene),
             ToDriver::JobOpened { request, job, resumed } => self.job_opened(request, job, resumed, scene),
             ToDriver::JobClosed(job) => self.unheard.retain(|(_, closed, _)| *closed != job),
             ToDriver::Grant(grant) => self.granted(grant, scene),
@@ -157,7 +157,7 @@ impl Driver {
                     self.tell(number, Event::Cancel { reason: reason.clone() });
                 }
             }
-            ToDriver::ClusterChanged(shapes) => self.cluster_changed(&shapes),
+            ToDriver::ClusterChanged(members) => self.cluster_changed(&members),
             ToDriver::DemandRefused { job, stage, reason } => {
                 let is_meant = |query: &super::Query| {
                     query.manager_job == Some(job)
@@ -170,10 +170,11 @@ impl Driver {
         }
     }
 
-    fn manager_up(&mut self, shapes: &[ExecutorShape], scene: &mut Scene) {
-        scene.tell(self.proc, || format!("is welcomed by the manager: {} executors", shapes.len()));
+    fn manager_up(&mut self, members: &Members, scene: &mut Scene) {
+        scene
+            .tell(self.proc, || format!("is welcomed by the manager: {} executors", members.executors.len()));
         self.manager.state = State::Connected;
-        self.cluster_changed(shapes);
+        self.cluster_changed(members);
         if std::mem::take(&mut self.manager.is_first) {
             for number in self.planned.keys().copied().collect::<Vec<_>>() {
                 scene.wake_within(self.proc, (0, 4_000), Timer::Query(number));
@@ -244,7 +245,9 @@ impl Driver {
         self.tell_all(&Event::ExecutorGone { life: life.clone(), reason, blocks_kept });
     }
 
-    fn cluster_changed(&mut self, shapes: &[ExecutorShape]) {
+    fn cluster_changed(&mut self, members: &Members) {
+        let shapes = &members.executors;
+        self.draining = members.draining.iter().cloned().collect();
         self.members = shapes.iter().map(|shape| life(&shape.executor)).collect();
         for shape in shapes {
             self.refs.insert(life(&shape.executor), shape.executor.clone());
@@ -255,6 +258,8 @@ impl Driver {
         let (links, kept, members) = (&self.links, &self.kept, &self.members);
         self.refs.retain(|life, _| members.contains(life) || links.contains_key(life) || kept.contains(life));
         let executors = self.members.iter().map(|life| life.executor.clone()).collect();
+        let (workers, takers) = (self.draining.clone(), self.members.iter().cloned().collect());
+        self.tell_all(&Event::Draining { workers, takers });
         self.tell_all(&Event::ClusterChanged { executors });
     }
 }

@@ -18,7 +18,7 @@ mod reader;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use firesteel_base::{JobId, Timestamp};
+use firesteel_base::{AttemptKey, JobId, Timestamp, WorkerId};
 use firesteel_driver::machine::{Event, Life};
 use firesteel_manager::machine::message::{Ending, ExecutorRef, OpenJob};
 
@@ -47,6 +47,10 @@ pub struct Driver {
     /// Executors that are gone and whose blocks are kept for queries that run.
     kept: BTreeSet<Life>,
     members: Vec<Life>,
+    /// Workers that are drained.
+    draining: BTreeSet<WorkerId>,
+    /// Where outputs are that have moved.
+    moved: BTreeMap<AttemptKey, Life>,
     events: VecDeque<(u64, Event)>,
     openings: u64,
     /// Ended jobs of which the manager has not said that it knows.
@@ -74,6 +78,8 @@ impl Driver {
             refs: BTreeMap::new(),
             kept: BTreeSet::new(),
             members: Vec::new(),
+            draining: BTreeSet::new(),
+            moved: BTreeMap::new(),
             events: VecDeque::new(),
             openings: 0,
             unheard: Vec::new(),

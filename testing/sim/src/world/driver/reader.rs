@@ -70,6 +70,11 @@ impl Reader {
         }
     }
 
+    /// What it reads may be elsewhere now.
+    pub fn begin_fetch_anew(&mut self) {
+        self.fetch = Fetch::default();
+    }
+
     fn output(&self) -> Option<&(MapOutput, bool)> {
         let usable = |(output, _): &&(MapOutput, bool)| {
             output.producer.task.task == self.task && Some(output.producer) != self.unreadable
@@ -134,7 +139,14 @@ impl Driver {
                 return None;
             }
             match query.reader.next() {
-                Next::Block(wanted) => return Some((wanted, query.reader.fetch)),
+                Next::Block(wanted) => {
+                    let fetch = query.reader.fetch;
+                    let wanted = match self.moved.get(&wanted.producer) {
+                        Some(life) => Wanted { life: life.clone(), has_address: true, ..wanted },
+                        None => wanted,
+                    };
+                    return Some((wanted, fetch));
+                }
                 Next::On => {}
                 Next::Wait => return None,
                 Next::Say(command) => {

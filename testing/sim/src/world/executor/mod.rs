@@ -13,12 +13,13 @@
 mod registry;
 mod run;
 mod running;
+mod take;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use firesteel_base::{AttemptKey, Class, Epoch, ExecutorId, JobId, StageKey};
-use firesteel_driver::machine::Launch;
+use firesteel_driver::machine::{Launch, Life};
 use firesteel_executor::cores::CorePool;
 
 use super::store::Store;
@@ -26,6 +27,7 @@ use super::{Scene, Timer};
 use crate::channel::{Conn, Host, Located, Message, Proc, Stated};
 use registry::{Begun, Registry, Session};
 pub use run::{Phase, Run};
+use take::Take;
 
 const EPOCH_WAIT: Duration = Duration::from_secs(5);
 const SESSION_GRACE: Duration = Duration::from_secs(3);
@@ -54,6 +56,10 @@ pub struct Executor {
     /// Drivers that wait for an epoch, and what they have said meanwhile.
     waiting: BTreeMap<Conn, (Epoch, Vec<Message>)>,
     runs: BTreeMap<u64, Run>,
+    /// Outputs that are taken over.
+    takes: BTreeMap<u64, Take>,
+    /// Where outputs are that have moved.
+    moved: BTreeMap<AttemptKey, Life>,
     numbered: u64,
 }
 
@@ -73,6 +79,8 @@ impl Executor {
             sessions: BTreeMap::new(),
             waiting: BTreeMap::new(),
             runs: BTreeMap::new(),
+            takes: BTreeMap::new(),
+            moved: BTreeMap::new(),
             numbered: 0,
         }
     }
@@ -81,6 +89,12 @@ impl Executor {
     #[must_use]
     pub fn was_in(&self, epoch: Epoch) -> bool {
         self.past.contains(&epoch)
+    }
+
+    /// Attempts that run or wait, and outputs that are taken over.
+    #[must_use]
+    pub fn running(&self) -> usize {
+        self.runs.len() + self.takes.len()
     }
 
     /// Whether it has nothing of any job.
@@ -195,6 +209,8 @@ impl Executor {
                     self.go_on(number, scene);
                 }
             }
+            Message::TakeOutput(output) => self.take_output(conn, session, output, scene),
+            Message::OutputMoved(producer, life) => self.output_moved(producer, life),
             Message::Cancel(key, reason) => {
                 let run = self.registry.run_of(&key);
                 self.end_early(run, Class::Cancelled, &reason, scene);
@@ -247,6 +263,7 @@ impl Executor {
     }
 
     fn free_job(&mut self, job: JobId, scene: &mut Scene) {
+        self.moved.retain(|producer, _| producer.job() != job);
         for run in self.registry.free_job(job) {
             self.end_early(Some(run), Class::Cancelled, "its job was freed", scene);
         }

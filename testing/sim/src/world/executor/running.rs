@@ -111,7 +111,7 @@ impl Executor {
     #[must_use]
     pub fn wanted_by(&self, number: u64) -> Option<(StageId, Wanted, Fetch)> {
         let run = self.runs.get(&number).filter(|run| run.phase == Phase::Reading)?;
-        run.next_block().map(|(input, wanted)| (input, wanted, run.fetch))
+        run.next_block().map(|(input, wanted)| (input, self.followed(wanted), run.fetch))
     }
 
     /// A block was asked for.
@@ -188,6 +188,7 @@ impl Executor {
     /// Asks a run to end early.
     pub(super) fn end_early(&mut self, run: Option<u64>, class: Class, why: &str, scene: &mut Scene) {
         let Some(number) = run else { return };
+        self.takes.remove(&number);
         let Some(run) = self.runs.get_mut(&number) else { return };
         if run.cancelled.is_none() {
             run.cancelled = Some((class, why.to_owned()));
@@ -216,7 +217,7 @@ impl Executor {
                 format!("commits {key}, {} rows", lanes.iter().map(LaneSizes::rows).sum::<u64>())
             }
             Stated::Failed(failure) => format!("{key} ends: {:?}, {}", failure.class, failure.error.message),
-            Stated::Started | Stated::Progress(..) => String::new(),
+            Stated::Started | Stated::Progress(..) | Stated::Taken | Stated::NotTaken => String::new(),
         });
         if self.registry.run_of(&key) == Some(number) {
             self.registry.end(key, report.clone());

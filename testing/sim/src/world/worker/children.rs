@@ -6,7 +6,7 @@ use firesteel_base::{Epoch, Timestamp};
 use firesteel_driver::machine::Life;
 use firesteel_executor::worker::RestartPolicy;
 use firesteel_executor::worker::restart::{Restart, RestartHistory};
-use firesteel_manager::machine::message::ExecutorUp;
+use firesteel_manager::machine::message::{ExecutorUp, Usage};
 
 use super::{Worker, down, up};
 use crate::channel::Proc;
@@ -31,6 +31,8 @@ pub struct Child {
     pub epoch: Option<Epoch>,
     /// How its last life ended.
     pub down: Option<(Epoch, String)>,
+    /// What it has answered last.
+    pub usage: Usage,
     answered: Timestamp,
     history: RestartHistory,
     /// What its last life has left, until the keeper has it.
@@ -55,6 +57,7 @@ impl Worker {
                 up: None,
                 epoch: None,
                 down: None,
+                usage: Usage { index, ..Usage::default() },
                 answered: Timestamp(0),
                 history: RestartHistory::new(RestartPolicy::default()),
                 left: None,

@@ -7,12 +7,13 @@
 //! ```
 
 mod children;
+mod drain;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use firesteel_base::{Epoch, ExecutorId, Timestamp, WorkerId};
+use firesteel_base::{Epoch, ExecutorId, Timestamp, WorkerId, version};
 use firesteel_driver::machine::Life;
 use firesteel_manager::machine::message::{
     ExecutorSpec, ExecutorUp, Registration, ToWorker, Usage, WorkerEvent,
@@ -22,6 +23,7 @@ use super::store::Store;
 use super::{Scene, Timer};
 use crate::channel::{Conn, Host, Message, Proc};
 pub use children::{Child, Spawn};
+use drain::DrainState;
 
 const BEAT: Duration = Duration::from_secs(2);
 const REGISTER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -63,6 +65,7 @@ pub struct Worker {
     since: Timestamp,
     retry: Duration,
     is_beating: bool,
+    drain: DrainState,
 }
 
 impl Worker {
@@ -80,6 +83,7 @@ impl Worker {
             since: Timestamp(0),
             retry: RETRY_FIRST,
             is_beating: false,
+            drain: DrainState::default(),
         }
     }
 
@@ -110,6 +114,7 @@ impl Worker {
             worker: self.setup.id.clone(),
             incarnation: self.incarnation.clone(),
             release: "sim".to_owned(),
+            wire: version::WIRE,
             address: format!("worker:{}", self.setup.id),
             keeper_address: keeper,
             host: self.setup.host.to_string(),
@@ -155,6 +160,10 @@ impl Worker {
                 self.kept.values_mut().for_each(|store| store.free_job(job));
                 self.kept.retain(|_, store| !store.is_empty());
             }
+            ToWorker::Drain { order, draining, deadline } => {
+                self.obey_drain(order, draining, deadline, scene)
+            }
+            ToWorker::Leave => self.let_go(),
             // No driver runs under a worker here.
             ToWorker::LaunchDriver { .. } | ToWorker::StopDriver(_) | ToWorker::FreeResult(_) => {}
         }
@@ -163,6 +172,7 @@ impl Worker {
     fn registered(&mut self, scene: &mut Scene) {
         self.is_registered = true;
         self.since = scene.now();
+        self.say_drain(true, scene);
         for event in self.all() {
             self.say(event, scene);
         }
@@ -193,11 +203,17 @@ impl Worker {
     }
 
     /// It says that it lives.
-    pub fn beat(&mut self, scene: &mut Scene) {
+    pub fn beat(&mut self, answers: BTreeMap<u32, (u32, u64)>, scene: &mut Scene) {
         scene.wake(self.proc, BEAT, Timer::WorkerBeat);
-        let usage = self.children.iter().filter(|(_, child)| child.up.is_some());
-        let usage = usage.map(|(&index, _)| Usage { index, ..Usage::default() }).collect();
+        for (index, (running_attempts, block_bytes)) in answers {
+            let Some(child) = self.children.get_mut(&index) else { continue };
+            let answers = child.usage.answers + 1;
+            child.usage = Usage { index, running_attempts, memory_used: 0, block_bytes, answers };
+        }
+        let up = self.children.values().filter(|child| child.up.is_some());
+        let usage = up.map(|child| child.usage).collect();
         self.say(WorkerEvent::Heartbeat(usage), scene);
+        self.say_drain(false, scene);
     }
 
     /// The manager names the epoch of an executor's life. Of one that has ended meanwhile it must hear so.

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "these are tests, and so are their helpers")]
 
+mod versions;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -151,7 +153,8 @@ fn driver_says(message: driver_to_manager::Message) -> v1::DriverToManager {
 
 fn register(name: &str, slots: u32) -> v1::RegisterWorker {
     v1::RegisterWorker {
-        wire_version: version::WIRE,
+        wire_version: version::WIRE_OLDEST,
+        wire_newest: version::WIRE,
         release: version::RELEASE.to_owned(),
         worker: name.to_owned(),
         incarnation: format!("{name}-{slots}"),
@@ -164,7 +167,8 @@ fn register(name: &str, slots: u32) -> v1::RegisterWorker {
 
 fn hello() -> v1::DriverHello {
     v1::DriverHello {
-        wire_version: version::WIRE,
+        wire_version: version::WIRE_OLDEST,
+        wire_newest: version::WIRE,
         release: version::RELEASE.to_owned(),
         host: "laptop".to_owned(),
         user: "ana".to_owned(),
@@ -242,8 +246,13 @@ async fn an_id_in_use_is_refused() {
 async fn another_version_is_refused_everywhere() {
     let served = served(patient()).await;
     let wire_version = version::WIRE + 1;
-    let worker = served.worker(v1::RegisterWorker { wire_version, ..register("a", 1) }).await.err().unwrap();
-    let driver = served.driver(v1::DriverHello { wire_version, ..hello() }).await.err().unwrap();
+    let worker = served
+        .worker(v1::RegisterWorker { wire_version, wire_newest: 0, ..register("a", 1) })
+        .await
+        .err()
+        .unwrap();
+    let driver =
+        served.driver(v1::DriverHello { wire_version, wire_newest: 0, ..hello() }).await.err().unwrap();
     let mut client = served.client().await;
     let statuses = [
         worker,

@@ -1,8 +1,10 @@
 //! `firesteel nodes`
 
-use clap::Args;
+mod drain;
+
+use clap::{Args, Subcommand};
 use firesteel_base::ByteSize;
-use firesteel_protocol::v1::{NodeExecutor, NodeInfo, NodeState};
+use firesteel_protocol::v1::{NodeDrain, NodeExecutor, NodeInfo, NodeState};
 use serde_json::{Value, json};
 
 use crate::args::{Flags, Global};
@@ -16,18 +18,32 @@ use crate::runtime;
 const EXAMPLES: &str = "\
 Examples:
   firesteel nodes
-  firesteel nodes --manager head:7400 --json | jq '.nodes[].host'";
+  firesteel nodes --manager head:7400 --json | jq '.nodes[].host'
+  firesteel nodes drain node7 --deadline 10m    # its work ends, its blocks move, it leaves
+  firesteel nodes undrain node7                 # while it has not left";
 
-/// List the nodes of a cluster: workers, their executors, slots and memory
+/// List the nodes of a cluster: workers, their executors, slots and memory; drain them before they are switched off
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct NodesArgs {
+    #[command(subcommand)]
+    command: Option<NodesCommand>,
     /// The cluster's manager [env: FIRESTEEL_MANAGER] [default: 127.0.0.1:7400]
-    #[arg(long, value_name = "HOST:PORT")]
+    #[arg(long, global = true, value_name = "HOST:PORT")]
     manager: Option<String>,
     /// Print JSON
-    #[arg(long)]
+    #[arg(long, global = true)]
     json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum NodesCommand {
+    /// List the nodes (the default)
+    List,
+    /// Drain a node: it gets no new tasks, what runs there ends, its blocks move to others, and its worker leaves
+    Drain(drain::DrainArgs),
+    /// Have a node that is drained stay, while it has not left
+    Undrain(drain::UndrainArgs),
 }
 
 /// Runs the command.
@@ -35,15 +51,25 @@ pub fn run(global: &Global, args: &NodesArgs) -> Result<Exit, Failure> {
     let mut flags = Flags::default();
     flags.put("client.manager", "--manager", args.manager.as_ref());
     let context = Context::load(global, flags.0, Role::Command)?;
-    let reply = runtime::run(async { Cluster::connect(&context.manager()).await?.nodes().await })?;
-    if args.json {
-        print_json(&json!({
+    runtime::run(async {
+        match &args.command {
+            None | Some(NodesCommand::List) => list(&context, args.json).await?,
+            Some(NodesCommand::Drain(drained)) => drain::drain(&context, drained, args.json).await?,
+            Some(NodesCommand::Undrain(kept)) => drain::undrain(&context, kept, args.json).await?,
+        }
+        Ok(Exit::Done)
+    })
+}
+
+async fn list(context: &Context, json: bool) -> Result<(), Failure> {
+    let reply = Cluster::connect(&context.manager()).await?.nodes().await?;
+    if json {
+        return print_json(&json!({
             "manager": context.manager(),
             "manager_release": reply.manager_release,
             "manager_started_unix_ms": reply.manager_started_unix_ms,
             "nodes": reply.nodes.iter().map(as_json).collect::<Vec<_>>(),
-        }))?;
-        return Ok(Exit::Done);
+        }));
     }
     context.note(&format!(
         "manager {} (release {}), started {}",
@@ -52,13 +78,11 @@ pub fn run(global: &Global, args: &NodesArgs) -> Result<Exit, Failure> {
         text::ago(reply.manager_started_unix_ms)
     ));
     if reply.nodes.is_empty() {
-        print("no workers have joined: start one on each host with `firesteel worker`\n")?;
-        return Ok(Exit::Done);
+        return print("no workers have joined: start one on each host with `firesteel worker`\n");
     }
     let headers =
         ["WORKER", "STATE", "HOST", "RACK", "EXECUTOR", "CPUS", ">SLOTS", ">MEMORY", ">BLOCKS", ">HEARD"];
-    print(&text::columns(&headers, reply.nodes.iter().flat_map(rows)))?;
-    Ok(Exit::Done)
+    print(&text::columns(&headers, reply.nodes.iter().flat_map(rows)))
 }
 
 /// A row for each executor; one for a worker that has none.
@@ -110,6 +134,7 @@ fn state(node: &NodeInfo) -> &'static str {
         NodeState::Suspect => "suspect",
         NodeState::Lost => "lost",
         NodeState::Left => "left",
+        NodeState::Draining => "draining",
     }
 }
 
@@ -124,6 +149,21 @@ fn as_json(node: &NodeInfo) -> Value {
         "last_heartbeat_age_ms": node.last_heartbeat_age_ms,
         "topology": serde_json::from_str::<Value>(&node.topology_json).unwrap_or(Value::Null),
         "executors": node.executors.iter().map(executor_json).collect::<Vec<_>>(),
+        "drain": node.drain.as_ref().map(drain_json),
+        "gone_reason": node.gone_reason,
+    })
+}
+
+fn drain_json(drain: &NodeDrain) -> Value {
+    json!({
+        "reason": drain.reason,
+        "confirmed": drain.confirmed,
+        "left_ms": drain.left_ms,
+        "attempts": drain.attempts,
+        "drivers": drain.drivers,
+        "outputs": drain.outputs,
+        "bytes": drain.bytes,
+        "block_bytes": drain.block_bytes,
     })
 }
 
