@@ -7,7 +7,8 @@ use arrow::buffer::Buffer;
 use arrow::error::ArrowError;
 use arrow::ipc::reader::StreamDecoder;
 use firesteel_base::{JobId, UserError, version};
-use firesteel_protocol::channel::{self, Channel, Status};
+use firesteel_protocol::channel::{self, Channel, Response, Status};
+use firesteel_protocol::managers::Managers;
 use firesteel_protocol::v1::manager_client::ManagerClient;
 use firesteel_protocol::v1::worker_client::WorkerClient;
 use firesteel_protocol::v1::{
@@ -15,45 +16,72 @@ use firesteel_protocol::v1::{
     ListNodesRequest, ShowJobRequest, SubmitRequest, WaitJobRequest,
 };
 use futures::{Stream, StreamExt, stream};
+use tokio::sync::Mutex;
 
 use crate::exit::Failure;
 use crate::output::results::Rows;
 use crate::output::text::unix_ms_now;
 
-/// How long a manager that is away is waited for.
+/// How long a manager that is away is waited for by who waits for a job.
 const AWAY_MAX: Duration = Duration::from_secs(60);
 const AWAY_PAUSE: Duration = Duration::from_millis(300);
+/// How long of several managers one that leads is looked for.
+const FIND_MAX: Duration = Duration::from_secs(10);
+/// How long a question is asked again while the managers change places.
+const CHANGE_MAX: Duration = Duration::from_secs(20);
 
-/// The manager of a cluster.
-#[derive(Debug, Clone)]
+/// The managers of a cluster, and the way to the one that leads.
+#[derive(Debug)]
 pub struct Cluster {
-    address: String,
-    manager: ManagerClient<Channel>,
+    managers: Managers,
+    leader: Mutex<Leader>,
 }
 
-/// Calls a method of the manager and tells its refusals as what they are.
-macro_rules! call {
-    ($cluster:expr, $method:ident, $request:expr) => {
-        match $cluster.manager.clone().$method($request).await {
-            Ok(reply) => Ok(reply.into_inner()),
-            Err(status) => Err($cluster.failure(&status)),
-        }
-    };
+#[derive(Debug, Clone)]
+struct Leader {
+    address: String,
+    client: ManagerClient<Channel>,
+}
+
+/// Whether a question may be asked again whose answer was lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Again {
+    /// It changes nothing, or nothing more when it is asked twice.
+    Always,
+    /// Only if it was not taken.
+    Untaken,
 }
 
 impl Cluster {
-    /// Connects to the manager at `address`.
-    pub async fn connect(address: &str) -> Result<Self, Failure> {
-        let channel = channel::connect("manager", address).await.map_err(|error| {
-            let also = "give the manager with --manager HOST:PORT or FIRESTEEL_MANAGER, or start one with \
-                        `firesteel local-cluster`";
-            let hint = error.hint.as_ref().map_or_else(|| also.to_owned(), |hint| format!("{hint} {also}"));
-            Failure::cluster(error.hint(hint))
-        })?;
-        let manager = ManagerClient::new(channel)
-            .max_decoding_message_size(channel::MESSAGE_BYTES_MAX)
-            .max_encoding_message_size(channel::MESSAGE_BYTES_MAX);
-        Ok(Self { address: address.to_owned(), manager })
+    /// Connects to the manager that leads, of those at `addresses` (`host:port,host:port`).
+    pub async fn connect(addresses: &str) -> Result<Self, Failure> {
+        let managers = Managers::of(addresses);
+        let leader = find(&managers, FIND_MAX).await;
+        // Who names several knows how.
+        let leader = if managers.are_several() { leader } else { leader.map_err(with_hint) }?;
+        Ok(Self { managers, leader: Mutex::new(leader) })
+    }
+
+    /// Asks the manager that leads. Of several another one is asked when that one does not lead any more, or is gone.
+    async fn ask<T>(
+        &self,
+        again: Again,
+        question: impl AsyncFn(ManagerClient<Channel>) -> Result<Response<T>, Status>,
+    ) -> Result<T, Failure> {
+        let since = Instant::now();
+        loop {
+            let leader = self.leader.lock().await.clone();
+            let status = match question(leader.client).await {
+                Ok(answer) => return Ok(answer.into_inner()),
+                Err(status) => status,
+            };
+            let is_untaken = self.managers.learn(&status);
+            let may_ask = is_untaken || (again == Again::Always && channel::is_away(&status));
+            if !may_ask || !self.managers.are_several() || since.elapsed() >= CHANGE_MAX {
+                return Err(failure(&leader.address, &status));
+            }
+            *self.leader.lock().await = find(&self.managers, FIND_MAX).await?;
+        }
     }
 
     /// Hands a job to the cluster, which runs its driver.
@@ -70,18 +98,22 @@ impl Cluster {
             conf: conf.into_iter().collect(),
             user: user(),
         };
-        Ok(JobId(call!(self, submit, request)?.job))
+        let submit = async |mut manager: ManagerClient<Channel>| manager.submit(request.clone()).await;
+        Ok(JobId(self.ask(Again::Untaken, submit).await?.job))
     }
 
     /// The jobs that run or wait; with `all`, those that have ended as well.
     pub async fn jobs(&self, all: bool) -> Result<Vec<JobInfo>, Failure> {
         let request = ListJobsRequest { wire_version: version::WIRE, all };
-        Ok(call!(self, list_jobs, request)?.jobs)
+        let list = async |mut manager: ManagerClient<Channel>| manager.list_jobs(request).await;
+        Ok(self.ask(Again::Always, list).await?.jobs)
     }
 
     /// One job.
     pub async fn job(&self, job: JobId) -> Result<JobInfo, Failure> {
-        call!(self, show_job, ShowJobRequest { wire_version: version::WIRE, job: job.0 })
+        let request = ShowJobRequest { wire_version: version::WIRE, job: job.0 };
+        let show = async |mut manager: ManagerClient<Channel>| manager.show_job(request).await;
+        self.ask(Again::Always, show).await
     }
 
     /// The job when it has ended, or as it is when `wait` has passed. A manager that is away is waited for: the job goes on
@@ -91,38 +123,72 @@ impl Cluster {
         let request = WaitJobRequest { wire_version: version::WIRE, job: job.0, max_wait_ms };
         let mut away_since: Option<Instant> = None;
         loop {
-            match self.manager.clone().wait_job(request).await {
-                Err(status) if channel::is_away(&status) => {
-                    let since = *away_since.get_or_insert_with(|| {
-                        tracing::warn!(%job, fault = status.message(), "the manager is away; waiting for it");
-                        Instant::now()
-                    });
-                    if since.elapsed() >= AWAY_MAX {
-                        return Err(self.failure(&status));
-                    }
-                    tokio::time::sleep(AWAY_PAUSE).await;
-                }
+            let leader = self.leader.lock().await.clone();
+            let status = match leader.client.clone().wait_job(request).await {
                 Ok(job) => return Ok(job.into_inner()),
-                Err(status) => return Err(self.failure(&status)),
+                Err(status) => status,
+            };
+            self.managers.learn(&status);
+            if !channel::is_away(&status) {
+                return Err(failure(&leader.address, &status));
+            }
+            let since = *away_since.get_or_insert_with(|| {
+                tracing::warn!(%job, fault = status.message(), "the manager is away; waiting for it");
+                Instant::now()
+            });
+            if since.elapsed() >= AWAY_MAX {
+                return Err(failure(&leader.address, &status));
+            }
+            tokio::time::sleep(AWAY_PAUSE).await;
+            // One that is alone is connected to again by itself.
+            if self.managers.are_several()
+                && let Ok(leader) = find(&self.managers, FIND_MAX).await
+            {
+                *self.leader.lock().await = leader;
             }
         }
     }
 
-    /// A refusal as what it is.
-    fn failure(&self, status: &Status) -> Failure {
-        let error = channel::user_error("manager", &self.address, status);
-        if channel::is_unreachable(status) { Failure::cluster(error) } else { Failure::from(error) }
-    }
-
     /// Cancels a job.
     pub async fn cancel(&self, job: JobId) -> Result<JobInfo, Failure> {
-        call!(self, cancel_job, CancelJobRequest { wire_version: version::WIRE, job: job.0 })
+        let request = CancelJobRequest { wire_version: version::WIRE, job: job.0 };
+        let cancel = async |mut manager: ManagerClient<Channel>| manager.cancel_job(request).await;
+        self.ask(Again::Always, cancel).await
+    }
+
+    /// The address of the manager that was asked last.
+    pub async fn manager(&self) -> String {
+        self.leader.lock().await.address.clone()
     }
 
     /// The nodes.
     pub async fn nodes(&self) -> Result<ListNodesReply, Failure> {
-        call!(self, list_nodes, ListNodesRequest { wire_version: version::WIRE })
+        let request = ListNodesRequest { wire_version: version::WIRE };
+        let list = async |mut manager: ManagerClient<Channel>| manager.list_nodes(request).await;
+        self.ask(Again::Always, list).await
     }
+}
+
+async fn find(managers: &Managers, patience: Duration) -> Result<Leader, Failure> {
+    let (address, channel) = managers.connect(patience).await.map_err(Failure::cluster)?;
+    let client = ManagerClient::new(channel)
+        .max_decoding_message_size(channel::MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(channel::MESSAGE_BYTES_MAX);
+    Ok(Leader { address, client })
+}
+
+fn with_hint(failure: Failure) -> Failure {
+    let also = "give the manager with --manager HOST:PORT or FIRESTEEL_MANAGER, or start one with \
+                `firesteel local-cluster`";
+    let error = failure.told();
+    let hint = error.hint.as_ref().map_or_else(|| also.to_owned(), |hint| format!("{hint} {also}"));
+    Failure::new(failure.exit, error.hint(hint))
+}
+
+/// A refusal as what it is.
+fn failure(address: &str, status: &Status) -> Failure {
+    let error = channel::user_error("manager", address, status);
+    if channel::is_unreachable(status) { Failure::cluster(error) } else { Failure::from(error) }
 }
 
 /// Whether the job has ended.

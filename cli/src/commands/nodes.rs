@@ -22,8 +22,8 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct NodesArgs {
-    /// The cluster's manager [env: FIRESTEEL_MANAGER] [default: 127.0.0.1:7400]
-    #[arg(long, value_name = "HOST:PORT")]
+    /// The cluster's manager; of several all, separated by commas [env: FIRESTEEL_MANAGER] [default: 127.0.0.1:7400]
+    #[arg(long, value_name = "HOST:PORT,..")]
     manager: Option<String>,
     /// Print JSON
     #[arg(long)]
@@ -35,10 +35,14 @@ pub fn run(global: &Global, args: &NodesArgs) -> Result<Exit, Failure> {
     let mut flags = Flags::default();
     flags.put("client.manager", "--manager", args.manager.as_ref());
     let context = Context::load(global, flags.0, Role::Command)?;
-    let reply = runtime::run(async { Cluster::connect(&context.manager()).await?.nodes().await })?;
+    let (manager, reply) = runtime::run(async {
+        let cluster = Cluster::connect(&context.manager()).await?;
+        let reply = cluster.nodes().await?;
+        Ok::<_, Failure>((cluster.manager().await, reply))
+    })?;
     if args.json {
         print_json(&json!({
-            "manager": context.manager(),
+            "manager": manager,
             "manager_release": reply.manager_release,
             "manager_started_unix_ms": reply.manager_started_unix_ms,
             "nodes": reply.nodes.iter().map(as_json).collect::<Vec<_>>(),
@@ -46,8 +50,7 @@ pub fn run(global: &Global, args: &NodesArgs) -> Result<Exit, Failure> {
         return Ok(Exit::Done);
     }
     context.note(&format!(
-        "manager {} (release {}), started {}",
-        context.manager(),
+        "manager {manager} (release {}), started {}",
         reply.manager_release,
         text::ago(reply.manager_started_unix_ms)
     ));

@@ -61,6 +61,7 @@ impl FakeManager {
         session.say(ToWorker::Registered(v1::WorkerRegistered {
             manager_release: "test".to_owned(),
             heartbeat_ms: 10,
+            run: 1,
         }));
         session
     }

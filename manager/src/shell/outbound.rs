@@ -17,12 +17,13 @@ use crate::machine::node::{Node, NodeState};
 use crate::machine::show::JobState;
 
 /// What a worker is told.
-pub(super) fn to_worker(message: ToWorker, heartbeat: Duration) -> v1::ManagerToWorker {
+pub(super) fn to_worker(message: ToWorker, heartbeat: Duration, run: u64) -> v1::ManagerToWorker {
     use manager_to_worker::Message;
     let message = match message {
         ToWorker::Registered => Message::Registered(v1::WorkerRegistered {
             manager_release: version::RELEASE.to_owned(),
             heartbeat_ms: millis(heartbeat),
+            run,
         }),
         ToWorker::ExecutorEpoch { index, epoch } => {
             Message::ExecutorEpoch(v1::ExecutorEpoch { index, epoch: epoch.0 })
