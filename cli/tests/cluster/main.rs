@@ -8,6 +8,7 @@ mod bad_input;
 mod bench;
 mod engines;
 mod failures;
+mod ha;
 mod local;
 mod managers;
 mod measures;
