@@ -214,7 +214,7 @@ fn the_consensus_library_is_named_only_where_managers_replicate() {
     assert_none("openraft is named outside of the manager's replication", |source| {
         source.path != "testing/tests/architecture.rs"
             && !source.path.starts_with("manager/src/shell/replication/")
-            && source.names("openraft")
+            && source.code.contains("openraft::")
     });
 }
 

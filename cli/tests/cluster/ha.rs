@@ -199,10 +199,15 @@ fn a_manager_whose_state_is_lost_joins_again() {
     cluster.start_manager(lost).unwrap();
     assert!(["forming", "joining"].contains(&role(&cluster, lost).as_str()));
     wait_until_caught_up(&mut cluster, lost);
-    let before = jobs(&cluster);
+    // How far stages came is not kept.
+    let history = |cluster: &ProcessCluster| -> Vec<[Value; 4]> {
+        let of_job = |job: &Value| ["job", "name", "state", "ended_unix_ms"].map(|key| job[key].clone());
+        jobs(cluster).iter().map(of_job).collect()
+    };
+    let before = history(&cluster);
     kill_leader(&mut cluster);
     cluster.leader().unwrap();
-    assert_eq!(jobs(&cluster), before);
+    assert_eq!(history(&cluster), before);
     assert_eq!(cluster.sql("SELECT 1 AS one").unwrap(), "one\n1\n");
 }
 

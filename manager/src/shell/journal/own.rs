@@ -12,7 +12,7 @@ use crate::config::unix_ms;
 
 pub(in crate::shell) const FILE: &str = "manager.redb";
 /// The form of what is kept.
-const FORMAT: u64 = 1;
+pub(super) const FORMAT: u64 = 1;
 
 /// The file, which no other manager has open.
 #[derive(Debug)]

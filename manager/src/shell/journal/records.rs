@@ -12,7 +12,7 @@ pub(in crate::shell) const JOBS: TableDefinition<u64, &[u8]> = TableDefinition::
 
 /// Epochs that a run is taken to give out, should the host's clock have gone back since. So little that a manager which is started
 /// again and again stays near the clock, and so below the last number that a lease may have.
-const EPOCHS_OF_A_RUN: u64 = 1_000_000;
+pub(super) const EPOCHS_OF_A_RUN: u64 = 1_000_000;
 
 /// A job's number, and the job as JSON.
 pub(in crate::shell) type Row = (u64, Vec<u8>);

@@ -1,8 +1,10 @@
 use std::collections::BTreeMap;
 
 use firesteel_base::Class;
+use redb::Database;
 
-use super::records::{JOBS, NUMBERS};
+use super::own::FORMAT;
+use super::records::{EPOCHS_OF_A_RUN, JOBS, NUMBERS};
 use super::*;
 use crate::ManagerConfig;
 use crate::machine::job::{Launch, Phase};
@@ -117,7 +119,7 @@ fn a_second_manager_is_refused() {
 #[test]
 fn what_is_no_journal_is_told_by_its_name() {
     let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join(FILE);
+    let file = folder.path().join(OWN_FILE);
     std::fs::write(&file, "these are no pages of a database, for sure").unwrap();
     let fault = Journal::open(folder.path()).unwrap_err().to_string();
     assert!(fault.contains("manager.redb") && fault.contains("cannot open"), "{fault}");
@@ -131,7 +133,7 @@ fn a_journal_of_another_form_or_with_a_job_that_cannot_be_read_is_refused_and_st
     let folder = tempfile::tempdir().unwrap();
     written(folder.path(), &jobs());
     let change = |number: u64, json: &[u8], format: u64| {
-        let database = Database::create(folder.path().join(FILE)).unwrap();
+        let database = Database::create(folder.path().join(OWN_FILE)).unwrap();
         let writing = database.begin_write().unwrap();
         writing.open_table(JOBS).unwrap().insert(number, json).unwrap();
         writing.open_table(NUMBERS).unwrap().insert("format", format).unwrap();

@@ -74,8 +74,9 @@ const LEASE: Duration = Duration::from_millis(1001);
 const HELD: Duration = Duration::from_millis(900);
 /// How much longer than the one before it in the list each member waits before it stands for election.
 const RANK_WAIT: Duration = Duration::from_millis(200);
-/// How long a change may take until a majority has it; then the leader steps down.
-const WRITE_MAX: Duration = Duration::from_secs(2);
+/// How long a change may take until a majority has it; then the leader steps down. It does so at once when it has not heard a
+/// majority for [`HELD`].
+const WRITE_MAX: Duration = Duration::from_secs(10);
 /// How long an executor from before gets nothing new from a manager that begins to lead. Drivers look for it as soon as the one
 /// before is gone.
 const CLAIM_WAIT: Duration = Duration::from_secs(1);
@@ -97,7 +98,7 @@ pub struct Member {
     /// The manager that runs here while this member leads.
     leading: watch::Sender<Option<(Arc<Manager>, Office)>>,
     failure: watch::Sender<Option<UserError>>,
-    /// When the leader was heard last; at first, when this member was started.
+    /// When the leader was heard last, or one who may become it; at first, when this member was started.
     heard: Mutex<Instant>,
     /// Whether it may vote: it has all that it ever acknowledged.
     has_vote: AtomicBool,

@@ -79,10 +79,22 @@ impl Office {
         let fault = |detail: String| {
             UserError::new("a majority of the managers did not write a change").detail(detail)
         };
-        match timeout(WRITE_MAX, self.raft.client_write(record)).await {
+        let writing = timeout(WRITE_MAX, self.raft.client_write(record));
+        let written = tokio::select! {
+            written = writing => written,
+            () = self.lost() => return Err(fault("this manager does not lead any more".to_owned())),
+        };
+        match written {
             Ok(Ok(written)) => Ok(written.data),
             Ok(Err(refused)) => Err(fault(refused.to_string())),
             Err(_) => Err(fault(format!("not within {} s", WRITE_MAX.as_secs()))),
+        }
+    }
+
+    /// Completes when it is not held any more.
+    async fn lost(&self) {
+        while self.is_held() {
+            tokio::time::sleep(LOOK).await;
         }
     }
 

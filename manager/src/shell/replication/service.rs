@@ -114,7 +114,12 @@ impl Service for Rpc {
                 "this manager has kept nothing, and has no vote before it has caught up",
             ));
         }
-        answer(member.raft.vote(call).await)
+        let answered = member.raft.vote(call).await;
+        if answered.as_ref().is_ok_and(|answered| answered.vote_granted) {
+            // Whoever has this vote is given the time to win with it.
+            member.hears_leader();
+        }
+        answer(answered)
     }
 
     async fn install_snapshot(&self, request: Request<MemberCall>) -> Result<Response<MemberAnswer>, Status> {

@@ -25,7 +25,7 @@ use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
 use super::record::LogId;
-use super::{HEARTBEAT, LEASE, Member, RANK_WAIT};
+use super::{CALL, HEARTBEAT, LEASE, Member, RANK_WAIT};
 
 const TURN: Duration = Duration::from_millis(50);
 /// How long another member may take to tell of itself.
@@ -33,6 +33,8 @@ const SHOW_TIMEOUT: Duration = Duration::from_millis(500);
 /// How often members that have not formed a cluster look for each other, and how often they say so.
 const FORM_PAUSE: Duration = Duration::from_millis(300);
 const FORM_SAY: Duration = Duration::from_secs(10);
+/// How often the wait between elections in vain is doubled.
+const RETRY_DOUBLINGS: u32 = 3;
 /// A member that lost what it kept has no vote for so long after its start: no call of its former life is under way any more.
 const JOIN_MIN: Duration = Duration::from_secs(3);
 
@@ -43,12 +45,14 @@ struct Vigil {
     form: Instant,
     stand: Instant,
     say: Instant,
+    /// How often it has stood for election since it heard a leader.
+    tries: u32,
 }
 
 /// Keeps watch until the member is gone or cannot go on.
 pub(super) async fn keep(member: Weak<Member>) {
     let now = Instant::now();
-    let mut vigil = Vigil { beat: now, form: now, stand: now, say: now };
+    let mut vigil = Vigil { beat: now, form: now, stand: now, say: now, tries: 0 };
     let mut turns = tokio::time::interval(TURN);
     turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -82,9 +86,12 @@ impl Vigil {
                 // A consensus that has ended says so elsewhere.
                 let _ = member.raft.trigger().heartbeat().await;
             }
+        } else if member.heard() < LEASE {
+            self.tries = 0;
         } else if member.has_vote() && now >= self.stand && member.heard() >= patience(member) {
-            self.stand = now + patience(member) - LEASE + RANK_WAIT;
-            stand(member).await;
+            let stood = stand(member).await;
+            self.tries += u32::from(stood);
+            self.stand = Instant::now() + if stood { retry_wait(member, self.tries) } else { RANK_WAIT };
         }
         Ok(())
     }
@@ -139,8 +146,13 @@ fn patience(member: &Member) -> Duration {
     LEASE + RANK_WAIT * rank
 }
 
-/// Stands for election, if a majority hears no leader.
-async fn stand(member: &Arc<Member>) {
+/// Votes are written to disks that may be slow, and an election that is begun anew too soon ends the one before.
+fn retry_wait(member: &Member, tries: u32) -> Duration {
+    (CALL + patience(member) - LEASE) * 2_u32.pow(tries.saturating_sub(1).min(RETRY_DOUBLINGS))
+}
+
+/// Stands for election, if a majority hears no leader. Says whether it did.
+async fn stand(member: &Arc<Member>) -> bool {
     let lease = LEASE.as_millis();
     let hears_nobody = |view: &MemberView| {
         let follows = view.role() == MemberRole::Follower;
@@ -153,11 +165,12 @@ async fn stand(member: &Arc<Member>) {
     let hears_by_now = member.heard() < LEASE;
     if agree + 1 < member.peers.majority() || hears_by_now {
         tracing::debug!(agree, "no leader is heard here, but a majority does not say so too");
-        return;
+        return false;
     }
     tracing::info!(me = member.peers.my_address(), "no leader is heard: this manager stands for election");
     // A consensus that has ended says so elsewhere.
     let _ = member.raft.trigger().elect().await;
+    true
 }
 
 /// What all others tell of themselves.
