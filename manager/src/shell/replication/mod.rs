@@ -102,6 +102,8 @@ pub struct Member {
     heard: Mutex<Instant>,
     /// Whether it may vote: it has all that it ever acknowledged.
     has_vote: AtomicBool,
+    /// The folders of all members when the cluster was formed.
+    founders: Mutex<Vec<String>>,
     /// Whether others have something that this one has not kept.
     is_behind: AtomicBool,
     started: Instant,
@@ -134,6 +136,7 @@ impl Member {
         let raft = Raft::new(peers.me(), Arc::new(consensus_config()), network, log, state).await;
         let raft = raft.map_err(|fault| store.cannot("read", &fault))?;
         let has_vote = AtomicBool::new(store.has_vote().map_err(|fault| store.cannot("read", &fault))?);
+        let founders = store.founders().map_err(|fault| store.cannot("read", &fault))?;
         let member = Arc::new(Self {
             peers,
             raft,
@@ -143,6 +146,7 @@ impl Member {
             failure: watch::Sender::new(None),
             heard: Mutex::new(Instant::now()),
             has_vote,
+            founders: Mutex::new(founders),
             is_behind: AtomicBool::new(false),
             started: Instant::now(),
             started_unix_ms: unix_ms(),
@@ -203,8 +207,9 @@ impl Member {
     }
 
     /// Has a vote from now on, and after a restart too.
-    async fn gain_vote(&self) -> Result<(), UserError> {
-        self.store.gain_vote().await.map_err(|fault| self.store.cannot("write", &fault))?;
+    async fn gain_vote(&self, founders: Vec<String>) -> Result<(), UserError> {
+        self.store.gain_vote(founders.clone()).await.map_err(|fault| self.store.cannot("write", &fault))?;
+        *self.founders.lock().unwrap_or_else(PoisonError::into_inner) = founders;
         self.has_vote.store(true, Ordering::Release);
         Ok(())
     }
@@ -235,6 +240,8 @@ impl Member {
             heard_ms: heard.map(|heard| u64::try_from(heard.as_millis()).unwrap_or(u64::MAX)),
             serves,
             members: self.peers.to_string(),
+            folder: self.store.folder().to_owned(),
+            founders: self.founders.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         }
     }
 

@@ -1,7 +1,6 @@
 //! The gRPC service of managers about themselves: who leads, and the calls between members.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use firesteel_base::version;
 use firesteel_protocol::channel::check_version;
@@ -131,7 +130,6 @@ impl Service for Rpc {
             )));
         }
         call.data = data;
-        member.is_behind.store(true, Ordering::Release);
         let answered = member.raft.install_snapshot(call).await;
         if answered.is_ok() {
             member.hears_leader();

@@ -1,7 +1,7 @@
 //! The database of a member: log, vote and state in one file (redb), each change whole or not at all.
 //!
 //! ```text
-//!   DIR/member.redb   meta:     format, members, me, has_vote, vote, purged, applied, membership; as JSON
+//!   DIR/member.redb   meta:     format, members, me, folder, founders, has_vote, vote, purged, applied, membership; as JSON
 //!                     log:      index -> entry, as JSON
 //!                     numbers, jobs: the journal, as far as the log was applied
 //!                     snapshot: meta, data; the latest one
@@ -28,6 +28,8 @@ use crate::shell::journal::{OWN_FILE, cannot, open_database};
 pub(super) const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
 pub(super) const LOG: TableDefinition<u64, &[u8]> = TableDefinition::new("log");
 pub(super) const SNAPSHOT: TableDefinition<&str, &[u8]> = TableDefinition::new("snapshot");
+/// Where the system gives out random names.
+const RANDOM: &str = "/proc/sys/kernel/random/uuid";
 /// The form of what is kept.
 const FORMAT: u64 = 1;
 
@@ -36,6 +38,8 @@ const FORMAT: u64 = 1;
 pub(super) struct Store {
     database: Arc<Database>,
     file: Arc<PathBuf>,
+    /// Names the folder: random, new when there was nothing in it.
+    folder: Arc<str>,
 }
 
 impl Store {
@@ -50,10 +54,15 @@ impl Store {
             .hint("give this one a folder of its own with --state DIR (manager.state)"));
         }
         let (database, file) = open_database(folder, FILE)?;
-        let store = Self { database: Arc::new(database), file: Arc::new(file) };
+        let new = std::fs::read_to_string(RANDOM).map_err(|fault| cannot("name", &file, &fault))?;
+        let store = Self { database: Arc::new(database), file: Arc::new(file), folder: new.trim().into() };
         let found = store.claim(peers).map_err(|fault| store.cannot("read", &fault))?;
         found.check(peers).map_err(|(fault, hint)| store.cannot("use", &fault).hint(hint))?;
-        Ok(store)
+        Ok(Self { folder: found.folder.into(), ..store })
+    }
+
+    pub fn folder(&self) -> &str {
+        &self.folder
     }
 
     pub fn cannot(&self, what: &str, fault: &dyn std::fmt::Display) -> UserError {
@@ -65,7 +74,8 @@ impl Store {
         let format = get(&writing, "format")?.unwrap_or(FORMAT);
         let members = get(&writing, "members")?.unwrap_or_else(|| peers.to_string());
         let me = get(&writing, "me")?.unwrap_or_else(|| peers.my_address().to_owned());
-        let found = Owner { format, members, me };
+        let folder = get(&writing, "folder")?.unwrap_or_else(|| self.folder.to_string());
+        let found = Owner { format, members, me, folder };
         if found.check(peers).is_err() {
             writing.abort()?;
             return Ok(found);
@@ -73,6 +83,7 @@ impl Store {
         put(&writing, "format", &FORMAT)?;
         put(&writing, "members", &found.members)?;
         put(&writing, "me", &found.me)?;
+        put(&writing, "folder", &found.folder)?;
         writing.open_table(LOG)?;
         writing.open_table(SNAPSHOT)?;
         writing.open_table(crate::shell::journal::records::JOBS)?;
@@ -86,8 +97,17 @@ impl Store {
         Ok(self.read(|reading| get_read(reading, "has_vote"))?.unwrap_or(false))
     }
 
-    pub async fn gain_vote(&self) -> Result<(), redb::Error> {
-        self.write(Durability::Immediate, |writing| put(writing, "has_vote", &true)).await
+    /// The folders of all members when the cluster was formed, as far as this one was told.
+    pub fn founders(&self) -> Result<Vec<String>, redb::Error> {
+        Ok(self.read(|reading| get_read(reading, "founders"))?.unwrap_or_default())
+    }
+
+    pub async fn gain_vote(&self, founders: Vec<String>) -> Result<(), redb::Error> {
+        let written = self.write(Durability::Immediate, move |writing| {
+            put(writing, "founders", &founders)?;
+            put(writing, "has_vote", &true)
+        });
+        written.await
     }
 
     /// Writes, on a thread that may wait for a disk.
@@ -125,11 +145,12 @@ struct Owner {
     format: u64,
     members: String,
     me: String,
+    folder: String,
 }
 
 impl Owner {
     fn check(&self, peers: &Peers) -> Result<(), (String, &'static str)> {
-        let Self { format, members, me } = self;
+        let Self { format, members, me, folder: _ } = self;
         if *format != FORMAT {
             let fault = format!("it has form {format}, this release knows form {FORMAT}");
             return Err((fault, "run the release that made it"));

@@ -120,11 +120,15 @@ async fn votes_and_the_right_to_vote_outlive_a_restart() {
     let (mut log, _) = open(folder.path());
     assert!(!log.0.has_vote().unwrap());
     log.save_vote(&Vote::new(3, 2)).await.unwrap();
-    log.0.gain_vote().await.unwrap();
+    let (founders, folder_name) = (vec!["x".to_owned(), "y".to_owned()], log.0.folder().to_owned());
+    log.0.gain_vote(founders.clone()).await.unwrap();
     drop(log);
     let (mut log, _) = open(folder.path());
     assert_eq!(log.read_vote().await.unwrap(), Some(Vote::new(3, 2)));
     assert!(log.0.has_vote().unwrap());
+    assert_eq!((log.0.founders().unwrap(), log.0.folder()), (founders, folder_name.as_str()));
+    let other = tempfile::tempdir().unwrap();
+    assert_ne!(open(other.path()).0.0.folder(), folder_name);
 }
 
 #[test]

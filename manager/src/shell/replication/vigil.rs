@@ -8,7 +8,8 @@
 //!
 //! A member that kept nothing cannot tell its first start from one after its disk was lost. In the latter case it may have voted,
 //! and acknowledged entries, and must not do so again in another way. So it has no vote until it has seen that nobody has kept
-//! anything, which takes all members, once; or has what the leader has had written.
+//! anything, which takes all members, once; or has what the leader has had written. Who was seen so, and has the same folder still,
+//! has a vote at once.
 //!
 //! Before it stands for election a member asks the others whether they hear a leader, and stands only where a majority does not.
 //! What one alone believes, because it was cut off or stood still, unseats nobody.
@@ -75,9 +76,10 @@ impl Vigil {
             let metrics = member.raft.metrics().borrow().clone();
             (metrics.state, metrics.last_log_index.is_none())
         };
-        if is_blank {
-            if now >= self.form && !member.is_behind.load(Ordering::Acquire) {
-                self.form(member).await?;
+        let is_new = is_blank || !member.has_vote();
+        if is_new && !member.is_behind.load(Ordering::Acquire) {
+            if now >= self.form {
+                self.form(member, is_blank).await?;
                 self.form = Instant::now() + FORM_PAUSE;
             }
         } else if state == ServerState::Leader {
@@ -96,31 +98,28 @@ impl Vigil {
         Ok(())
     }
 
-    /// Begins the cluster, once all have been seen and nobody has kept anything.
-    async fn form(&mut self, member: &Arc<Member>) -> Result<(), UserError> {
+    /// Begins the cluster, once all have been seen and nobody has kept anything; or finds that others have begun it.
+    async fn form(&mut self, member: &Arc<Member>, is_blank: bool) -> Result<(), UserError> {
         let mine = member.peers.to_string();
-        let mut waiting = Vec::new();
+        let (mut waiting, mut begun, mut founders) =
+            (Vec::new(), Vec::new(), vec![member.store.folder().to_owned()]);
         for (address, view) in views(member).await {
             match view {
                 Ok(view) if view.members != mine => waiting.push(format!(
                     "{address} has another list of managers: '{}'. Give all the same",
                     view.members
                 )),
-                Ok(view) if !view.blank => {
-                    tracing::warn!(
-                        other = address,
-                        "this manager has kept nothing, but others have: it has no vote until it has caught up"
-                    );
-                    member.is_behind.store(true, Ordering::Release);
-                    return Ok(());
-                }
-                Ok(_) => {}
+                Ok(view) if view.blank => founders.push(view.folder),
+                Ok(view) => begun.push((address, view)),
                 Err(why) => waiting.push(format!("{address}: {why}")),
             }
         }
+        if !begun.is_empty() {
+            return find_place(member, begun).await;
+        }
         // A vote was gained when all had been seen before.
-        if waiting.is_empty() || member.has_vote() {
-            return begin(member).await;
+        if is_blank && (waiting.is_empty() || member.has_vote()) {
+            return begin(member, founders).await;
         }
         if Instant::now() >= self.say {
             self.say = Instant::now() + FORM_SAY;
@@ -130,8 +129,29 @@ impl Vigil {
     }
 }
 
-async fn begin(member: &Arc<Member>) -> Result<(), UserError> {
-    member.gain_vote().await?;
+/// Finds out whether the others began with this one, and with this very folder: then it has forgotten nothing.
+async fn find_place(member: &Arc<Member>, begun: Vec<(String, MemberView)>) -> Result<(), UserError> {
+    let knows_me =
+        |(_, view): &&(String, MemberView)| view.founders.iter().any(|id| id == member.store.folder());
+    if let Some((_, view)) = begun.iter().find(knows_me) {
+        tracing::info!(members = %member.peers, me = member.peers.my_address(), "the managers have formed a cluster");
+        return member.gain_vote(view.founders.clone()).await;
+    }
+    if !member.has_vote() {
+        let others: Vec<_> = begun.iter().map(|(address, _)| address.as_str()).collect();
+        tracing::warn!(
+            others = others.join(","),
+            "this manager has kept nothing, but others have: it has no vote until it has caught up"
+        );
+        member.is_behind.store(true, Ordering::Release);
+    }
+    Ok(())
+}
+
+async fn begin(member: &Arc<Member>, founders: Vec<String>) -> Result<(), UserError> {
+    if !member.has_vote() {
+        member.gain_vote(founders).await?;
+    }
     tracing::info!(members = %member.peers, me = member.peers.my_address(), "the managers form a cluster");
     if let Err(fault) = member.raft.initialize(member.nodes()).await {
         // Another one that began before has made this one its follower.
@@ -190,13 +210,12 @@ pub(super) async fn caught_up(member: &Arc<Member>, committed: Option<LogId>) {
     if member.has_vote() {
         return;
     }
-    member.is_behind.store(true, Ordering::Release);
     let Some(committed) = committed else { return };
     let last = member.raft.metrics().borrow().last_log_index;
     if member.started.elapsed() < JOIN_MIN || last < Some(committed.index) {
         return;
     }
-    match member.gain_vote().await {
+    match member.gain_vote(Vec::new()).await {
         Ok(()) => {
             member.is_behind.store(false, Ordering::Release);
             tracing::info!(record = committed.index, "this manager has caught up, and has a vote again");
