@@ -7,8 +7,8 @@ use firesteel_base::config::Flag;
 use firesteel_base::version;
 
 use crate::commands::{
-    bench, completions, config, doctor, driver, executor, jobs, local_cluster, manager, nodes, sql, submit,
-    topology, worker,
+    bench, completions, config, doctor, driver, executor, jobs, local_cluster, manager, managers, nodes, sql,
+    submit, topology, worker,
 };
 use crate::context::Context;
 use crate::exit::EXIT_CODES_HELP;
@@ -110,6 +110,7 @@ pub enum Command {
     Submit(submit::SubmitArgs),
     Jobs(jobs::JobsArgs),
     Nodes(nodes::NodesArgs),
+    Managers(managers::ManagersArgs),
     LocalCluster(local_cluster::LocalClusterArgs),
     Manager(manager::ManagerArgs),
     Worker(worker::WorkerArgs),
@@ -128,8 +129,8 @@ pub enum Command {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Where it runs")]
 pub struct PlaceArgs {
-    /// Run on the cluster of this manager [env: FIRESTEEL_MANAGER]
-    #[arg(long, value_name = "HOST:PORT")]
+    /// Run on the cluster of this manager; of several all, separated by commas [env: FIRESTEEL_MANAGER]
+    #[arg(long, value_name = "HOST:PORT,..")]
     manager: Option<String>,
     /// Run in this process even if a manager is configured
     #[arg(long, conflicts_with = "manager")]

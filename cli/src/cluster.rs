@@ -8,6 +8,7 @@ use arrow::error::ArrowError;
 use arrow::ipc::reader::StreamDecoder;
 use firesteel_base::{JobId, UserError, version};
 use firesteel_protocol::channel::{self, Channel, Response, Status};
+use firesteel_protocol::managers::Managers;
 use firesteel_protocol::v1::manager_client::ManagerClient;
 use firesteel_protocol::v1::worker_client::WorkerClient;
 use firesteel_protocol::v1::{
@@ -16,6 +17,7 @@ use firesteel_protocol::v1::{
     WaitJobRequest,
 };
 use futures::{Stream, StreamExt, stream};
+use tokio::sync::Mutex;
 
 use crate::exit::Failure;
 use crate::output::results::Rows;
@@ -24,40 +26,76 @@ use crate::output::text::unix_ms_now;
 /// The version that requests are in: what they ask has not changed since, so the release before answers them too.
 const REQUEST_WIRE: u32 = version::WIRE_OLDEST;
 
-/// How long a manager that is away is waited for.
+/// How long a manager that is away is waited for by who waits for a job.
 const AWAY_MAX: Duration = Duration::from_secs(60);
 const AWAY_PAUSE: Duration = Duration::from_millis(300);
+/// How long of several managers one that leads is looked for.
+const FIND_MAX: Duration = Duration::from_secs(10);
+/// How long a question is asked again while the managers change places.
+const CHANGE_MAX: Duration = Duration::from_secs(20);
 
-/// The manager of a cluster.
-#[derive(Debug, Clone)]
+/// The managers of a cluster, and the way to the one that leads.
+#[derive(Debug)]
 pub struct Cluster {
-    address: String,
-    manager: ManagerClient<Channel>,
+    managers: Managers,
+    leader: Mutex<Leader>,
 }
 
-/// Calls a method of the manager and tells its refusals as what they are.
-macro_rules! call {
-    ($cluster:expr, $method:ident, $request:expr) => {
-        match $cluster.manager.clone().$method($request).await {
-            Ok(reply) => Ok(reply.into_inner()),
-            Err(status) => Err($cluster.failure(&status)),
-        }
-    };
+#[derive(Debug, Clone)]
+struct Leader {
+    address: String,
+    client: ManagerClient<Channel>,
+}
+
+/// Whether a question may be asked again whose answer was lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Again {
+    /// It changes nothing, or nothing more when it is asked twice.
+    Always,
+    /// Only if it was not taken.
+    Untaken,
 }
 
 impl Cluster {
-    /// Connects to the manager at `address`.
-    pub async fn connect(address: &str) -> Result<Self, Failure> {
-        let channel = channel::connect("manager", address).await.map_err(|error| {
-            let also = "give the manager with --manager HOST:PORT or FIRESTEEL_MANAGER, or start one with \
-                        `firesteel local-cluster`";
-            let hint = error.hint.as_ref().map_or_else(|| also.to_owned(), |hint| format!("{hint} {also}"));
-            Failure::cluster(error.hint(hint))
-        })?;
-        let manager = ManagerClient::new(channel)
-            .max_decoding_message_size(channel::MESSAGE_BYTES_MAX)
-            .max_encoding_message_size(channel::MESSAGE_BYTES_MAX);
-        Ok(Self { address: address.to_owned(), manager })
+    /// Connects to the manager that leads, of those at `addresses` (`host:port,host:port`).
+    pub async fn connect(addresses: &str) -> Result<Self, Failure> {
+        let managers = Managers::of(addresses);
+        let leader = find(&managers, FIND_MAX).await;
+        // Who names several knows how.
+        let leader = if managers.are_several() { leader } else { leader.map_err(with_hint) }?;
+        Ok(Self { managers, leader: Mutex::new(leader) })
+    }
+
+    /// Asks the manager that leads. Of several another one is asked when that one does not lead any more, or is gone.
+    async fn ask<T>(
+        &self,
+        again: Again,
+        question: impl AsyncFn(ManagerClient<Channel>) -> Result<Response<T>, Status>,
+    ) -> Result<T, Failure> {
+        self.ask_told(again, question, failure).await
+    }
+
+    /// The same, with refusals told by `tell`, which has the manager's address.
+    async fn ask_told<T>(
+        &self,
+        again: Again,
+        question: impl AsyncFn(ManagerClient<Channel>) -> Result<Response<T>, Status>,
+        tell: fn(&str, &Status) -> Failure,
+    ) -> Result<T, Failure> {
+        let since = Instant::now();
+        loop {
+            let leader = self.leader.lock().await.clone();
+            let status = match question(leader.client).await {
+                Ok(answer) => return Ok(answer.into_inner()),
+                Err(status) => status,
+            };
+            let is_untaken = self.managers.learn(&status);
+            let may_ask = is_untaken || (again == Again::Always && channel::is_away(&status));
+            if !may_ask || !self.managers.are_several() || since.elapsed() >= CHANGE_MAX {
+                return Err(tell(&leader.address, &status));
+            }
+            *self.leader.lock().await = find(&self.managers, FIND_MAX).await?;
+        }
     }
 
     /// Hands a job to the cluster, which runs its driver.
@@ -74,18 +112,22 @@ impl Cluster {
             conf: conf.into_iter().collect(),
             user: user(),
         };
-        Ok(JobId(call!(self, submit, request)?.job))
+        let submit = async |mut manager: ManagerClient<Channel>| manager.submit(request.clone()).await;
+        Ok(JobId(self.ask(Again::Untaken, submit).await?.job))
     }
 
     /// The jobs that run or wait; with `all`, those that have ended as well.
     pub async fn jobs(&self, all: bool) -> Result<Vec<JobInfo>, Failure> {
         let request = ListJobsRequest { wire_version: REQUEST_WIRE, all };
-        Ok(call!(self, list_jobs, request)?.jobs)
+        let list = async |mut manager: ManagerClient<Channel>| manager.list_jobs(request).await;
+        Ok(self.ask(Again::Always, list).await?.jobs)
     }
 
     /// One job.
     pub async fn job(&self, job: JobId) -> Result<JobInfo, Failure> {
-        call!(self, show_job, ShowJobRequest { wire_version: REQUEST_WIRE, job: job.0 })
+        let request = ShowJobRequest { wire_version: REQUEST_WIRE, job: job.0 };
+        let show = async |mut manager: ManagerClient<Channel>| manager.show_job(request).await;
+        self.ask(Again::Always, show).await
     }
 
     /// The job when it has ended, or as it is when `wait` has passed. A manager that is away is waited for: the job goes on
@@ -93,45 +135,53 @@ impl Cluster {
     pub async fn wait(&self, job: JobId, wait: Duration) -> Result<JobInfo, Failure> {
         let max_wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
         let request = WaitJobRequest { wire_version: REQUEST_WIRE, job: job.0, max_wait_ms };
-        self.in_time(async || self.manager.clone().wait_job(request).await).await
+        self.in_time(async |mut manager: ManagerClient<Channel>| manager.wait_job(request).await).await
     }
 
     /// The nodes. A manager that is away is waited for: what it was asked to do goes on without it.
     pub async fn nodes_in_time(&self) -> Result<ListNodesReply, Failure> {
         let request = ListNodesRequest { wire_version: REQUEST_WIRE };
-        self.in_time(async || self.manager.clone().list_nodes(request).await).await
+        self.in_time(async |mut manager: ManagerClient<Channel>| manager.list_nodes(request).await).await
     }
 
     /// What the manager answers, as soon as one that is away is back.
-    async fn in_time<T>(&self, ask: impl AsyncFn() -> Result<Response<T>, Status>) -> Result<T, Failure> {
+    async fn in_time<T>(
+        &self,
+        question: impl AsyncFn(ManagerClient<Channel>) -> Result<Response<T>, Status>,
+    ) -> Result<T, Failure> {
         let mut away_since: Option<Instant> = None;
         loop {
-            match ask().await {
-                Err(status) if channel::is_away(&status) => {
-                    let since = *away_since.get_or_insert_with(|| {
-                        tracing::warn!(fault = status.message(), "the manager is away; waiting for it");
-                        Instant::now()
-                    });
-                    if since.elapsed() >= AWAY_MAX {
-                        return Err(self.failure(&status));
-                    }
-                    tokio::time::sleep(AWAY_PAUSE).await;
-                }
+            let leader = self.leader.lock().await.clone();
+            let status = match question(leader.client.clone()).await {
                 Ok(answer) => return Ok(answer.into_inner()),
-                Err(status) => return Err(self.failure(&status)),
+                Err(status) => status,
+            };
+            self.managers.learn(&status);
+            if !channel::is_away(&status) {
+                return Err(failure(&leader.address, &status));
+            }
+            let since = *away_since.get_or_insert_with(|| {
+                tracing::warn!(fault = status.message(), "the manager is away; waiting for it");
+                Instant::now()
+            });
+            if since.elapsed() >= AWAY_MAX {
+                return Err(failure(&leader.address, &status));
+            }
+            tokio::time::sleep(AWAY_PAUSE).await;
+            // One that is alone is connected to again by itself.
+            if self.managers.are_several()
+                && let Ok(leader) = find(&self.managers, FIND_MAX).await
+            {
+                *self.leader.lock().await = leader;
             }
         }
     }
 
-    /// A refusal as what it is.
-    fn failure(&self, status: &Status) -> Failure {
-        let error = channel::user_error("manager", &self.address, status);
-        if channel::is_unreachable(status) { Failure::cluster(error) } else { Failure::from(error) }
-    }
-
     /// Cancels a job.
     pub async fn cancel(&self, job: JobId) -> Result<JobInfo, Failure> {
-        call!(self, cancel_job, CancelJobRequest { wire_version: REQUEST_WIRE, job: job.0 })
+        let request = CancelJobRequest { wire_version: REQUEST_WIRE, job: job.0 };
+        let cancel = async |mut manager: ManagerClient<Channel>| manager.cancel_job(request).await;
+        self.ask(Again::Always, cancel).await
     }
 
     /// Has a worker drained; the node as it is then. Without a deadline it waits for as long as it takes.
@@ -144,35 +194,64 @@ impl Cluster {
         let deadline_ms = deadline.map(|span| u64::try_from(span.as_millis()).unwrap_or(u64::MAX));
         let (wire_version, worker) = (version::WIRE_DRAIN, worker.to_owned());
         let request = DrainNodeRequest { wire_version, worker, deadline_ms, force };
-        let answer = self.manager.clone().drain_node(request).await;
-        answer.map(|node| node.into_inner()).map_err(|status| self.refused_drain(&status))
+        let drain = async |mut manager: ManagerClient<Channel>| manager.drain_node(request.clone()).await;
+        self.ask_told(Again::Always, drain, refused_drain).await
     }
 
     /// Has a worker that is drained stay after all.
     pub async fn undrain(&self, worker: &str) -> Result<NodeInfo, Failure> {
         let request = UndrainNodeRequest { wire_version: version::WIRE_DRAIN, worker: worker.to_owned() };
-        let answer = self.manager.clone().undrain_node(request).await;
-        answer.map(|node| node.into_inner()).map_err(|status| self.refused_drain(&status))
+        let undrain = async |mut manager: ManagerClient<Channel>| manager.undrain_node(request.clone()).await;
+        self.ask_told(Again::Always, undrain, refused_drain).await
     }
 
-    fn refused_drain(&self, status: &Status) -> Failure {
-        if channel::is_unknown_call(status) {
-            let error = UserError::new(format!("the manager at {} cannot drain workers", self.address));
-            return Failure::cluster(error.hint("it is of an earlier release: upgrade it first"));
-        }
-        let failure = self.failure(status);
-        match failure.error {
-            Some(error) if channel::is_refused_for_now(status) => {
-                let hint = "--force drains it all the same";
-                Failure::new(failure.exit, error.hint(hint))
-            }
-            error => Failure { exit: failure.exit, error },
-        }
+    /// The address of the manager that was asked last.
+    pub async fn manager(&self) -> String {
+        self.leader.lock().await.address.clone()
     }
 
     /// The nodes.
     pub async fn nodes(&self) -> Result<ListNodesReply, Failure> {
-        call!(self, list_nodes, ListNodesRequest { wire_version: REQUEST_WIRE })
+        let request = ListNodesRequest { wire_version: REQUEST_WIRE };
+        let list = async |mut manager: ManagerClient<Channel>| manager.list_nodes(request).await;
+        self.ask(Again::Always, list).await
+    }
+}
+
+async fn find(managers: &Managers, patience: Duration) -> Result<Leader, Failure> {
+    let (address, channel) = managers.connect(patience).await.map_err(Failure::cluster)?;
+    let client = ManagerClient::new(channel)
+        .max_decoding_message_size(channel::MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(channel::MESSAGE_BYTES_MAX);
+    Ok(Leader { address, client })
+}
+
+fn with_hint(failure: Failure) -> Failure {
+    let also = "give the manager with --manager HOST:PORT or FIRESTEEL_MANAGER, or start one with \
+                `firesteel local-cluster`";
+    let error = failure.told();
+    let hint = error.hint.as_ref().map_or_else(|| also.to_owned(), |hint| format!("{hint} {also}"));
+    Failure::new(failure.exit, error.hint(hint))
+}
+
+/// A refusal as what it is.
+fn failure(address: &str, status: &Status) -> Failure {
+    let error = channel::user_error("manager", address, status);
+    if channel::is_unreachable(status) { Failure::cluster(error) } else { Failure::from(error) }
+}
+
+fn refused_drain(address: &str, status: &Status) -> Failure {
+    if channel::is_unknown_call(status) {
+        let error = UserError::new(format!("the manager at {address} cannot drain workers"));
+        return Failure::cluster(error.hint("it is of an earlier release: upgrade it first"));
+    }
+    let failure = failure(address, status);
+    match failure.error {
+        Some(error) if channel::is_refused_for_now(status) => {
+            let hint = "--force drains it all the same";
+            Failure::new(failure.exit, error.hint(hint))
+        }
+        error => Failure { exit: failure.exit, error },
     }
 }
 

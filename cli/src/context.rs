@@ -1,6 +1,6 @@
 //! What every command has at hand: the configuration, and how much to say.
 
-use firesteel_base::config::{self, Auto, Config, Flag, Inputs, LogSettings};
+use firesteel_base::config::{self, Auto, Config, Flag, Inputs, LogSettings, address_list};
 use firesteel_base::telemetry;
 
 use crate::args::Global;
@@ -40,14 +40,14 @@ impl Context {
         Ok(Self { config, quiet: global.quiet })
     }
 
-    /// The manager to talk to.
+    /// The managers to talk to, separated by commas.
     pub fn manager(&self) -> String {
         self.manager_if_set().unwrap_or_else(|| LOCAL_MANAGER.to_owned())
     }
 
-    /// The manager to talk to, if one is set anywhere.
+    /// The managers to talk to, if any is set anywhere.
     pub fn manager_if_set(&self) -> Option<String> {
-        self.config.client.manager.clone().set().map(|address| address.to_string())
+        self.config.client.manager.clone().set().map(|addresses| address_list(&addresses))
     }
 
     /// Says something that is neither result nor error, on standard error.
@@ -60,7 +60,8 @@ impl Context {
 
 fn start_logging(log: &LogSettings, role: Role) {
     let default = match role {
-        Role::Daemon => "info",
+        // The consensus library tells of each call that failed; what matters of it the manager tells itself.
+        Role::Daemon => "info,openraft=off",
         // In local mode the manager is part of this process, and its worker leaves with every session.
         Role::Command => "warn,firesteel_manager=error",
     };

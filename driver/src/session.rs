@@ -10,6 +10,7 @@ use firesteel_base::{ExecutorId, UserError};
 use firesteel_engine::{ClusterShape, EngineSession, SessionOptions, datafusion};
 use firesteel_executor::Executor;
 use firesteel_manager::Manager;
+use firesteel_protocol::managers::Managers;
 use firesteel_shuffle::{FetchConfig, Fetcher};
 use tokio::sync::watch;
 
@@ -68,12 +69,12 @@ impl Session {
         Ok(Self { inner: Arc::new(Inner { engine, control, place, here }) })
     }
 
-    /// A session on the cluster of the manager at `manager` (`host:port`).
+    /// A session on the cluster of the manager at `manager`: `host:port`, or all of several managers, separated by commas.
     ///
     /// # Errors
     /// When no manager of this release answers there, or a setting is unknown.
     pub async fn connect(manager: &str, options: ConnectOptions) -> Result<Self, UserError> {
-        Self::open(Peers::new(ManagerAt::Address(manager.to_owned()), []), options).await
+        Self::open(Peers::new(ManagerAt::At(Managers::of(manager)), []), options).await
     }
 
     /// A session on a cluster whose manager, and some of whose executors, are in this process: they are reached by

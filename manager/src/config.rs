@@ -18,6 +18,9 @@ pub struct ManagerConfig {
     pub driver_return: Duration,
     /// How long an executor that was up before this manager gets nothing new: meanwhile drivers claim what they hold there.
     pub claim_wait: Duration,
+    /// How long such an executor waits longer than that for the drivers of jobs that an earlier manager has left; at most for as long
+    /// as these jobs wait.
+    pub returning_wait: Duration,
     /// How long a driver in cluster deploy mode may take from its launch until it opens its job.
     pub launch_timeout: Duration,
     /// Epochs of executors start here. It must be larger than any epoch that an earlier run of this manager gave
@@ -39,6 +42,7 @@ impl Default for ManagerConfig {
             driver_timeout: Duration::from_secs(15),
             driver_return: Duration::from_secs(5),
             claim_wait: Duration::from_secs(3),
+            returning_wait: Duration::MAX,
             launch_timeout: Duration::from_secs(60),
             epoch_seed,
             lease_seed: lease_seed(epoch_seed),

@@ -6,12 +6,12 @@ use firesteel_base::UserError;
 use firesteel_base::version::{self, Spoken};
 use tokio::net::TcpListener;
 use tonic::Code;
+use tonic::metadata::MetadataValue;
 use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Endpoint, Server};
 
-pub use tonic::Response;
-pub use tonic::Status;
 pub use tonic::transport::Channel;
+pub use tonic::{Response, Status};
 
 /// The largest message either side takes, in bytes. A stage's plan is the largest thing sent.
 pub const MESSAGE_BYTES_MAX: usize = 512 << 20;
@@ -20,6 +20,13 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(5);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 const WINDOW_BYTES: u32 = 4 << 20;
+
+/// A manager that stands still is left for another one soon: nothing is lost by doing so in vain.
+const ALERT_INTERVAL: Duration = Duration::from_secs(1);
+const ALERT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The name under which a status carries who leads.
+const LEADER: &str = "firesteel-leader";
 
 /// Connects to `address` (`host:port`, with or without `http://`), or says what is not there.
 ///
@@ -32,6 +39,32 @@ pub async fn connect(role: &str, address: &str) -> Result<Channel, UserError> {
             .detail(root_cause(&fault))
             .hint(format!("is the {role} running there, and is the address right?"))
     })
+}
+
+/// As [`connect`], to a peer of which there are several: within `patience`, and left when it has been silent for 3 s.
+///
+/// # Errors
+/// When the address makes no sense, or nothing answers at it in time.
+pub(crate) async fn connect_alert(
+    role: &str,
+    address: &str,
+    patience: Duration,
+) -> Result<Channel, UserError> {
+    let endpoint = endpoint(role, address)?
+        .connect_timeout(patience)
+        .http2_keep_alive_interval(ALERT_INTERVAL)
+        .keep_alive_timeout(ALERT_TIMEOUT);
+    endpoint.connect().await.map_err(|fault| {
+        UserError::new(format!("cannot reach the {role} at {address}")).detail(root_cause(&fault))
+    })
+}
+
+/// A channel to `address` that connects when it is used, and again when that is lost.
+///
+/// # Errors
+/// When the address makes no sense.
+pub fn connect_lazily(role: &str, address: &str, patience: Duration) -> Result<Channel, UserError> {
+    Ok(endpoint(role, address)?.connect_timeout(patience).connect_lazy())
 }
 
 fn endpoint(role: &str, address: &str) -> Result<Endpoint, UserError> {
@@ -93,10 +126,35 @@ fn versions(Spoken { oldest, newest }: Spoken) -> String {
     if oldest == newest { format!("version {oldest}") } else { format!("versions {oldest} to {newest}") }
 }
 
+/// The answer of a manager that does not lead, with the address of the one that does, if it knows.
+#[must_use]
+pub fn not_leader(leader: Option<&str>) -> Status {
+    let mut status = Status::unavailable(match leader {
+        Some(leader) => format!("this manager is not the leader, the leader is {leader}"),
+        None => "this manager is not the leader, and knows of none".to_owned(),
+    });
+    // An address is plain text; one that is not is told in words alone.
+    let leader = leader.unwrap_or_default().parse().unwrap_or_else(|_| MetadataValue::from_static(""));
+    status.metadata_mut().insert(LEADER, leader);
+    status
+}
+
+/// Whether a call failed because the manager does not lead: then who does, if that manager knew.
+#[must_use]
+pub fn leader_told(status: &Status) -> Option<Option<String>> {
+    let leader = status.metadata().get(LEADER)?.to_str().unwrap_or_default();
+    Some((!leader.is_empty()).then(|| leader.to_owned()))
+}
+
 /// What a status of a call tells a person.
 #[must_use]
 pub fn user_error(role: &str, address: &str, status: &Status) -> UserError {
     match status.code() {
+        Code::Unavailable if leader_told(status).is_some() => {
+            UserError::new(format!("the {role} at {address} does not serve")).detail(status.message()).hint(
+                "name all managers, as with --manager a:7400,b:7400,c:7400; `firesteel managers` shows them",
+            )
+        }
         // A connection that breaks during a call says no more than "transport error".
         _ if is_away(status) => UserError::new(format!("lost the connection to the {role} at {address}"))
             .detail(status.message())
@@ -146,4 +204,18 @@ fn root_cause(fault: &dyn std::error::Error) -> String {
         cause = deeper;
     }
     cause.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_leads_is_told_with_the_refusal() {
+        assert_eq!(leader_told(&not_leader(Some("b:7400"))), Some(Some("b:7400".to_owned())));
+        assert_eq!(leader_told(&not_leader(None)), Some(None));
+        assert_eq!(leader_told(&not_leader(Some("\n"))), Some(None));
+        assert_eq!(leader_told(&Status::unavailable("gone")), None);
+        assert!(is_away(&not_leader(None)));
+    }
 }

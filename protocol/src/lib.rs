@@ -7,6 +7,7 @@
 
 pub mod channel;
 mod convert;
+pub mod managers;
 
 /// The generated messages, clients and servers.
 #[allow(missing_docs, clippy::all, clippy::pedantic)]

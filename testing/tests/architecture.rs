@@ -213,6 +213,15 @@ fn tonic_is_named_only_in_protocol_and_in_shells() {
 }
 
 #[test]
+fn the_consensus_library_is_named_only_where_managers_replicate() {
+    assert_none("openraft is named outside of the manager's replication", |source| {
+        source.path != "testing/tests/architecture.rs"
+            && !source.path.starts_with("manager/src/shell/replication/")
+            && source.code.contains("openraft::")
+    });
+}
+
+#[test]
 fn rings_and_runtimes_are_named_only_in_hw() {
     for ring in ["tokio_uring", "glommio", "io_uring"] {
         assert_none(&format!("{ring} is named outside of hw"), |source| {

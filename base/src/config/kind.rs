@@ -16,6 +16,8 @@ pub enum Kind {
     Listen,
     /// `host:port` to reach somebody at.
     Address,
+    /// One or more of those, separated by commas.
+    Addresses,
     /// A duration from .. to, ends included.
     Duration(Duration, Duration),
     /// A number of bytes from .. to, ends included.
@@ -56,6 +58,7 @@ impl Kind {
         Some(match self {
             Self::Listen => Value::HostPort(text.parse().ok()?),
             Self::Address => Value::HostPort(reachable(text)?),
+            Self::Addresses => Value::HostPorts(addresses(text)?),
             Self::Duration(min, max) => Value::Duration(within(parse_duration(text).ok()?, *min, *max)?),
             Self::Size(min, max) => Value::Size(within(text.parse().ok()?, *min, *max)?),
             Self::Count(min, max) => Value::Count(within(text.parse().ok()?, *min, *max)?),
@@ -80,6 +83,14 @@ fn within<T: PartialOrd>(value: T, min: T, max: T) -> Option<T> {
 fn reachable(text: &str) -> Option<HostPort> {
     let address: HostPort = text.parse().ok()?;
     (address.port != 0).then_some(address)
+}
+
+/// More managers than anybody runs.
+const ADDRESSES_MAX: usize = 64;
+
+fn addresses(text: &str) -> Option<Vec<HostPort>> {
+    let all: Vec<_> = text.split(',').map(|part| reachable(part.trim())).collect::<Option<_>>()?;
+    (all.len() <= ADDRESSES_MAX).then_some(all)
 }
 
 fn folders(text: &str) -> Option<Vec<PathBuf>> {
@@ -111,6 +122,9 @@ impl fmt::Display for Kind {
         match self {
             Self::Listen => f.write_str("host:port with a port from 0 to 65535, 0 for any free one"),
             Self::Address => f.write_str("host:port with a port from 1 to 65535"),
+            Self::Addresses => {
+                f.write_str("host:port with a port from 1 to 65535, or several, separated by commas")
+            }
             Self::Duration(min, max) => {
                 write!(f, "a duration from {} to {}", display_duration(*min), display_duration(*max))
             }
@@ -153,5 +167,9 @@ mod tests {
             assert!(Kind::Listen.parse(text).is_err(), "{text}");
         }
         assert!(Kind::Address.parse("head:0").is_err());
+        assert!(Kind::Addresses.parse("a:7400, b:7400,[::1]:7400").is_ok());
+        for text in ["", "a:7400,", "a:7400,b", "a:0"] {
+            assert!(Kind::Addresses.parse(text).is_err(), "{text}");
+        }
     }
 }

@@ -7,7 +7,8 @@ use std::time::Duration;
 use super::error::{ConfigError, Fault};
 use super::layer::{Flag, Layer, Source};
 use super::settings::{
-    ClientSettings, Config, ExecutorSettings, LocalSettings, LogSettings, ManagerSettings, WorkerSettings,
+    Auto, ClientSettings, Config, ExecutorSettings, HostPort, LocalSettings, LogSettings, ManagerSettings,
+    WorkerSettings,
 };
 use super::table::{KEYS, Key};
 use super::value::{FromValue, Value};
@@ -111,6 +112,7 @@ impl Resolver {
     fn finish(mut self) -> Result<Config, ConfigError> {
         let config = self.settings();
         self.check_silence(&config.manager);
+        self.check_peers(&config.manager);
         if self.faults.is_empty() { Ok(config) } else { Err(ConfigError { faults: self.faults }) }
     }
 
@@ -129,6 +131,38 @@ impl Resolver {
             let reason = "must be at most manager.node_timeout".to_owned();
             self.relation("manager.node_suspect_after", reason, manager.node_timeout);
         }
+    }
+
+    /// Two managers are not available when one is gone, so they are worth less than one.
+    fn check_peers(&mut self, manager: &ManagerSettings) {
+        let Auto::Set(peers) = &manager.peers else {
+            if matches!(manager.advertise, Auto::Set(_)) {
+                self.fault("manager.advertise", "names one of manager.peers, which is not set".to_owned());
+            }
+            return;
+        };
+        if let Some(twice) = (1..peers.len()).map(|at| &peers[at]).find(|peer| is_twice(peers, peer)) {
+            self.fault("manager.peers", format!("names {twice} twice"));
+        }
+        let count = peers.len();
+        if count == 2 || count > PEERS_MAX {
+            self.fault("manager.peers", format!("names {count} managers: {}", why_not(count)));
+        }
+        if count > 1 && manager.state == Auto::Auto {
+            let reason = "managers that keep the journal together need a folder each: set manager.state";
+            self.fault("manager.peers", reason.to_owned());
+        }
+        if let Auto::Set(me) = &manager.advertise
+            && !peers.contains(me)
+        {
+            self.fault("manager.advertise", "must be one of manager.peers".to_owned());
+        }
+    }
+
+    fn fault(&mut self, name: &'static str, reason: String) {
+        let entry = &self.entries[name];
+        let (value, source) = (entry.value.clone(), entry.source.clone());
+        self.faults.push(Fault { key: name.to_owned(), value, reason, source });
     }
 
     fn relation(&mut self, name: &'static str, reason: String, other: Duration) {
@@ -155,6 +189,8 @@ impl Resolver {
                 node_timeout: self.get("manager.node_timeout"),
                 driver_timeout: self.get("manager.driver_timeout"),
                 state: self.get("manager.state"),
+                peers: self.get("manager.peers"),
+                advertise: self.get("manager.advertise"),
             },
             worker: WorkerSettings {
                 id: self.get("worker.id"),
@@ -197,9 +233,24 @@ impl Resolver {
     }
 }
 
+/// Each of them more makes every write wait for more disks, and nine stand no more than seven do in practice.
+const PEERS_MAX: usize = 7;
+
+fn is_twice(peers: &[HostPort], peer: &HostPort) -> bool {
+    peers.iter().filter(|other| *other == peer).count() > 1
+}
+
+fn why_not(count: usize) -> &'static str {
+    if count == 2 {
+        "a majority of two is both, so the cluster would stand still when either is gone; take one, or three"
+    } else {
+        "take three, or five where two may be gone at a time; at most seven"
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::super::{Auto, LogFormat};
+    use super::super::{LogFormat, address_list};
     use super::*;
     use crate::{ByteSize, UserError};
 
@@ -312,9 +363,26 @@ mod tests {
     }
 
     #[test]
+    fn managers_are_one_or_three_or_more_that_have_a_folder() {
+        let load_with = |pairs: &[(&str, &str)]| {
+            load(&Inputs { environment: environment(pairs), ..Inputs::default() })
+                .map_err(|error| error.faults[0].to_string())
+        };
+        let (peers, state) = ("FIRESTEEL_MANAGER_PEERS", ("FIRESTEEL_MANAGER_STATE", "/s"));
+        let three = (peers, "a:1,b:1,c:1");
+        assert_eq!(load_with(&[three, state]).unwrap().manager.peers.set().unwrap().len(), 3);
+        assert!(load_with(&[(peers, "a:1")]).is_ok());
+        assert!(load_with(&[three]).unwrap_err().contains("set manager.state"));
+        assert!(load_with(&[(peers, "a:1,b:1"), state]).unwrap_err().contains("a majority of two is both"));
+        assert!(load_with(&[(peers, "a:1,b:1,a:1"), state]).unwrap_err().contains("names a:1 twice"));
+        let not_in_it = load_with(&[three, state, ("FIRESTEEL_MANAGER_ADVERTISE", "d:1")]).unwrap_err();
+        assert!(not_in_it.contains("must be one of manager.peers"), "{not_in_it}");
+    }
+
+    #[test]
     fn the_short_variable_names_the_manager_of_clients() {
-        let environment = environment(&[("FIRESTEEL_MANAGER", "[::1]:7400")]);
+        let environment = environment(&[("FIRESTEEL_MANAGER", "[::1]:7400,b:7400")]);
         let config = load(&Inputs { environment, ..Inputs::default() }).unwrap();
-        assert_eq!(config.client.manager.set().unwrap().to_string(), "[::1]:7400");
+        assert_eq!(address_list(&config.client.manager.set().unwrap()), "[::1]:7400,b:7400");
     }
 }

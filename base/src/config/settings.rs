@@ -42,6 +42,10 @@ pub struct ManagerSettings {
     pub driver_timeout: Duration,
     /// The folder for what must outlive the manager.
     pub state: Auto<String>,
+    /// All managers of the cluster, this one included: three or more, no two alike.
+    pub peers: Auto<Vec<HostPort>>,
+    /// Which of `peers` this one is.
+    pub advertise: Auto<HostPort>,
 }
 
 /// `[worker]`
@@ -49,8 +53,8 @@ pub struct ManagerSettings {
 pub struct WorkerSettings {
     /// The worker's name.
     pub id: Auto<String>,
-    /// Where the manager is.
-    pub manager: HostPort,
+    /// Where the managers are: at least one.
+    pub manager: Vec<HostPort>,
     /// Where to listen.
     pub bind: HostPort,
     /// The host's name or address for others.
@@ -118,8 +122,8 @@ pub struct LocalSettings {
 /// `[client]`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientSettings {
-    /// The manager to talk to.
-    pub manager: Auto<HostPort>,
+    /// The managers to talk to.
+    pub manager: Auto<Vec<HostPort>>,
 }
 
 /// `[log]`
@@ -197,6 +201,12 @@ impl FromStr for HostPort {
         let is_v6 = bracketed.is_some() && host.parse::<std::net::Ipv6Addr>().is_ok();
         if is_name || is_v6 { Ok(Self { host: host.to_owned(), port }) } else { Err(fault()) }
     }
+}
+
+/// Addresses as they are written in one value: `a:7400,b:7400`.
+#[must_use]
+pub fn address_list(addresses: &[HostPort]) -> String {
+    addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
 }
 
 impl fmt::Display for HostPort {

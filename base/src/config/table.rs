@@ -106,6 +106,21 @@ pub const KEYS: &[Key] = &[
                submitted jobs are lost with the manager.",
     },
     Key {
+        name: "manager.peers",
+        default: "auto",
+        kind: Kind::OrAuto(&Kind::Addresses),
+        help: "All managers of the cluster, this one included, as workers and clients reach them: the same list on each, \
+               three or five of them. They keep the journal together, so `manager.state` must be set; one of them leads, and \
+               another one does when it is gone. auto: this manager is the only one.",
+    },
+    Key {
+        name: "manager.advertise",
+        default: "auto",
+        kind: Kind::OrAuto(&Kind::Address),
+        help: "Which of `manager.peers` this manager is. auto: the one with an address of this host and the port of \
+               `manager.bind`.",
+    },
+    Key {
         name: "worker.id",
         default: "auto",
         kind: Kind::OrAuto(&Kind::Name),
@@ -114,8 +129,9 @@ pub const KEYS: &[Key] = &[
     Key {
         name: "worker.manager",
         default: "127.0.0.1:7400",
-        kind: Kind::Address,
-        help: "Where the worker finds the manager.",
+        kind: Kind::Addresses,
+        help: "Where the worker finds the manager. Of several managers all, separated by commas: the worker goes to the one \
+               that leads.",
     },
     Key {
         name: "worker.bind",
@@ -289,8 +305,8 @@ pub const KEYS: &[Key] = &[
     Key {
         name: "client.manager",
         default: "auto",
-        kind: Kind::OrAuto(&Kind::Address),
-        help: "The manager that commands talk to. auto: 127.0.0.1:7400, except that `firesteel sql` runs locally. \
+        kind: Kind::OrAuto(&Kind::Addresses),
+        help: "The manager that commands talk to; of several all, separated by commas. auto: 127.0.0.1:7400, except that `firesteel sql` runs locally. \
                The environment variable FIRESTEEL_MANAGER sets it too.",
     },
     Key {

@@ -13,6 +13,8 @@ pub enum Value {
     Auto,
     /// An address.
     HostPort(HostPort),
+    /// Addresses.
+    HostPorts(Vec<HostPort>),
     /// A duration.
     Duration(Duration),
     /// A number of bytes.
@@ -54,6 +56,7 @@ macro_rules! from_value {
 
 from_value! {
     HostPort: Value::HostPort(address) => Some(address);
+    Vec<HostPort>: Value::HostPorts(addresses) => Some(addresses);
     Duration: Value::Duration(span) => Some(span);
     ByteSize: Value::Size(size) => Some(size);
     u32: Value::Count(count) => Some(count);

@@ -32,8 +32,8 @@ Examples:
 pub struct JobsArgs {
     #[command(subcommand)]
     command: Option<JobsCommand>,
-    /// The cluster's manager [env: FIRESTEEL_MANAGER] [default: 127.0.0.1:7400]
-    #[arg(long, global = true, value_name = "HOST:PORT")]
+    /// The cluster's manager; of several all, separated by commas [env: FIRESTEEL_MANAGER] [default: 127.0.0.1:7400]
+    #[arg(long, global = true, value_name = "HOST:PORT,..")]
     manager: Option<String>,
     /// Print JSON
     #[arg(long, global = true)]

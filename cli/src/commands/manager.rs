@@ -6,7 +6,7 @@ use std::sync::Arc;
 use clap::Args;
 use firesteel_base::UserError;
 use firesteel_base::config::{HostPort, ManagerSettings};
-use firesteel_manager::{Journal, Manager, ManagerConfig, shell::grpc};
+use firesteel_manager::{Journal, Manager, ManagerConfig, Member, Peers, shell::grpc};
 use tokio::net::TcpListener;
 
 use crate::args::{Flags, Global};
@@ -21,8 +21,10 @@ const EXAMPLES: &str = "\
 Examples:
   firesteel manager
   firesteel manager --bind 10.0.0.1:7400 --state /var/lib/firesteel
+  firesteel manager --peers a:7400,b:7400,c:7400 --state /var/lib/firesteel    # on each of the hosts a, b and c
 
-The manager lends the cluster's slots to jobs. One runs in a cluster, on any host that all workers and clients reach.
+The manager lends the cluster's slots to jobs. One is enough, on any host that all workers and clients reach. Of three one leads,
+and another one takes its place within 5 s when it is gone; workers and clients are given all: --manager a:7400,b:7400,c:7400.
 SIGTERM and Ctrl-C stop it cleanly. It prints its address when it is ready.
 
 When it is stopped or dies, what runs goes on, and is found again by the manager that is started in its place. With --state
@@ -38,6 +40,12 @@ pub struct ManagerArgs {
     /// The folder for what must outlive the manager [default: nothing is kept]
     #[arg(long, value_name = "DIR")]
     state: Option<String>,
+    /// All managers of the cluster, this one included: three or five, the same list for each [default: this one is alone]
+    #[arg(long, value_name = "HOST:PORT,..")]
+    peers: Option<String>,
+    /// Which of them this one is [default: the one with an address of this host and the port of --bind]
+    #[arg(long, value_name = "HOST:PORT")]
+    advertise: Option<String>,
     #[command(flatten)]
     supervised: SupervisedArgs,
 }
@@ -47,6 +55,8 @@ pub fn run(global: &Global, args: ManagerArgs) -> Result<Exit, Failure> {
     let mut flags = Flags::default();
     flags.put("manager.bind", "--bind", args.bind.as_ref());
     flags.put("manager.state", "--state", args.state.as_ref());
+    flags.put("manager.peers", "--peers", args.peers.as_ref());
+    flags.put("manager.advertise", "--advertise", args.advertise.as_ref());
     let context = Context::load(global, flags.0, Role::Daemon)?;
     let settings = &context.config.manager;
     runtime::run(async {
@@ -54,12 +64,46 @@ pub fn run(global: &Global, args: ManagerArgs) -> Result<Exit, Failure> {
         let listener = listen("manager", "manager.bind", &settings.bind).await?;
         let address =
             listener.local_addr().map_or_else(|_| settings.bind.to_string(), |bound| bound.to_string());
-        let manager = start(settings)?;
-        tracing::info!(%address, "manager ready");
-        print(&format!("manager ready at {address}\n"))?;
-        grpc::serve(manager, listener, stop_asked(stop, args.supervised)).await?;
+        let stop = stop_asked(stop, args.supervised);
+        match several(settings) {
+            Some(peers) => {
+                let member = start_member(settings, peers).await?;
+                ready(&address)?;
+                grpc::serve_member(member, listener, stop).await?;
+            }
+            None => {
+                let manager = start(settings)?;
+                ready(&address)?;
+                grpc::serve(manager, listener, stop).await?;
+            }
+        }
         Ok(Exit::Done)
     })
+}
+
+fn ready(address: &str) -> Result<(), Failure> {
+    tracing::info!(%address, "manager ready");
+    print(&format!("manager ready at {address}\n"))
+}
+
+/// The list of managers, when there are several.
+fn several(settings: &ManagerSettings) -> Option<Vec<HostPort>> {
+    settings.peers.clone().set().filter(|peers| peers.len() > 1)
+}
+
+async fn start_member(settings: &ManagerSettings, peers: Vec<HostPort>) -> Result<Arc<Member>, Failure> {
+    if peers.len().is_multiple_of(2) {
+        let (count, gone) = (peers.len(), (peers.len() - 1) / 2);
+        tracing::warn!(
+            count,
+            "an even number of managers: {count} stand the loss of {gone}, as {} do",
+            count - 1
+        );
+    }
+    let advertise = settings.advertise.clone().set();
+    let peers = Peers::find(&peers, advertise.as_ref(), &settings.bind).await.map_err(Failure::usage)?;
+    let folder = settings.state.clone().set().expect("several managers have a folder each");
+    Ok(Member::start(manager_config(settings), peers, Path::new(&folder)).await?)
 }
 
 /// Whether another manager has the journal is found out before anybody hears of this one.

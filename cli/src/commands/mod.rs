@@ -9,6 +9,7 @@ pub mod executor;
 pub mod jobs;
 pub mod local_cluster;
 pub mod manager;
+pub mod managers;
 pub mod nodes;
 pub mod sql;
 pub mod submit;
@@ -28,6 +29,7 @@ pub fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Nodes(args) => nodes::run(&global, &args),
         Command::LocalCluster(args) => local_cluster::run(&global, args),
         Command::Manager(args) => manager::run(&global, args),
+        Command::Managers(args) => managers::run(&global, &args),
         Command::Worker(args) => worker::run(&global, args),
         Command::Topology(args) => topology::run(&global, &args),
         Command::Doctor(args) => doctor::run(&global, &args),

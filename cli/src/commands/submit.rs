@@ -43,8 +43,8 @@ pub struct SubmitArgs {
     /// The SQL to run, `-` for standard input
     #[arg(value_name = "FILE")]
     file: PathBuf,
-    /// The cluster's manager [env: FIRESTEEL_MANAGER] [default: 127.0.0.1:7400]
-    #[arg(long, value_name = "HOST:PORT")]
+    /// The cluster's manager; of several all, separated by commas [env: FIRESTEEL_MANAGER] [default: 127.0.0.1:7400]
+    #[arg(long, value_name = "HOST:PORT,..")]
     manager: Option<String>,
     /// Where the job's driver runs
     #[arg(long, value_enum, default_value = "cluster")]

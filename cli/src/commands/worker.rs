@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::Args;
-use firesteel_base::config::{Config, ExecutorSettings, HostPort, WorkerSettings};
+use firesteel_base::config::{Config, ExecutorSettings, HostPort, WorkerSettings, address_list};
 use firesteel_base::{UserError, WorkerId};
 use firesteel_executor::BlockSettings;
 use firesteel_executor::worker::{
@@ -36,8 +36,8 @@ find on this host.";
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct WorkerArgs {
-    /// The cluster's manager [default: 127.0.0.1:7400]
-    #[arg(long, value_name = "HOST:PORT")]
+    /// The cluster's manager; of several all, separated by commas [default: 127.0.0.1:7400]
+    #[arg(long, value_name = "HOST:PORT,..")]
     manager: Option<String>,
     /// The worker's name, used by no other worker of the cluster [default: the host's name]
     #[arg(long, value_name = "NAME")]
@@ -119,7 +119,7 @@ async fn worker_config(context: &Context, global: &Global) -> Result<WorkerConfi
     check_layout(worker)?;
     Ok(WorkerConfig {
         id: worker_id(worker)?,
-        manager: worker.manager.to_string(),
+        manager: address_list(&worker.manager),
         listen: resolve(&worker.bind).await?,
         advertise_host: advertise_host(worker).await?,
         rack: worker.rack.clone(),
@@ -199,6 +199,18 @@ async fn resolve(address: &HostPort) -> Result<SocketAddr, Failure> {
     })
 }
 
+/// The first address that can be told. Of several managers one may have a name that nobody knows at the moment.
+async fn resolve_any(addresses: &[HostPort]) -> Result<SocketAddr, Failure> {
+    let mut last = None;
+    for address in addresses {
+        match resolve(address).await {
+            Ok(found) => return Ok(found),
+            Err(failure) => last = Some(failure),
+        }
+    }
+    Err(last.expect("at least one manager is named"))
+}
+
 /// What others reach this host under: what is set, the address it is bound to, or that from which it reaches the manager.
 async fn advertise_host(worker: &WorkerSettings) -> Result<String, Failure> {
     if let Some(host) = worker.advertise.clone().set() {
@@ -208,7 +220,7 @@ async fn advertise_host(worker: &WorkerSettings) -> Result<String, Failure> {
     if !bound.ip().is_unspecified() {
         return Ok(bound.ip().to_string());
     }
-    let manager = resolve(&worker.manager).await?;
+    let manager = resolve_any(&worker.manager).await?;
     outgoing_address(manager).map_err(|fault| {
         Failure::usage(
             UserError::new(format!(

@@ -2,13 +2,14 @@
 
 use crate::support::run;
 
-const COMMANDS: [&str; 12] = [
+const COMMANDS: [&str; 13] = [
     "sql",
     "submit",
     "jobs",
     "nodes",
     "local-cluster",
     "manager",
+    "managers",
     "worker",
     "topology",
     "doctor",

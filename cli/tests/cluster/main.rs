@@ -10,6 +10,7 @@ mod chaos;
 mod drains;
 mod engines;
 mod failures;
+mod ha;
 mod local;
 mod managers;
 mod measures;

@@ -21,7 +21,7 @@ fn with_state(folder: &tempfile::TempDir) -> ClusterOptions {
 }
 
 /// The jobs that the manager remembers, the latest first.
-fn jobs(cluster: &ProcessCluster) -> Vec<Value> {
+pub fn jobs(cluster: &ProcessCluster) -> Vec<Value> {
     let text = cluster.run(&["jobs", "list", "--all", "--json"]).unwrap().succeeded().unwrap();
     match serde_json::from_str(&text).unwrap() {
         Value::Array(jobs) => jobs,
@@ -30,7 +30,7 @@ fn jobs(cluster: &ProcessCluster) -> Vec<Value> {
 }
 
 /// Harms the manager while a query is half done: the answer is right, and nothing that was done is done again.
-async fn outlives(
+pub async fn outlives(
     cluster: &mut ProcessCluster,
     engine: &Engine,
     query: &str,

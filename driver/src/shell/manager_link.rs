@@ -67,6 +67,11 @@ pub(super) async fn open(peers: &Peers) -> Result<Opened, UserError> {
     let greet = async {
         let mut incoming = peers.open_manager(messages).await?;
         match incoming.next().await {
+            Some(Ok(v1::ManagerToDriver { message: Some(FromManager::Welcome(welcome)) }))
+                if !peers.is_latest(welcome.run) =>
+            {
+                Err(UserError::new("the manager has been replaced by another"))
+            }
             Some(Ok(v1::ManagerToDriver { message: Some(FromManager::Welcome(welcome)) })) => {
                 Ok(Opened { outgoing, incoming, welcome })
             }

@@ -2,11 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use firesteel_base::{AttemptKey, ExecutorId, UserError};
 use firesteel_executor::Executor;
 use firesteel_manager::Manager;
 use firesteel_protocol::channel::{self, MESSAGE_BYTES_MAX};
+use firesteel_protocol::managers::Managers;
 use firesteel_protocol::v1;
 use futures::StreamExt;
 use futures::stream::BoxStream;
@@ -15,13 +18,16 @@ use tokio_stream::wrappers::{ReceiverStream, UnboundedReceiverStream};
 use tonic::Status;
 use uuid::Uuid;
 
+/// How long of several managers one that leads is looked for at a time.
+const FIND_MAX: Duration = Duration::from_secs(5);
+
 /// Where the manager is.
 #[derive(Debug, Clone)]
 pub(crate) enum ManagerAt {
     /// In this process.
     Here(Arc<Manager>),
-    /// At `host:port`.
-    Address(String),
+    /// The one that leads of those at some addresses.
+    At(Managers),
 }
 
 /// Where the manager and the executors are.
@@ -35,6 +41,8 @@ pub(crate) struct Peers {
     pub incarnation: Uuid,
     /// The how manyth launch of a submitted job's driver it is; 0 for others.
     pub launch: u32,
+    /// The latest run of a manager that was heard.
+    latest_run: Arc<AtomicU64>,
 }
 
 /// What a peer says, until it or the connection ends.
@@ -44,7 +52,7 @@ impl Peers {
     /// Those of one driver.
     pub fn new(manager: ManagerAt, executors: impl IntoIterator<Item = Arc<Executor>>) -> Self {
         let executors = executors.into_iter().map(|executor| (executor.id().clone(), executor)).collect();
-        Self { manager, executors, incarnation: Uuid::new_v4(), launch: 0 }
+        Self { manager, executors, incarnation: Uuid::new_v4(), launch: 0, latest_run: Arc::default() }
     }
 
     /// Those of the driver of a submitted job in that launch.
@@ -55,6 +63,12 @@ impl Peers {
     /// The number of the first attempt of each task of this driver.
     pub fn first_attempt(&self) -> u32 {
         AttemptKey::first_of_driver(self.incarnation.as_u128())
+    }
+
+    /// Whether a manager's run is the latest that was heard. Of several one that has been replaced may not know it yet.
+    pub(super) fn is_latest(&self, run: u64) -> bool {
+        let latest = self.latest_run.fetch_max(run, Ordering::Relaxed);
+        run >= latest || !matches!(&self.manager, ManagerAt::At(managers) if managers.are_several())
     }
 
     /// Opens a session with the manager. The greeting must be waiting in `outgoing`.
@@ -69,12 +83,15 @@ impl Peers {
                     manager.driver_session(Box::pin(outgoing)).await.map_err(|status| refused(&status))?;
                 Ok(ReceiverStream::new(incoming).map(Ok).boxed())
             }
-            ManagerAt::Address(address) => {
-                let channel = channel::connect("manager", address).await?;
+            ManagerAt::At(managers) => {
+                let (address, channel) = managers.connect(FIND_MAX).await?;
                 let mut client = v1::manager_client::ManagerClient::new(channel)
                     .max_decoding_message_size(MESSAGE_BYTES_MAX)
                     .max_encoding_message_size(MESSAGE_BYTES_MAX);
-                let told = |status: Status| channel::user_error("manager", address, &status);
+                let told = |status: Status| {
+                    managers.learn(&status);
+                    channel::user_error("manager", &address, &status)
+                };
                 let incoming = client.driver_session(outgoing).await.map_err(told)?.into_inner();
                 Ok(incoming.map(|message| message.map_err(|status| status.message().to_owned())).boxed())
             }

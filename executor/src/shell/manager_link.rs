@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use firesteel_base::{UserError, version};
-use firesteel_protocol::channel::{MESSAGE_BYTES_MAX, connect, user_error};
+use firesteel_protocol::channel::{MESSAGE_BYTES_MAX, user_error};
+use firesteel_protocol::managers::Managers;
 use firesteel_protocol::v1;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -35,17 +36,21 @@ pub(crate) enum LinkEvent {
 /// Messages under way to the manager before it counts as stuck.
 const OUTGOING_MAX: usize = 1024;
 const REGISTER_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long of several managers one that leads is looked for, before it is told that there is none.
+const FIND_MAX: Duration = Duration::from_secs(5);
 const RETRY_FIRST: Duration = Duration::from_millis(200);
 const RETRY_MAX: Duration = Duration::from_secs(5);
 
-/// Keeps a session with the manager at `manager` for as long as anybody listens.
-pub(crate) async fn keep(manager: String, registration: v1::RegisterWorker, events: mpsc::Sender<Event>) {
+/// Keeps a session with the manager that leads, of those in a list `host:port,host:port`, for as long as anybody listens.
+pub(crate) async fn keep(managers: String, registration: v1::RegisterWorker, events: mpsc::Sender<Event>) {
+    let managers = Managers::of(&managers);
     let mut retry = RETRY_FIRST;
     let mut told_lost = false;
+    let mut heard = Heard::default();
     while !events.is_closed() {
-        let mut registered = false;
-        let end = session(&manager, &registration, &events, &mut registered).await;
-        if registered {
+        heard.registered = false;
+        let end = session(&managers, &registration, &events, &mut heard).await;
+        if heard.registered {
             (retry, told_lost) = (RETRY_FIRST, false);
         }
         let event = match end {
@@ -70,26 +75,44 @@ async fn tell(events: &mpsc::Sender<Event>, event: LinkEvent) {
     let _ = events.send(Event::Link(event)).await;
 }
 
+/// What was heard of managers.
+#[derive(Default)]
+struct Heard {
+    /// The latest run.
+    run: u64,
+    /// Whether the present session, or the last one, came about.
+    registered: bool,
+}
+
 enum End {
     Lost(UserError),
     Refused(UserError),
 }
 
+/// Of several managers one that has been replaced may not know it yet: what is of an earlier run than the latest that was heard
+/// is not listened to.
 async fn session(
-    manager: &str,
+    managers: &Managers,
     registration: &v1::RegisterWorker,
     events: &mpsc::Sender<Event>,
-    registered: &mut bool,
+    heard: &mut Heard,
 ) -> End {
-    let ended = |status: Status| end(manager, &status);
-    let (outgoing, mut commands) = match open(manager, registration).await {
+    let (manager, outgoing, mut commands) = match open(managers, registration).await {
         Ok(open) => open,
         Err(end) => return end,
     };
+    let ended = |status: Status| end(managers, &manager, &status);
     let first = tokio::time::timeout(REGISTER_TIMEOUT, commands.message()).await;
     match first.unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer to the registration"))) {
+        Ok(Some(v1::ManagerToWorker { message: Some(FromManager::Registered(answer)) }))
+            if managers.are_several() && answer.run < heard.run =>
+        {
+            return End::Lost(UserError::new(format!(
+                "the manager at {manager} has been replaced by another"
+            )));
+        }
         Ok(Some(v1::ManagerToWorker { message: Some(FromManager::Registered(answer)) })) => {
-            *registered = true;
+            *heard = Heard { run: answer.run, registered: true };
             let heartbeat = Duration::from_millis(answer.heartbeat_ms.max(1));
             let (release, wire) = (answer.manager_release, version::agreed(answer.wire_version));
             tell(events, LinkEvent::Registered { outgoing, heartbeat, release, wire }).await;
@@ -117,10 +140,11 @@ async fn session(
     }
 }
 
-type Open = (mpsc::Sender<v1::WorkerToManager>, Streaming<v1::ManagerToWorker>);
+/// The manager's address, and both ways of a session with it.
+type Open = (String, mpsc::Sender<v1::WorkerToManager>, Streaming<v1::ManagerToWorker>);
 
-async fn open(manager: &str, registration: &v1::RegisterWorker) -> Result<Open, End> {
-    let channel = connect("manager", manager).await.map_err(End::Lost)?;
+async fn open(managers: &Managers, registration: &v1::RegisterWorker) -> Result<Open, End> {
+    let (manager, channel) = managers.connect(FIND_MAX).await.map_err(End::Lost)?;
     let (outgoing, messages) = mpsc::channel(OUTGOING_MAX);
     let register = v1::WorkerToManager { message: Some(ToManager::Register(registration.clone())) };
     outgoing.try_send(register).expect("a new channel has room");
@@ -130,13 +154,14 @@ async fn open(manager: &str, registration: &v1::RegisterWorker) -> Result<Open, 
         .await
         .unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer to the registration")));
     match answer {
-        Ok(commands) => Ok((outgoing, commands.into_inner())),
-        Err(status) => Err(end(manager, &status)),
+        Ok(commands) => Ok((manager, outgoing, commands.into_inner())),
+        Err(status) => Err(end(managers, &manager, &status)),
     }
 }
 
 /// A worker that is refused for what it is will be refused again; everything else may pass.
-fn end(manager: &str, status: &Status) -> End {
+fn end(managers: &Managers, manager: &str, status: &Status) -> End {
+    managers.learn(status);
     let fault = user_error("manager", manager, status);
     match status.code() {
         Code::AlreadyExists => {

@@ -67,6 +67,7 @@ impl FakeManager {
             manager_release: "test".to_owned(),
             heartbeat_ms: 10,
             wire_version,
+            run: 1,
         }));
         session
     }

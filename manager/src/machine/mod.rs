@@ -52,6 +52,8 @@ pub struct Machine {
     drains: Drains,
     /// Jobs of an earlier manager whose drivers have not come back.
     returning: BTreeSet<JobId>,
+    /// Until when executors wait for these.
+    returning_until: Timestamp,
     /// The executors that may get tasks, until one comes or goes.
     cluster: Option<Cluster>,
     /// The last one given out, to any executor.
@@ -77,6 +79,7 @@ impl Machine {
             claims: Claims::default(),
             drains: Drains::counting_from(config.epoch_seed),
             returning: BTreeSet::new(),
+            returning_until: Timestamp::default(),
             cluster: None,
             cluster_changed: false,
             slots_changed: false,
@@ -108,6 +111,7 @@ impl Machine {
             node.heard = later(node.heard);
         }
         self.drivers.iter_mut().for_each(|driver| driver.heard = later(driver.heard));
+        self.returning_until = self.returning_until + span;
         for job in self.jobs.iter_live_mut() {
             match &mut job.phase {
                 Phase::Launching { since } => *since = later(*since),

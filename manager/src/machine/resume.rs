@@ -68,6 +68,7 @@ impl Machine {
     pub fn restore(config: ManagerConfig, mut jobs: Vec<Job>, numbered: u64, now: Timestamp) -> Self {
         let mut machine = Self::new(config);
         machine.jobs.number_past(numbered);
+        machine.returning_until = now + machine.config.returning_wait;
         // The history is in the order in which they ended.
         jobs.sort_by_key(|job| job.ended);
         for mut job in jobs {
@@ -242,7 +243,7 @@ impl Machine {
 
     /// Lets executors of an earlier manager have new tasks, once drivers have had their time to come back.
     pub(super) fn end_claims(&mut self, now: Timestamp) {
-        if !self.returning.is_empty() {
+        if !self.returning.is_empty() && now < self.returning_until {
             return;
         }
         let mut opened = false;

@@ -14,13 +14,45 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{BoxStream, Manager, Outgoing};
+use super::{BoxStream, Manager, Member, Outgoing, replication};
 
 /// How long open connections may take to end once the manager stops.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
 
 /// The largest message taken from a peer, in bytes: a job's SQL text or a host's topology.
 const MESSAGE_BYTES_MAX: usize = 64 << 20;
+
+/// Whose service it is.
+#[derive(Clone)]
+pub(super) enum Serving {
+    /// A manager that is the only one.
+    Alone(Arc<Manager>),
+    /// One of several, which serves while it leads.
+    Member(Arc<Member>),
+}
+
+impl Serving {
+    fn manager(&self) -> Result<Arc<Manager>, Status> {
+        match self {
+            Self::Alone(manager) => Ok(Arc::clone(manager)),
+            Self::Member(member) => member.manager(),
+        }
+    }
+
+    async fn stop(&self) {
+        match self {
+            Self::Alone(manager) => manager.stop().await,
+            Self::Member(member) => member.stop().await,
+        }
+    }
+
+    async fn failed(&self) -> UserError {
+        match self {
+            Self::Alone(manager) => manager.failed().await,
+            Self::Member(member) => member.failed().await,
+        }
+    }
+}
 
 /// Serves the manager until `shutdown` is done; then sessions are ended, and connections get a grace time to close.
 ///
@@ -31,12 +63,33 @@ pub async fn serve(
     listener: TcpListener,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), UserError> {
-    let service = ManagerServer::new(Rpc(Arc::clone(&manager))).max_decoding_message_size(MESSAGE_BYTES_MAX);
+    serve_as(Serving::Alone(manager), listener, shutdown).await
+}
+
+/// As [`serve`], for one of several managers: it serves workers, drivers and clients while it leads, and the others always.
+///
+/// # Errors
+/// When the listener fails, or the member cannot go on.
+pub async fn serve_member(
+    member: Arc<Member>,
+    listener: TcpListener,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), UserError> {
+    serve_as(Serving::Member(member), listener, shutdown).await
+}
+
+async fn serve_as(
+    serving: Serving,
+    listener: TcpListener,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), UserError> {
+    let service = ManagerServer::new(Rpc(serving.clone())).max_decoding_message_size(MESSAGE_BYTES_MAX);
+    let members = replication::service(serving.clone());
     let (stopping, stop) = oneshot::channel();
-    let failing = Arc::clone(&manager);
+    let failing = serving.clone();
     let signal = async move {
         shutdown.await;
-        manager.stop().await;
+        serving.stop().await;
         // Nobody listens when the server has failed.
         let _ = stopping.send(());
     };
@@ -48,6 +101,7 @@ pub async fn serve(
     };
     let serving = channel::server()
         .add_service(service)
+        .add_service(members)
         .serve_with_incoming_shutdown(channel::incoming(listener), signal);
     tokio::select! {
         ended = serving => ended.map_err(|fault| {
@@ -62,7 +116,7 @@ pub async fn serve(
 }
 
 /// The service of one manager.
-struct Rpc(Arc<Manager>);
+struct Rpc(Serving);
 
 #[tonic::async_trait]
 impl Service for Rpc {
@@ -73,61 +127,61 @@ impl Service for Rpc {
         &self,
         request: Request<Streaming<v1::WorkerToManager>>,
     ) -> Result<Response<Self::WorkerSessionStream>, Status> {
-        self.0.open_worker(said(request)).await.map(|out| Response::new(out.into()))
+        self.0.manager()?.open_worker(said(request)).await.map(|out| Response::new(out.into()))
     }
 
     async fn driver_session(
         &self,
         request: Request<Streaming<v1::DriverToManager>>,
     ) -> Result<Response<Self::DriverSessionStream>, Status> {
-        self.0.open_driver(said(request)).await.map(|out| Response::new(out.into()))
+        self.0.manager()?.open_driver(said(request)).await.map(|out| Response::new(out.into()))
     }
 
     async fn submit(&self, request: Request<v1::SubmitRequest>) -> Result<Response<v1::SubmitReply>, Status> {
-        self.0.submit(request.into_inner()).await.map(Response::new)
+        self.0.manager()?.submit(request.into_inner()).await.map(Response::new)
     }
 
     async fn list_jobs(
         &self,
         request: Request<v1::ListJobsRequest>,
     ) -> Result<Response<v1::ListJobsReply>, Status> {
-        self.0.list_jobs(request.into_inner()).await.map(Response::new)
+        self.0.manager()?.list_jobs(request.into_inner()).await.map(Response::new)
     }
 
     async fn show_job(&self, request: Request<v1::ShowJobRequest>) -> Result<Response<v1::JobInfo>, Status> {
-        self.0.show_job(request.into_inner()).await.map(Response::new)
+        self.0.manager()?.show_job(request.into_inner()).await.map(Response::new)
     }
 
     async fn wait_job(&self, request: Request<v1::WaitJobRequest>) -> Result<Response<v1::JobInfo>, Status> {
-        self.0.wait_job(request.into_inner()).await.map(Response::new)
+        self.0.manager()?.wait_job(request.into_inner()).await.map(Response::new)
     }
 
     async fn cancel_job(
         &self,
         request: Request<v1::CancelJobRequest>,
     ) -> Result<Response<v1::JobInfo>, Status> {
-        self.0.cancel_job(request.into_inner()).await.map(Response::new)
+        self.0.manager()?.cancel_job(request.into_inner()).await.map(Response::new)
     }
 
     async fn list_nodes(
         &self,
         request: Request<v1::ListNodesRequest>,
     ) -> Result<Response<v1::ListNodesReply>, Status> {
-        self.0.list_nodes(request.into_inner()).await.map(Response::new)
+        self.0.manager()?.list_nodes(request.into_inner()).await.map(Response::new)
     }
 
     async fn drain_node(
         &self,
         request: Request<v1::DrainNodeRequest>,
     ) -> Result<Response<v1::NodeInfo>, Status> {
-        self.0.drain_node(request.into_inner()).await.map(Response::new)
+        self.0.manager()?.drain_node(request.into_inner()).await.map(Response::new)
     }
 
     async fn undrain_node(
         &self,
         request: Request<v1::UndrainNodeRequest>,
     ) -> Result<Response<v1::NodeInfo>, Status> {
-        self.0.undrain_node(request.into_inner()).await.map(Response::new)
+        self.0.manager()?.undrain_node(request.into_inner()).await.map(Response::new)
     }
 }
 

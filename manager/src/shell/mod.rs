@@ -9,6 +9,8 @@
 //! The task never waits for anybody: a session that lets its queue run full is dropped as dead. [`Manager`] is the
 //! handle; [`grpc`] serves it to other processes, and local mode calls it as it is.
 //!
+//! Several managers are [`Member`]s of which one leads and runs what is above ([`replication`]).
+//!
 //! With a [`Journal`] jobs outlive the manager: what changes of them is written before anybody hears of it, or once in a
 //! tick where their drivers could tell it again.
 //!
@@ -20,6 +22,7 @@ pub mod grpc;
 mod inbound;
 mod journal;
 mod outbound;
+mod replication;
 mod run;
 mod session;
 
@@ -42,6 +45,7 @@ use crate::config::{lease_seed, unix_ms};
 use crate::machine::Machine;
 use crate::machine::message::{Answer, ClientRequest, Refusal};
 pub use journal::Journal;
+pub use replication::{Member, Peers};
 use run::{Input, Runner, Start, View};
 pub(crate) use session::Outgoing;
 
@@ -99,6 +103,11 @@ impl Manager {
         });
         let (session_queue, started_unix_ms) = (config.limits.session_queue, unix_ms());
         Arc::new(Self { inputs, sessions: AtomicU64::new(1), session_queue, started_unix_ms, failure })
+    }
+
+    /// Whether the manager has ended by itself.
+    fn has_failed(&self) -> bool {
+        self.failure.borrow().is_some()
     }
 
     /// Completes when the manager has ended by itself, with the reason.

@@ -18,13 +18,18 @@ use crate::machine::node::{Node, NodeState};
 use crate::machine::show::JobState;
 
 /// What a worker is told.
-pub(super) fn to_worker(message: ToWorker, heartbeat: Duration, wire: u32) -> v1::ManagerToWorker {
+pub(super) fn to_worker(
+    message: ToWorker,
+    heartbeat: Duration,
+    (wire, run): (u32, u64),
+) -> v1::ManagerToWorker {
     use manager_to_worker::Message;
     let message = match message {
         ToWorker::Registered => Message::Registered(v1::WorkerRegistered {
             manager_release: version::RELEASE.to_owned(),
             heartbeat_ms: millis(heartbeat),
             wire_version: wire,
+            run,
         }),
         ToWorker::ExecutorEpoch { index, epoch } => {
             Message::ExecutorEpoch(v1::ExecutorEpoch { index, epoch: epoch.0 })

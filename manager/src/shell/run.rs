@@ -125,6 +125,12 @@ impl Runner {
     /// # Errors
     /// When the journal cannot be written: what nobody will remember is told to nobody.
     pub(super) async fn run(mut self, mut inputs: mpsc::Receiver<Input>) -> Result<(), UserError> {
+        let ended = self.take_turns(&mut inputs).await;
+        self.end_links();
+        ended
+    }
+
+    async fn take_turns(&mut self, inputs: &mut mpsc::Receiver<Input>) -> Result<(), UserError> {
         let mut ticks = tokio::time::interval(self.tick);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut seen = std::time::Instant::now();
@@ -137,18 +143,18 @@ impl Runner {
             };
             if let Some(absence) = self.absence(seen.elapsed()) {
                 warn!(?absence, "the manager has stood still; nobody is given up for it");
-                self.step(Event::Absence(absence))?;
+                self.step(Event::Absence(absence)).await?;
             }
             seen = std::time::Instant::now();
             match input {
-                None => return self.end_all(),
+                None => return self.end_all().await,
                 Some(Input::Stop(stopped)) => {
-                    let ended = self.end_all();
+                    let ended = self.end_all().await;
                     // Whoever stops the manager may not wait for it.
                     let _ = stopped.send(());
                     return ended;
                 }
-                Some(input) => self.take(input)?,
+                Some(input) => self.take(input).await?,
             }
         }
     }
@@ -158,20 +164,23 @@ impl Runner {
         (gap > 2 * self.tick + STARVED).then(|| gap - self.tick)
     }
 
-    fn take(&mut self, input: Input) -> Result<(), UserError> {
+    async fn take(&mut self, input: Input) -> Result<(), UserError> {
+        self.check_office()?;
         match input {
             Input::Event(event) => {
                 let is_tick = event == Event::Tick;
-                self.step(event)?;
+                self.step(event).await?;
                 if is_tick {
                     self.forget_waiters();
-                    self.write_journal()?;
+                    for event in self.write_journal().await? {
+                        self.step(event).await?;
+                    }
                 }
             }
             Input::Open { id, link, greeting, greeted } => {
                 self.links.insert(id, link);
                 self.greetings.insert(id, greeted);
-                self.step(*greeting)?;
+                self.step(*greeting).await?;
                 if let Some(greeted) = self.greetings.remove(&id) {
                     // When the caller has gone its pump never starts, and its queue is closed.
                     let _ = greeted.send(Ok(()));
@@ -180,14 +189,14 @@ impl Runner {
             Input::Fault { id, status } => {
                 warn!(session = id.0, fault = status.message(), "a session sent what makes no sense");
                 if let Some(event) = self.end(id, status) {
-                    self.step(event)?;
+                    self.step(event).await?;
                 }
             }
             Input::Client { request, answer } => {
                 self.tickets += 1;
                 let ticket = Ticket(self.tickets);
                 self.answers.insert(ticket, answer);
-                self.step(Event::Client(ticket, request))?;
+                self.step(Event::Client(ticket, request)).await?;
             }
             Input::Wait { job, ended } => self.wait(job, ended),
             Input::Look(look) => look(&self.view()),
@@ -196,13 +205,15 @@ impl Runner {
         Ok(())
     }
 
-    fn step(&mut self, event: Event) -> Result<(), UserError> {
+    async fn step(&mut self, event: Event) -> Result<(), UserError> {
         let mut events = VecDeque::from([event]);
         let mut effects = Vec::new();
         while let Some(event) = events.pop_front() {
             debug!(?event, "step");
             self.machine.step(self.clock.now(), event, &mut effects);
-            self.keep(&effects)?;
+            events.extend(self.keep(&effects).await?);
+            // Writing takes its time, and so may whatever stopped this process since.
+            self.check_office()?;
             for effect in effects.drain(..) {
                 events.extend(self.perform(effect));
             }
@@ -211,8 +222,9 @@ impl Runner {
     }
 
     /// Notes which jobs changed. Those that their clients leave to the cluster are written before anybody hears of it.
-    fn keep(&mut self, effects: &[Effect]) -> Result<(), UserError> {
-        let Some(journal) = &mut self.journal else { return Ok(()) };
+    /// Returns what happens of it.
+    async fn keep(&mut self, effects: &[Effect]) -> Result<Vec<Event>, UserError> {
+        let Some(journal) = &mut self.journal else { return Ok(Vec::new()) };
         for effect in effects {
             match effect {
                 Effect::Keep { job, at_once } => journal.note(*job, *at_once),
@@ -220,18 +232,28 @@ impl Runner {
                 _ => {}
             }
         }
-        if journal.is_urgent(&self.machine) { self.write_journal() } else { Ok(()) }
+        if journal.is_urgent(&self.machine) { self.write_journal().await } else { Ok(Vec::new()) }
     }
 
-    fn write_journal(&mut self) -> Result<(), UserError> {
-        let Some(journal) = &mut self.journal else { return Ok(()) };
-        journal.write(&self.machine)?;
-        for (id, job) in std::mem::take(&mut self.unwritten_ends) {
-            if let Some(event) = self.tell_driver(id, ToDriver::JobClosed(job)) {
-                self.step(event)?;
-            }
+    /// Writes what has changed. Returns what happens of telling so: a session that cannot be told is lost.
+    async fn write_journal(&mut self) -> Result<Vec<Event>, UserError> {
+        let Some(journal) = &mut self.journal else { return Ok(Vec::new()) };
+        if let Some(change) = journal.take_change(&self.machine) {
+            journal.write(change).await?;
+            self.check_office()?;
         }
-        Ok(())
+        let ends = std::mem::take(&mut self.unwritten_ends);
+        Ok(ends.into_iter().filter_map(|(id, job)| self.tell_driver(id, ToDriver::JobClosed(job))).collect())
+    }
+
+    /// A manager whose place another one may have taken has nothing to say any more.
+    fn check_office(&self) -> Result<(), UserError> {
+        match &self.journal {
+            Some(journal) if !journal.is_in_office() => Err(UserError::new(
+                "this manager does not lead any more, or has not heard a majority for too long",
+            )),
+            Some(_) | None => Ok(()),
+        }
     }
 
     fn tell_driver(&mut self, id: SessionId, message: ToDriver) -> Option<Event> {
@@ -250,10 +272,10 @@ impl Runner {
         debug!(?effect, "effect");
         match effect {
             Effect::ToWorker(id, message) => {
-                let heartbeat = self.heartbeat;
+                let (heartbeat, run) = (self.heartbeat, self.run);
                 self.tell(id, |queue| match queue {
                     Queue::Worker(queue, wire) => {
-                        let message = outbound::to_worker(message, heartbeat, *wire);
+                        let message = outbound::to_worker(message, heartbeat, (*wire, run));
                         queue.try_send(message).map_err(|fault| fault.to_string())
                     }
                     Queue::Driver(..) => unreachable!("a worker's session is not a driver's"),
@@ -315,12 +337,21 @@ impl Runner {
         Some(link.queue.lost(id))
     }
 
-    fn end_all(&mut self) -> Result<(), UserError> {
+    async fn end_all(&mut self) -> Result<(), UserError> {
+        self.end_links();
+        self.write_journal().await.map(drop)
+    }
+
+    fn end_links(&mut self) {
+        let why = self.journal.as_ref().map_or_else(stopping, Journal::farewell);
         for link in std::mem::take(&mut self.links).into_values() {
             // The first reason stands.
-            let _ = link.why.set(stopping());
+            let _ = link.why.set(why.clone());
         }
-        self.write_journal()
+        for (_, greeted) in std::mem::take(&mut self.greetings) {
+            // The caller may have gone.
+            let _ = greeted.send(Err(why.clone()));
+        }
     }
 
     fn view(&self) -> View<'_> {
@@ -361,7 +392,8 @@ impl Runner {
 
 /// Often enough that no time-out is noticed late by more than a quarter of it.
 fn tick_of(config: &ManagerConfig) -> Duration {
-    let shortest = config.node_suspect_after.min(config.node_timeout).min(config.driver_timeout);
+    let timeouts = [config.node_suspect_after, config.node_timeout, config.driver_timeout, config.claim_wait];
+    let shortest = timeouts.into_iter().min().expect("there are some");
     (shortest / 4).clamp(Duration::from_millis(5), Duration::from_secs(1))
 }
 

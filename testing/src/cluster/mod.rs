@@ -5,6 +5,7 @@
 
 mod command;
 mod daemon;
+mod managers;
 pub mod proc;
 
 use std::collections::BTreeMap;
@@ -22,6 +23,7 @@ use tempfile::TempDir;
 pub use command::{Finished, Running};
 use daemon::Daemon;
 pub use daemon::{Signal, send};
+use managers::Managers;
 
 /// How long a cluster may take until all its executors are up, and how long anything else may be waited for.
 const READY_MAX: Duration = Duration::from_secs(60);
@@ -32,6 +34,8 @@ const POLL: Duration = Duration::from_millis(50);
 /// What a cluster is made of.
 #[derive(Debug, Clone)]
 pub struct ClusterOptions {
+    /// How many managers.
+    pub managers: usize,
     /// How many workers, each with one executor.
     pub workers: u32,
     /// Core threads of each executor.
@@ -44,7 +48,13 @@ pub struct ClusterOptions {
 
 impl Default for ClusterOptions {
     fn default() -> Self {
-        Self { workers: 2, cores_per_executor: 1, memory: ByteSize(2 << 30), conf: BTreeMap::new() }
+        Self {
+            managers: 1,
+            workers: 2,
+            cores_per_executor: 1,
+            memory: ByteSize(2 << 30),
+            conf: BTreeMap::new(),
+        }
     }
 }
 
@@ -71,8 +81,9 @@ pub struct ProcessCluster {
     binary: PathBuf,
     folder: TempDir,
     options: ClusterOptions,
+    /// Those of all managers, separated by commas.
     address: String,
-    manager: Daemon,
+    managers: Managers,
     workers: Vec<Daemon>,
 }
 
@@ -84,8 +95,12 @@ impl ProcessCluster {
     pub fn start(binary: impl Into<PathBuf>, options: ClusterOptions) -> anyhow::Result<Self> {
         let binary = binary.into();
         let folder = tempfile::Builder::new().prefix("firesteel-cluster-").tempdir()?;
-        let (manager, address) = start_manager(&binary, folder.path(), &options, "127.0.0.1:0")?;
-        let mut cluster = Self { binary, folder, options, address, manager, workers: Vec::new() };
+        let managers = Managers::start(&binary, folder.path(), &options)?;
+        let address = managers.addresses().join(",");
+        let mut cluster = Self { binary, folder, options, address, managers, workers: Vec::new() };
+        if cluster.options.managers > 1 {
+            cluster.leader()?;
+        }
         for index in 0..cluster.options.workers {
             cluster.add_worker(&format!("w{index}"))?;
         }
@@ -94,7 +109,7 @@ impl ProcessCluster {
         Ok(cluster)
     }
 
-    /// `host:port` of the manager.
+    /// `host:port` of the manager; of several all, separated by commas.
     #[must_use]
     pub fn address(&self) -> &str {
         &self.address
@@ -227,7 +242,7 @@ impl ProcessCluster {
     }
 
     fn dead(&mut self) -> Option<String> {
-        let mut all = std::iter::once(&mut self.manager).chain(&mut self.workers);
+        let mut all = self.managers.daemons().chain(&mut self.workers);
         all.find_map(|daemon| daemon.has_ended().then(|| daemon.name().to_owned()))
     }
 
@@ -292,36 +307,13 @@ impl ProcessCluster {
         Ok(())
     }
 
-    /// Has the manager stand still for `span`.
-    ///
-    /// # Errors
-    /// When it has ended.
-    pub fn freeze_manager(&mut self, span: Duration) -> anyhow::Result<()> {
-        self.manager.signal(Signal::Stop)?;
-        thread::sleep(span);
-        self.manager.signal(Signal::Continue)
-    }
-
-    /// Kills the manager, as by a crash, and starts another one in its place after `away`.
-    ///
-    /// # Errors
-    /// When it had ended already, or the new one is not ready in time.
-    pub fn restart_manager(&mut self, away: Duration) -> anyhow::Result<()> {
-        self.manager.signal(Signal::Kill)?;
-        self.manager.wait(STOP_MAX)?;
-        thread::sleep(away);
-        let (manager, _) = start_manager(&self.binary, self.folder.path(), &self.options, &self.address)?;
-        self.manager = manager;
-        Ok(())
-    }
-
     /// Asks all processes to end, the workers first, and checks that they did, that nothing they started is left, and that
     /// their scratch folders are empty.
     ///
     /// # Errors
     /// When something is left, or a process did not end well.
     pub fn stop(mut self) -> anyhow::Result<()> {
-        let mut all: Vec<u32> = vec![self.manager.pid()];
+        let mut all: Vec<u32> = self.managers.daemons().map(|manager| manager.pid()).collect();
         for worker in &self.workers {
             all.push(worker.pid());
             all.extend(proc::children(worker.pid())?);
@@ -334,8 +326,10 @@ impl ProcessCluster {
         for daemon in daemons.iter_mut() {
             ends.push((daemon.name().to_owned(), daemon.wait(STOP_MAX)?));
         }
-        self.manager.signal(Signal::Terminate)?;
-        ends.push(("manager".to_owned(), self.manager.wait(STOP_MAX)?));
+        for manager in self.managers.daemons() {
+            manager.signal(Signal::Terminate)?;
+            ends.push((manager.name().to_owned(), manager.wait(STOP_MAX)?));
+        }
         for (name, status) in ends {
             ensure!(status.success(), "{name} ended with {status}\n{}", self.logs());
         }
@@ -373,21 +367,6 @@ fn program(binary: &Path, options: &ClusterOptions) -> Command {
         command.env(format!("FIRESTEEL_{}", key.replace('.', "_").to_ascii_uppercase()), value);
     }
     command
-}
-
-fn start_manager(
-    binary: &Path,
-    folder: &Path,
-    options: &ClusterOptions,
-    bind: &str,
-) -> anyhow::Result<(Daemon, String)> {
-    let mut command = program(binary, options);
-    command.args(["manager", "--stop-with-input", "--bind", bind]);
-    let mut manager = Daemon::start("manager", command, folder)?;
-    let line = manager.first_line(READY_MAX).with_context(|| daemon::log_tails(folder))?;
-    let address = line.rsplit(' ').next().unwrap_or_default().to_owned();
-    ensure!(address.contains(':'), "the manager said {line:?}");
-    Ok((manager, address))
 }
 
 /// The files below `folder`, at any depth; none when it is not there. The lock that keeps two workers from one scratch folder

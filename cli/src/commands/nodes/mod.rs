@@ -28,8 +28,8 @@ Examples:
 pub struct NodesArgs {
     #[command(subcommand)]
     command: Option<NodesCommand>,
-    /// The cluster's manager [env: FIRESTEEL_MANAGER] [default: 127.0.0.1:7400]
-    #[arg(long, global = true, value_name = "HOST:PORT")]
+    /// The cluster's manager; of several all, separated by commas [env: FIRESTEEL_MANAGER] [default: 127.0.0.1:7400]
+    #[arg(long, global = true, value_name = "HOST:PORT,..")]
     manager: Option<String>,
     /// Print JSON
     #[arg(long, global = true)]
@@ -62,18 +62,19 @@ pub fn run(global: &Global, args: &NodesArgs) -> Result<Exit, Failure> {
 }
 
 async fn list(context: &Context, json: bool) -> Result<(), Failure> {
-    let reply = Cluster::connect(&context.manager()).await?.nodes().await?;
+    let cluster = Cluster::connect(&context.manager()).await?;
+    let reply = cluster.nodes().await?;
+    let manager = cluster.manager().await;
     if json {
         return print_json(&json!({
-            "manager": context.manager(),
+            "manager": manager,
             "manager_release": reply.manager_release,
             "manager_started_unix_ms": reply.manager_started_unix_ms,
             "nodes": reply.nodes.iter().map(as_json).collect::<Vec<_>>(),
         }));
     }
     context.note(&format!(
-        "manager {} (release {}), started {}",
-        context.manager(),
+        "manager {manager} (release {}), started {}",
         reply.manager_release,
         text::ago(reply.manager_started_unix_ms)
     ));

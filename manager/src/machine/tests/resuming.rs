@@ -25,7 +25,11 @@ fn resume(job: JobId, leases: Vec<HeldLease>) -> DriverEvent {
 impl World {
     /// A manager after another one, whose epochs ended at 200 and leases at 1000.
     fn after(jobs: Vec<Job>) -> Self {
-        let config = ManagerConfig { epoch_seed: 200, lease_seed: 1000, ..ManagerConfig::default() };
+        Self::after_with(ManagerConfig::default(), jobs)
+    }
+
+    fn after_with(config: ManagerConfig, jobs: Vec<Job>) -> Self {
+        let config = ManagerConfig { epoch_seed: 200, lease_seed: 1000, ..config };
         Self { machine: Machine::restore(config, jobs, 0, Timestamp(0)), now: Timestamp(0), sessions: 0 }
     }
 
@@ -220,6 +224,22 @@ fn a_driver_that_never_comes_back_frees_what_it_may_have_held() {
     }
     assert_eq!(told, ["job7 ended", "d2 grant lease1001 job8/s0 a/e0 x4"]);
     assert_eq!(world.failure(JobId(7)), "the driver went away detail: its connection ended");
+}
+
+/// It keeps what it has finished; what it held, others may have by then.
+#[test]
+fn a_driver_that_is_waited_for_too_long_is_not_waited_for() {
+    let config = ManagerConfig { returning_wait: 2 * SECOND, ..ManagerConfig::default() };
+    let mut world = World::after_with(config, vec![kept(7, "the first")]);
+    world.worker_back("a", &[4]);
+    let other = world.driver_of("another");
+    let job = world.open(other, 1);
+    assert_eq!(world.demand(other, job, 4), [""; 0]);
+    assert_eq!(world.pass(4 * SECOND), [format!("d{} grant lease1001 job8/s0 a/e0 x4", other.0)]);
+    let d = world.driver();
+    let told = world.driver_says(d, resume(JobId(7), vec![held(40, "a/e0", 101, 3)]));
+    assert_eq!(told, [format!("d{} resumed job7 []", d.0)]);
+    assert_eq!((world.held(JobId(7)), world.held(job)), (0, 4));
 }
 
 #[test]

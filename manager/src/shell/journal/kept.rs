@@ -9,8 +9,8 @@ use crate::machine::job::{Job, Launch, Phase};
 use crate::machine::message::{Ending, Failure};
 
 /// A job in the journal. A field that is added later has a default.
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) struct KeptJob {
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(in crate::shell) struct KeptJob {
     name: String,
     sql: String,
     user: String,
@@ -26,7 +26,7 @@ pub(super) struct KeptJob {
     cancelled: Option<(u64, String)>,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct KeptLaunch {
     conf: BTreeMap<String, String>,
     worker: Option<String>,
@@ -39,7 +39,7 @@ struct KeptLaunch {
     result_address: Option<String>,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum KeptPhase {
     Submitted,

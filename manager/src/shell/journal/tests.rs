@@ -1,7 +1,10 @@
 use std::collections::BTreeMap;
 
 use firesteel_base::Class;
+use redb::Database;
 
+use super::own::FORMAT;
+use super::records::{EPOCHS_OF_A_RUN, JOBS, NUMBERS};
 use super::*;
 use crate::ManagerConfig;
 use crate::machine::job::{Launch, Phase};
@@ -51,13 +54,21 @@ fn jobs() -> Vec<Job> {
     ]
 }
 
+/// Writes what has changed, if anything has.
+fn write(journal: &mut Journal, machine: &Machine) {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    if let Some(change) = journal.take_change(machine) {
+        runtime.block_on(journal.write(change)).unwrap();
+    }
+}
+
 /// A journal into which a manager of these jobs has written all of them.
 fn written(folder: &Path, jobs: &[Job]) {
     let mut journal = Journal::open(folder).unwrap();
     let machine = Machine::restore(ManagerConfig::default(), jobs.to_vec(), 0, Timestamp(0));
     jobs.iter().for_each(|job| journal.note(job.id, job.launch.is_some()));
     assert!(journal.is_urgent(&machine));
-    journal.write(&machine).unwrap();
+    write(&mut journal, &machine);
     assert!(!journal.is_urgent(&machine));
 }
 
@@ -73,7 +84,7 @@ fn what_was_written_is_there_for_the_next_manager() {
     let without = Machine::restore(ManagerConfig::default(), jobs()[..5].to_vec(), 0, Timestamp(0));
     journal.note(JobId(6), false);
     assert!(!journal.is_urgent(&without));
-    journal.write(&without).unwrap();
+    write(&mut journal, &without);
     drop(journal);
     assert_eq!(Journal::open(&folder).unwrap().take_jobs(), jobs()[..5]);
 }
@@ -100,7 +111,7 @@ fn numbers_of_jobs_never_come_again() {
     assert!(!journal.is_urgent(&near));
     let there = Machine::restore(ManagerConfig::default(), jobs(), journal.numbered(), Timestamp(0));
     assert!(journal.is_urgent(&there), "the next number must not be given before more are written");
-    journal.write(&there).unwrap();
+    write(&mut journal, &there);
     drop(journal);
     assert_eq!(Journal::open(folder.path()).unwrap().numbered(), 6 + 2 * NUMBERS_AHEAD);
 }
@@ -118,7 +129,7 @@ fn a_second_manager_is_refused() {
 #[test]
 fn what_is_no_journal_is_told_by_its_name() {
     let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join(FILE);
+    let file = folder.path().join(OWN_FILE);
     std::fs::write(&file, "these are no pages of a database, for sure").unwrap();
     let fault = Journal::open(folder.path()).unwrap_err().to_string();
     assert!(fault.contains("manager.redb") && fault.contains("cannot open"), "{fault}");
@@ -132,7 +143,7 @@ fn a_journal_of_another_form_or_with_a_job_that_cannot_be_read_is_refused_and_st
     let folder = tempfile::tempdir().unwrap();
     written(folder.path(), &jobs());
     let change = |number: u64, json: &[u8], format: u64| {
-        let database = Database::create(folder.path().join(FILE)).unwrap();
+        let database = Database::create(folder.path().join(OWN_FILE)).unwrap();
         let writing = database.begin_write().unwrap();
         writing.open_table(JOBS).unwrap().insert(number, json).unwrap();
         writing.open_table(NUMBERS).unwrap().insert("format", format).unwrap();
