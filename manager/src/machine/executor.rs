@@ -95,7 +95,9 @@ impl Machine {
         let index = up.index;
         let node = self.nodes.get(id).expect("a session's worker is known");
         let is_down = node.executors.get(&index).is_some_and(|executor| executor.life.is_none());
-        if !is_down || !self.is_of_earlier(epoch) {
+        let executor = ExecutorId { worker: id.clone(), index };
+        let has_ended = self.ended.get(&executor).is_some_and(|ended| epoch <= *ended);
+        if !is_down || has_ended || !self.is_of_earlier(epoch) {
             // A manager with another journal may have counted further: the executor takes later epochs only.
             self.last_epoch = self.last_epoch.max(epoch.min(EPOCH_BELIEVED_MAX));
             return self.executor_up(session, id, up, fx);
@@ -103,7 +105,7 @@ impl Machine {
         let claimed_until = Some(now + self.config.claim_wait);
         self.live(id, up, epoch, claimed_until, fx);
         fx.push(Effect::ToWorker(session, ToWorker::ExecutorEpoch { index, epoch }));
-        self.adopt_claims(&ExecutorId { worker: id.clone(), index }, epoch, fx);
+        self.adopt_claims(&executor, epoch, fx);
     }
 
     /// A worker says that a life of one of its executors has ended.
@@ -118,6 +120,14 @@ impl Machine {
             Some(life) if life.epoch == epoch => self.executor_gone(executor, reason, true, fx),
             None if self.is_of_earlier(epoch) => self.unseen_life_ended(executor, epoch, reason, fx),
             Some(_) | None => {}
+        }
+    }
+
+    /// A life is over for drivers. One that this manager began is known by its epoch.
+    fn note_ended(&mut self, executor: &ExecutorId, epoch: Epoch) {
+        if self.is_of_earlier(epoch) {
+            let ended = self.ended.entry(executor.clone()).or_default();
+            *ended = epoch.max(*ended);
         }
     }
 
@@ -177,6 +187,7 @@ impl Machine {
         let blocks_kept = !node.keeper_address.is_empty();
         node.keeps_blocks |= blocks_kept;
         self.note_gone(executor);
+        self.note_ended(executor, epoch);
         let node = self.nodes.get(&executor.worker).expect("its worker has just spoken");
         let gone = ExecutorRef {
             id: executor.clone(),
@@ -218,6 +229,7 @@ impl Machine {
         fx.push(Effect::Note(note));
         self.leases.end_executor(executor);
         self.note_gone(executor);
+        self.note_ended(executor, gone.epoch);
         self.tell_gone(&gone, reason, blocks_kept, fx);
         self.cluster_changed = true;
         self.seats_changed();

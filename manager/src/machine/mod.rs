@@ -24,10 +24,10 @@ mod silence;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use firesteel_base::{Epoch, JobId, Timestamp};
+use firesteel_base::{Epoch, ExecutorId, JobId, Timestamp};
 
 use crate::ManagerConfig;
 use crate::placement::Cluster;
@@ -58,6 +58,8 @@ pub struct Machine {
     cluster: Option<Cluster>,
     /// The last one given out, to any executor.
     last_epoch: Epoch,
+    /// Lives that an earlier manager began and this one has ended: the latest of each executor. Drivers have heard that they are over.
+    ended: BTreeMap<ExecutorId, Epoch>,
     /// Executors came or went in this step: drivers are to be told.
     cluster_changed: bool,
     /// Slots, demands or executors changed in this step: there may be something to lend.
@@ -81,6 +83,7 @@ impl Machine {
             returning: BTreeSet::new(),
             returning_until: Timestamp::default(),
             cluster: None,
+            ended: BTreeMap::new(),
             cluster_changed: false,
             slots_changed: false,
             launch_due: false,

@@ -302,6 +302,18 @@ fn an_epoch_that_this_manager_gave_out_and_ended_is_not_taken_up() {
     assert_eq!(told, ["w2 executor 0 is in e102"]);
 }
 
+/// Its drivers take that life for ended: they would give back whatever is lent there, for ever.
+#[test]
+fn a_life_of_an_earlier_manager_that_this_one_has_given_up_is_not_taken_up_again() {
+    let mut world = World::after(vec![kept(7, "the first")]);
+    let (a, told) = world.worker_back("a", &[4]);
+    assert!(told.iter().any(|line| line.ends_with("executor 0 is in e101")), "{told:?}");
+    world.worker_says(a, WorkerEvent::StreamLost);
+    world.pass(15 * SECOND);
+    let (_, told) = world.worker_back("a", &[4]);
+    assert!(told.iter().any(|line| line.ends_with("executor 0 is in e201")), "{told:?}");
+}
+
 /// As one that counts by another journal has given out.
 #[test]
 fn an_executor_with_an_epoch_past_all_of_this_manager_gets_a_later_one() {
