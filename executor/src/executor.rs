@@ -223,12 +223,13 @@ impl Executor {
         }
     }
 
-    /// Keeps this process, whose memory is to be the executor's alone, within the executor's limit until it stops.
+    /// Gives freed memory of this process, which is to be the executor's alone, back to the kernel while it is above the executor's
+    /// limit, until the executor stops.
     ///
     /// # Errors
     /// When no thread can be started for that.
     pub fn guard_process_memory(&self) -> Result<(), UserError> {
-        memory_guard::start(self.memory.clone(), Arc::clone(&self.store), self.stopping.clone())
+        memory_guard::start(self.memory.limit(), Arc::clone(&self.store), self.stopping.clone())
     }
 
     /// Ends the executor: cancels attempts, ends drivers' streams, stops the block server and the core threads, and

@@ -80,6 +80,12 @@ impl Drains {
         self.behind.retain(|(_, held)| held != life);
     }
 
+    /// Frees an output wherever it lies beside its holder: it is given up.
+    pub fn free_copies(&mut self, producer: AttemptKey, effects: &mut Vec<Effect>) {
+        let copies = self.behind.extract_if(.., |(attempt, _)| *attempt == producer);
+        effects.extend(copies.map(|(attempt, life)| Effect::FreeAttempt { attempt, life }));
+    }
+
     /// The life that was asked to take least, of those that have not refused the output.
     fn taker(&self, producer: &AttemptKey) -> Option<Life> {
         let refused = self.refused.get(producer);

@@ -188,6 +188,7 @@ impl JobMachine {
     fn drop_output(&mut self, task: TaskKey, effects: &mut Vec<Effect>) {
         if let Some(output) = self.lose_output(task) {
             effects.push(Effect::FreeAttempt { attempt: output.producer, life: output.life.clone() });
+            self.drains.free_copies(output.producer, effects);
             let position = self.position_of(output.producer).expect("an output of this job");
             self.stages[position].task_mut(task.task).avoid = Some(output.life.executor.clone());
         }

@@ -1,6 +1,6 @@
 //! A worker's session with the manager: made, kept, and made again when it is lost.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use firesteel_base::{UserError, version};
 use firesteel_protocol::channel::{MESSAGE_BYTES_MAX, user_error};
@@ -41,19 +41,30 @@ const FIND_MAX: Duration = Duration::from_secs(5);
 const RETRY_FIRST: Duration = Duration::from_millis(200);
 const RETRY_MAX: Duration = Duration::from_secs(5);
 
-/// Keeps a session with the manager that leads, of those in a list `host:port,host:port`, for as long as anybody listens.
-pub(crate) async fn keep(managers: String, registration: v1::RegisterWorker, events: mpsc::Sender<Event>) {
+/// Keeps a session with the manager that leads, of those in a list `host:port,host:port`, for as long as anybody listens. An id that
+/// is in use is the end when it still is after `in_use_max`.
+pub(crate) async fn keep(
+    managers: String,
+    registration: v1::RegisterWorker,
+    in_use_max: Duration,
+    events: mpsc::Sender<Event>,
+) {
     let managers = Managers::of(&managers);
     let mut retry = RETRY_FIRST;
     let mut told_lost = false;
+    let mut in_use_since = None;
     let mut heard = Heard::default();
     while !events.is_closed() {
         heard.registered = false;
         let end = session(&managers, &registration, &events, &mut heard).await;
         if heard.registered {
-            (retry, told_lost) = (RETRY_FIRST, false);
+            (retry, told_lost, in_use_since) = (RETRY_FIRST, false, None);
         }
         let event = match end {
+            End::InUse(fault) => {
+                let since = *in_use_since.get_or_insert_with(Instant::now);
+                if since.elapsed() < in_use_max { LinkEvent::Lost(fault) } else { LinkEvent::Refused(fault) }
+            }
             End::Refused(fault) => LinkEvent::Refused(fault),
             End::Lost(fault) => LinkEvent::Lost(fault),
         };
@@ -86,6 +97,8 @@ struct Heard {
 
 enum End {
     Lost(UserError),
+    /// The manager knows a live worker of this id, or believes that it does.
+    InUse(UserError),
     Refused(UserError),
 }
 
@@ -165,7 +178,7 @@ fn end(managers: &Managers, manager: &str, status: &Status) -> End {
     let fault = user_error("manager", manager, status);
     match status.code() {
         Code::AlreadyExists => {
-            End::Refused(fault.hint("give this worker another id with --id, or stop the other one"))
+            End::InUse(fault.hint("give this worker another id with --id, or stop the other one"))
         }
         Code::FailedPrecondition | Code::InvalidArgument | Code::PermissionDenied | Code::Unimplemented => {
             End::Refused(fault)

@@ -92,6 +92,9 @@ pub struct WorkerLimits {
     pub silence_max: Duration,
     /// How long a child may take to end after SIGTERM before it is killed.
     pub stop_timeout: Duration,
+    /// How long a worker whose id is in use asks again before it ends: longer than a manager believes, by default, in one that it
+    /// hears nothing of, as when its host lost power and is back before that.
+    pub in_use_max: Duration,
     /// Cluster-mode drivers that may run at a time; more are refused.
     pub drivers_max: usize,
 }
@@ -103,6 +106,7 @@ impl Default for WorkerLimits {
             status_interval: Duration::from_secs(1),
             silence_max: Duration::from_secs(20),
             stop_timeout: Duration::from_secs(10),
+            in_use_max: Duration::from_secs(20),
             drivers_max: 16,
         }
     }

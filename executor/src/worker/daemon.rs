@@ -17,7 +17,7 @@ use v1::worker_to_manager::Message as ToManager;
 
 use super::config::WorkerConfig;
 use super::drain::{DrainState, Left, PACE};
-use super::driver_child::{DriverChild, DriverEnd, DriverRequest, Launched};
+use super::driver_child::{DriverChild, DriverEnd, DriverRequest, Launched, RunningDriver};
 use super::executor_child::{EpochOfLife, ExecutorChild, ExecutorEvent};
 use super::plan::{Plan, process_config};
 use super::results::ResultStore;
@@ -92,7 +92,12 @@ pub async fn run(
         keeper_address: keeper.as_ref().map(|(_, address)| address.clone()).unwrap_or_default(),
         ..registration(&config, &plan, address)
     };
-    let link = tokio::spawn(manager_link::keep(config.manager.clone(), registration, events.clone()));
+    let link = tokio::spawn(manager_link::keep(
+        config.manager.clone(),
+        registration,
+        config.limits.in_use_max,
+        events.clone(),
+    ));
     let keeper = keeper.map(|(keeper, _)| keeper);
     let mut daemon = Daemon::new(config, plan, results, keeper, events);
     let ended = daemon.run(inbox, stops).await;
@@ -178,14 +183,6 @@ struct Daemon {
     drivers: BTreeMap<JobId, RunningDriver>,
     children: TaskTracker,
     stop: CancellationToken,
-}
-
-/// A driver that runs here.
-struct RunningDriver {
-    launch: u32,
-    stop: CancellationToken,
-    /// The launch after it, which begins when this one has ended.
-    next: Option<v1::LaunchDriver>,
 }
 
 /// How often to beat before the manager has said it.

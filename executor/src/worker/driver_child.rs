@@ -7,6 +7,7 @@ use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 
 use firesteel_base::{JobId, UserError};
+use firesteel_protocol::v1;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, ChildStderr, ChildStdin};
@@ -38,6 +39,16 @@ pub(crate) struct Launched {
     pub(crate) job: JobId,
     /// The how manyth it is.
     pub(crate) launch: u32,
+}
+
+/// A driver that runs.
+pub(crate) struct RunningDriver {
+    /// The how manyth launch of its job's driver it is.
+    pub(crate) launch: u32,
+    /// Stops it.
+    pub(crate) stop: CancellationToken,
+    /// The launch after it, which begins when this one has ended.
+    pub(crate) next: Option<v1::LaunchDriver>,
 }
 
 /// How a driver process ended: well, or why not.

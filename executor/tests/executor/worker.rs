@@ -3,7 +3,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use firesteel_base::Epoch;
 use firesteel_executor::worker::{ChildCommand, WorkerLimits};
@@ -175,9 +175,14 @@ async fn a_worker_that_is_refused_ends_with_the_reason() {
     let scratch = tempfile::tempdir().unwrap();
     let manager =
         FakeManager::refusing(Status::already_exists("worker 'host1' is registered from elsewhere")).await;
-    let worker = run(config(&manager.address, scratch.path(), script("exit 1"), unused_driver()));
+    let mut config = config(&manager.address, scratch.path(), script("exit 1"), unused_driver());
+    // It asks for a while: the manager may not have seen yet that the process before this one is gone.
+    config.limits.in_use_max = Duration::from_millis(300);
+    let begun = Instant::now();
+    let worker = run(config);
     let fault = worker.ended().await.unwrap_err();
     assert_eq!(fault.message, "worker 'host1' is registered from elsewhere");
+    assert!(begun.elapsed() >= Duration::from_millis(300));
 }
 
 #[tokio::test(flavor = "multi_thread")]
