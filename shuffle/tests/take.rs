@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use arrow_array::RecordBatch;
 use common::{attempt, line_item_schema, line_items, store};
-use firesteel_base::{AttemptKey, Epoch, JobId, MemoryBudget};
+use firesteel_base::{AttemptKey, Epoch, ExecutorId, JobId, MemoryBudget};
 use firesteel_shuffle::{
     Assignment, BlockKey, BlockServer, BlockStore, FetchCause, FetchConfig, FetchError, Fetcher, Holder,
     LaneSizes, MapOutput, ServeConfig, TakeError, Transport, take_over,
@@ -30,12 +30,11 @@ struct Peer {
 impl Peer {
     fn start(name: &str, memory_max: u64, transport: Transport) -> Self {
         let (store, budget, folder) = store(1 << 30, memory_max);
-        let (executor, epoch) = (name.parse().unwrap(), Epoch(3));
-        let identity = Some((executor, epoch));
-        let config = ServeConfig { identity: identity.clone(), transport, ..ServeConfig::default() };
+        let (executor, epoch): (ExecutorId, _) = (name.parse().unwrap(), Epoch(3));
+        let identity = Some((executor.clone(), epoch));
+        let config = ServeConfig { identity, transport, ..ServeConfig::default() };
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let server = BlockServer::start(listener, Arc::clone(&store), config).unwrap();
-        let (executor, epoch) = identity.unwrap();
         let address = server.local_addr().to_string();
         let holder = Holder { executor, epoch, address, keeper: String::new() };
         Self { store, budget, server, holder, _folder: folder }

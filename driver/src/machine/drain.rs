@@ -80,6 +80,11 @@ impl Drains {
         self.behind.retain(|(_, held)| held != life);
     }
 
+    /// Whether an output that is held elsewhere lies there too.
+    pub fn lies_behind(&self, producer: AttemptKey, life: &Life) -> bool {
+        self.behind.iter().any(|(attempt, at)| *attempt == producer && at == life)
+    }
+
     /// Frees an output wherever it lies beside its holder: it is given up.
     pub fn free_copies(&mut self, producer: AttemptKey, effects: &mut Vec<Effect>) {
         let copies = self.behind.extract_if(.., |(attempt, _)| *attempt == producer);

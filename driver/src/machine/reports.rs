@@ -55,12 +55,12 @@ impl JobMachine {
         self.cancel_task(position, number, &format!("{key} was first"), effects);
     }
 
-    /// An output that nobody waits for must not stay, unless it is the one that counts and was reported twice.
+    /// An output that nobody waits for must not stay, unless it is the one that counts and was reported twice, or was before it moved.
     fn free_stale(&mut self, key: AttemptKey, life: Life, effects: &mut Vec<Effect>) {
         let ours = self.position_of(key).is_some() && !self.gone.contains(&life);
         let committed =
             self.outputs.get(key.task).is_some_and(|output| output.producer == key && output.life == life);
-        if ours && !committed {
+        if ours && !committed && !self.drains.lies_behind(key, &life) {
             effects.push(Effect::FreeAttempt { attempt: key, life });
         }
     }

@@ -135,10 +135,10 @@ impl JobLedger {
                 self.held.insert(output.producer, output.life.clone());
             }
             // What lies elsewhere too is read there.
-            Effect::FreeAttempt { attempt, life } => {
-                if self.held.get(attempt).is_none_or(|held| held == life) {
-                    freed.insert(*attempt);
-                }
+            Effect::FreeAttempt { attempt, life }
+                if self.held.get(attempt).is_none_or(|held| held == life) =>
+            {
+                freed.insert(*attempt);
             }
             Effect::FreeStage { stage, .. } => {
                 freed.extend(self.launched.iter().filter(|attempt| attempt.stage() == *stage));

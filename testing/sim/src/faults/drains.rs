@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use firesteel_base::WorkerId;
+use firesteel_base::{ExecutorId, WorkerId};
 use firesteel_driver::machine::LeftThere;
 use firesteel_manager::machine::message::ClientRequest;
 
 use super::Fault;
 use crate::chance::Chance;
+use crate::world::executor::Executor;
 use crate::world::worker::Setup;
 use crate::world::{Due, World};
 
@@ -111,9 +112,16 @@ impl World {
         self.scene.agenda.after(after, Due::Fault(Fault::WorkerBack(Box::new(setup))));
     }
 
-    /// Of a worker that the manager lets go no job that it knows needs anything.
+    /// Of a worker that the manager lets go no job that it knows needs anything that is there. A driver that was cut off for long may
+    /// still count on what its executors have freed since.
     fn check_let_go(&mut self, id: &WorkerId) {
         let Some(manager) = &self.manager else { return };
+        let is_kept = self.workers.get(id).is_some_and(|worker| !worker.kept.is_empty());
+        let holds =
+            |(executor, has): (&ExecutorId, &Executor)| executor.worker == *id && !has.jobs().is_empty();
+        if !is_kept && !self.executors.iter().any(holds) {
+            return;
+        }
         let is_live = |job| manager.machine().jobs(false).iter().any(|live| live.id == job);
         let mut needed = Vec::new();
         for (number, driver) in &self.drivers {
