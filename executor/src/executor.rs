@@ -258,6 +258,11 @@ impl Executor {
     /// Frees a job: its attempts, plans and blocks.
     pub(crate) fn free_job(&self, job: JobId) {
         self.registry.free_job(job);
+        self.free_blocks(job);
+    }
+
+    /// Frees what is here of a job's blocks, and what is known of where others are.
+    pub(crate) fn free_blocks(&self, job: JobId) {
         self.store.free_job(job);
         self.fetcher.forget_job(job);
     }

@@ -1,4 +1,4 @@
-//! An executor's process within its one limit, as far as the allocator decides it.
+//! An executor's process above its limit: freed memory goes back to the kernel.
 //!
 //! Grants count what operators and blocks say that they take. The process holds more: what the allocator keeps of freed memory, so that the
 //! kernel need not clear it when it is taken again, and what operators take without saying so. While all of that is below the limit it is left

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::engines::{Engine, FIRESTEEL, cluster, runtime};
 use crate::failures::done_once;
-use crate::managers::{jobs, outlives};
+use crate::managers::{both_are_known, jobs, outlives};
 use crate::tpch::register;
 
 /// More than the promise of five seconds, as these tests share their machine with others.
@@ -107,15 +107,7 @@ fn submitted_jobs_and_the_history_are_known_to_the_next_leader() {
         })
         .unwrap();
     kill_leader(&mut cluster);
-    let known = jobs(&cluster);
-    assert!(known.len() == 2 && known.iter().any(|job| job["ended_unix_ms"].is_null()), "{known:?}");
-    let answer = long.finish().unwrap().succeeded().unwrap();
-    assert!(answer.lines().count() > 50, "q18 has 57 rows at this scale: {answer}");
-    let known = jobs(&cluster);
-    assert!(known.len() == 2 && known.iter().all(|job| job["state"] == "succeeded"), "{known:?}");
-    let one = known.iter().find(|job| job["name"] == "one").unwrap()["job"].as_str().unwrap().to_owned();
-    let result = cluster.run(&["jobs", "result", &one, "--format", "csv"]).unwrap().succeeded().unwrap();
-    assert_eq!(result, "answer\n42\n");
+    both_are_known(&cluster, long);
 }
 
 /// What one alone would say might not be known to the others.

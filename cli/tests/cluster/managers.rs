@@ -94,6 +94,20 @@ fn a_query_outlives_a_manager_that_keeps_nothing() {
     cluster.stop().unwrap();
 }
 
+/// Of two submitted jobs `one` has ended and `long` runs: the manager that is there now knows both, the second ends well, and the
+/// result of the first is still where it was.
+pub fn both_are_known(cluster: &ProcessCluster, long: Running) {
+    let known = jobs(cluster);
+    assert!(known.len() == 2 && known.iter().any(|job| job["ended_unix_ms"].is_null()), "{known:?}");
+    let answer = long.finish().unwrap().succeeded().unwrap();
+    assert!(answer.lines().count() > 50, "q18 has 57 rows at this scale: {answer}");
+    let known = jobs(cluster);
+    assert!(known.len() == 2 && known.iter().all(|job| job["state"] == "succeeded"), "{known:?}");
+    let one = known.iter().find(|job| job["name"] == "one").unwrap()["job"].as_str().unwrap().to_owned();
+    let result = cluster.run(&["jobs", "result", &one, "--format", "csv"]).unwrap().succeeded().unwrap();
+    assert_eq!(result, "answer\n42\n");
+}
+
 /// One runs and one has ended: both are there under the next manager, and the client that waits for the first does not notice.
 #[test]
 fn submitted_jobs_and_their_results_outlive_the_manager() {
@@ -118,17 +132,7 @@ fn submitted_jobs_and_their_results_outlive_the_manager() {
         })
         .unwrap();
     cluster.restart_manager(AWAY).unwrap();
-    let known = jobs(&cluster);
-    assert!(known.len() == 2 && known.iter().any(|job| job["ended_unix_ms"].is_null()), "{known:?}");
-    let answer = long.finish().unwrap().succeeded().unwrap();
-    let lines = answer.lines().count();
-    assert!(lines > 50, "q18 has 57 rows at this scale: {answer}");
-    let known = jobs(&cluster);
-    assert!(known.len() == 2 && known.iter().all(|job| job["state"] == "succeeded"), "{known:?}");
-    // The result of the one that had ended is still where it was.
-    let one = known.iter().find(|job| job["name"] == "one").unwrap()["job"].as_str().unwrap().to_owned();
-    let result = cluster.run(&["jobs", "result", &one, "--format", "csv"]).unwrap().succeeded().unwrap();
-    assert_eq!(result, "answer\n42\n");
+    both_are_known(&cluster, long);
     // The workers keep both results on their disks, so the cluster is not asked whether it leaves nothing.
 }
 

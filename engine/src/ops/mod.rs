@@ -10,6 +10,7 @@ mod ranges;
 mod runtime_filter;
 mod series;
 mod shuffle_read;
+mod sides;
 mod spilling_join;
 mod subset;
 
@@ -23,6 +24,7 @@ pub use runtime_filter::{
 };
 pub use series::{Series, SeriesExec};
 pub use shuffle_read::{ReadKind, SameValue, ShuffleReadExec};
+pub(crate) use sides::{emits_unmatched_left, is_empty_without};
 pub(crate) use spilling_join::spill_joins;
 pub use subset::PartitionSubsetExec;
 

@@ -18,7 +18,6 @@ use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties, Partitio
 use firesteel_base::StageId;
 
 pub use joins::MakeJoinsDistributable;
-pub(super) use joins::emits_unmatched_left;
 
 use super::adapt::{AdaptLimits, Adapts, row_by_row};
 use super::narrow::replace_children;

@@ -202,7 +202,7 @@ impl Session {
         let speaker = Speaker { session: self.id, driver: &self.driver, reports: &self.reports };
         let has = self.executor.registry.claim(job, speaker, || {
             tracing::warn!(%job, executor = %self.executor.id(), "another driver has a job: freed what the one before had of it");
-            self.executor.env().store().free_job(job);
+            self.executor.free_blocks(job);
         });
         if !has {
             tracing::warn!(%job, executor = %self.executor.id(), "a driver speaks of a job that a later one has");

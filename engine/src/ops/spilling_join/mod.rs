@@ -22,7 +22,6 @@ mod spill;
 use std::fmt;
 use std::sync::Arc;
 
-use datafusion::common::JoinType;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::error::Result;
 use datafusion::execution::memory_pool::MemoryConsumer;
@@ -38,7 +37,7 @@ use futures::{StreamExt, TryStreamExt};
 
 use self::feed::{FedExec, Feeds, Side};
 use self::spill::Spilling;
-use super::plan_boilerplate;
+use super::{emits_unmatched_left, plan_boilerplate};
 
 /// A hash join that divides its rows into files when its table finds no room.
 #[derive(Debug)]
@@ -84,24 +83,11 @@ fn can_spill(join: &HashJoinExec) -> bool {
     let is_divisible = match join.partition_mode() {
         PartitionMode::Partitioned => true,
         // Each lane joins its rows with all of the build side's: which of these have no match is between the lanes.
-        PartitionMode::CollectLeft => lanes == 1 || !emits_build_rows(*join.join_type()),
+        PartitionMode::CollectLeft => lanes == 1 || !emits_unmatched_left(*join.join_type()),
         PartitionMode::Auto => false,
     };
     // One null among the rows of one part decides for all others too.
     is_divisible && !join.null_aware && join.properties().output_ordering().is_none() && keys_are_alike(join)
-}
-
-fn emits_build_rows(join: JoinType) -> bool {
-    match join {
-        JoinType::Left | JoinType::Full | JoinType::LeftSemi | JoinType::LeftAnti | JoinType::LeftMark => {
-            true
-        }
-        JoinType::Inner
-        | JoinType::Right
-        | JoinType::RightSemi
-        | JoinType::RightAnti
-        | JoinType::RightMark => false,
-    }
 }
 
 /// Whether equal keys have equal hashes, whichever side they are of.

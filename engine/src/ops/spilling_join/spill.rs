@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
-use datafusion::common::JoinType;
 use datafusion::error::Result;
 use datafusion::execution::TaskContext;
 use datafusion::execution::memory_pool::MemoryConsumer;
@@ -20,6 +19,7 @@ use super::SpillingJoinExec;
 use super::divide::{Divider, Part, PartExec};
 use super::feed::{Feed, Unjoined};
 use crate::memory::Unrefused;
+use crate::ops::is_empty_without;
 
 /// A part that has this share of all rows, or more, is not made smaller by dividing it: its rows have one key.
 const UNDIVIDED_PERCENT: usize = 90;
@@ -57,10 +57,10 @@ impl Spilling {
             divider.finish()
         });
         let build = divided.await?.clone();
-        let keeps_unmatched = emits_unmatched_probe_rows(*self.join.join_type());
+        let (needs_build_rows, _) = is_empty_without(*self.join.join_type());
         let probe = feed.take_probe();
         let mut divider = self.divider(probe_keys, probe.schema());
-        divider.leave_out(|part| build[part].rows == 0 && !keeps_unmatched);
+        divider.leave_out(|part| build[part].rows == 0 && needs_build_rows);
         divider.add_all(probe).await?;
         let probe = divider.finish()?;
         Ok(self.join_parts(build, probe))
@@ -111,16 +111,4 @@ fn refusing_nothing(context: &TaskContext) -> Arc<TaskContext> {
     runtime.memory_pool = Arc::new(Unrefused(Arc::clone(context.memory_pool())));
     let config = context.session_config().clone();
     Arc::new(TaskContext::default().with_session_config(config).with_runtime(Arc::new(runtime)))
-}
-
-fn emits_unmatched_probe_rows(join: JoinType) -> bool {
-    match join {
-        JoinType::Right | JoinType::Full | JoinType::RightAnti | JoinType::RightMark => true,
-        JoinType::Inner
-        | JoinType::Left
-        | JoinType::LeftSemi
-        | JoinType::LeftAnti
-        | JoinType::LeftMark
-        | JoinType::RightSemi => false,
-    }
 }

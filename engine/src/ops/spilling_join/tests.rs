@@ -133,7 +133,7 @@ async fn lanes_that_share_a_table_share_its_files() {
         let spilling = spill_joins(shared.build_exec().unwrap()).unwrap();
         let (budget, scarce) = context(bytes(&build) / 2);
         let gathered: Arc<dyn ExecutionPlan> = Arc::new(CoalescePartitionsExec::new(Arc::clone(&spilling)));
-        match super::emits_build_rows(join_type) {
+        match crate::ops::emits_unmatched_left(join_type) {
             false => {
                 assert_eq!(rows(&gathered, &scarce).await.unwrap(), expected, "{join_type}");
                 assert!(spilled(&spilling) > 0, "{join_type}");

@@ -12,9 +12,9 @@ use datafusion::physical_plan::joins::{HashJoinExec, PartitionMode};
 use datafusion::physical_plan::{Distribution, ExecutionPlan, ExecutionPlanProperties, Partitioning};
 use firesteel_base::StageId;
 
-use super::{Adapts, Broadcast, emits_unmatched_left, is_partitioned, read_beneath};
+use super::{Adapts, Broadcast, is_partitioned, read_beneath};
 use crate::Stage;
-use crate::ops::{ReadKind, ShuffleReadExec};
+use crate::ops::{ReadKind, ShuffleReadExec, emits_unmatched_left};
 use crate::stage::cut::inputs_of;
 use crate::stage::narrow::replace_children;
 

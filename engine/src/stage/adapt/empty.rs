@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use datafusion::common::JoinType;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::joins::HashJoinExec;
 use firesteel_base::StageId;
 
 use super::{Spares, read_beneath};
-use crate::ops::ShuffleReadExec;
+use crate::ops::{ShuffleReadExec, is_empty_without};
 
 /// For each join of the plan, what an empty side of it spares.
 pub(super) fn spares(plan: &Arc<dyn ExecutionPlan>) -> Vec<Spares> {
@@ -19,7 +18,7 @@ pub(super) fn spares(plan: &Arc<dyn ExecutionPlan>) -> Vec<Spares> {
 
 fn collect(plan: &Arc<dyn ExecutionPlan>, found: &mut Vec<Spares>) {
     if let Some(join) = plan.downcast_ref::<HashJoinExec>() {
-        let (by_left, by_right) = decides(*join.join_type());
+        let (by_left, by_right) = is_empty_without(*join.join_type());
         for (decides, side, other) in
             [(by_left, join.left(), join.right()), (by_right, join.right(), join.left())]
         {
@@ -30,16 +29,6 @@ fn collect(plan: &Arc<dyn ExecutionPlan>, found: &mut Vec<Spares>) {
         }
     }
     plan.children().into_iter().for_each(|child| collect(child, found));
-}
-
-/// Whether a join has no rows when its left side has none, and when its right side has none.
-fn decides(join: JoinType) -> (bool, bool) {
-    match join {
-        JoinType::Inner | JoinType::LeftSemi | JoinType::RightSemi => (true, true),
-        JoinType::Left | JoinType::LeftAnti | JoinType::LeftMark => (true, false),
-        JoinType::Right | JoinType::RightAnti | JoinType::RightMark => (false, true),
-        JoinType::Full => (false, false),
-    }
 }
 
 /// The stages whose rows the plan reads.

@@ -24,9 +24,8 @@ use firesteel_base::StageId;
 pub use absorb::absorb;
 pub use slices::over_slices;
 
-use super::cut::emits_unmatched_left;
 use crate::Output;
-use crate::ops::{ReadKind, RuntimeFilterExec, ShuffleReadExec};
+use crate::ops::{ReadKind, RuntimeFilterExec, ShuffleReadExec, emits_unmatched_left};
 
 /// What the sizes of a stage's inputs may decide, and from which bytes on.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -5,7 +5,6 @@
 
 use std::sync::Arc;
 
-use datafusion::common::JoinType;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::error::Result;
@@ -13,7 +12,7 @@ use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::joins::{HashJoinExec, NestedLoopJoinExec, PartitionMode};
 
-use crate::ops::GatherExec;
+use crate::ops::{GatherExec, emits_unmatched_left};
 use crate::stage::narrow::replace_children;
 
 /// Divides both sides of such joins by key where they have one, and gathers the right side where they do not. Runs after
@@ -71,18 +70,4 @@ fn gather_right(node: &Arc<dyn ExecutionPlan>) -> Result<Transformed<Arc<dyn Exe
     let (left, right) = (Arc::clone(children[0]), Arc::clone(children[1]));
     let gathered = Arc::new(GatherExec::new(right));
     Ok(Transformed::yes(replace_children(Arc::clone(node), vec![left, gathered])?))
-}
-
-/// Whether a left row's fate depends on all right rows.
-pub(in crate::stage) fn emits_unmatched_left(join_type: JoinType) -> bool {
-    match join_type {
-        JoinType::Left | JoinType::Full | JoinType::LeftSemi | JoinType::LeftAnti | JoinType::LeftMark => {
-            true
-        }
-        JoinType::Inner
-        | JoinType::Right
-        | JoinType::RightSemi
-        | JoinType::RightAnti
-        | JoinType::RightMark => false,
-    }
 }
