@@ -87,9 +87,18 @@ class Worker:
             self.kill()
             raise WorkerDied(str(self.ready.get("error", "it is not ready and does not say why")))
 
-    def ask(self, query: str, sql: str, answer: Path | None, seconds_max: float) -> Message:
-        """The outcome of a query. Raises `WorkerDied` and `WorkerLate`."""
-        request = {"query": query, "sql": sql, "answer": None if answer is None else str(answer)}
+    def processes(self) -> list[int]:
+        """It and all that it started, in the order of their numbers."""
+        return sorted(session(self._process.pid))
+
+    def ask(
+        self, query: str, sql: str, answer: Path | None, seconds_max: float, may_lose: bool = False
+    ) -> Message:
+        """The outcome of a query; when it `may_lose` processes meanwhile, also that of an engine which is not whole any
+        more. Raises `WorkerDied` and `WorkerLate`."""
+        request: Message = {"query": query, "sql": sql, "answer": None if answer is None else str(answer)}
+        if may_lose:
+            request["may_lose"] = True
         try:
             self._stdin.write(json.dumps(request).encode() + b"\n")
             self._stdin.flush()

@@ -3,7 +3,7 @@
 A worker reads requests as JSON lines on standard input and writes an outcome for each on standard output:
 
     {"ready": true, "engine": {...}, "mode": "local", "cores": 2, "settings": {}, "versions": {}}
-    {"query": "q01", "sql": "SELECT ...", "answer": "/path/file.csv" or null}
+    {"query": "q01", "sql": "SELECT ...", "answer": "/path/file.csv" or null, "may_lose": true or not there}
     {"is": "done", "seconds": 0.1, "rows": 4, "cpu_seconds": 0.2, "peak_memory_bytes": 123}
     {"is": "failed", "kind": "error", "message": "..."}
 """
@@ -164,7 +164,8 @@ def say(replies: TextIO, message: dict[str, Any]) -> None:
 
 
 def answer(session: Serves, request: dict[str, Any]) -> dict[str, Any]:
-    """The outcome of a request. Ends this process when the engine is not whole, so that all of it is started anew."""
+    """The outcome of a request. Ends this process when the engine is not whole, so that all of it is started anew, unless
+    the request expects that."""
     # An engine's panic is no Exception in some bindings.
     try:
         outcome = session.answer(request)
@@ -172,7 +173,7 @@ def answer(session: Serves, request: dict[str, Any]) -> dict[str, Any]:
         raise
     except BaseException as fault:
         outcome = {"is": "failed", "kind": "error", "message": one_line(fault)}
-    if lost := session.lost():
+    if not request.get("may_lose") and (lost := session.lost()):
         sys.exit(": ".join([lost, *([outcome["message"]] if "message" in outcome else [])]))
     return outcome
 
