@@ -71,10 +71,12 @@ def spark_settings(partitions: int | None) -> tuple[str, ...]:
 
 
 def ballista_settings(partitions: int | None) -> tuple[str, ...]:
-    """Partitions, and whether the other side of the join may be sent everywhere."""
+    """Partitions, and whether the other side of the join may be sent everywhere. By default it sorts both sides of a join,
+    and sends none of them everywhere then."""
     most = 0 if partitions else 1 << 20
     return (
         f"SET datafusion.execution.target_partitions = {partitions or 2}",
+        "SET datafusion.optimizer.prefer_hash_join = true",
         f"SET ballista.optimizer.broadcast_join_threshold_bytes = {most}",
         f"SET datafusion.optimizer.hash_join_single_partition_threshold = {most}",
         f"SET datafusion.optimizer.hash_join_single_partition_threshold_rows = {most}",
