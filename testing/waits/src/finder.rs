@@ -11,7 +11,6 @@ use syn::{
     Pat, Signature, Stmt, Token,
 };
 
-use crate::Wait;
 use crate::blocking::{Ends, call_blocks};
 use crate::judge::{
     Judge, Verdict, arguments, core_of, last_name, name_of_type, segments, short, short_call,
@@ -20,14 +19,20 @@ use crate::names::{ADAPTERS, SPAWNS, TIMEOUTS};
 use crate::own::{Called, Own, Uses, name_of};
 use crate::select::Select;
 use crate::sources::{Source, is_test};
+use crate::{CRATES, Wait};
 
 #[cfg(test)]
 mod tests;
 
-/// The waits without a deadline in `sources`, by file and line.
+/// The waits without a deadline in `sources` of [`CRATES`], by file and line.
 pub fn find(sources: &[Source]) -> Vec<Wait> {
     let own = Own::of(sources);
-    let mut waits: Vec<Wait> = sources.iter().flat_map(|source| find_in(source, &own)).collect();
+    let seen = CRATES.map(|package| (package, own.seen_from(package)));
+    let mut waits = Vec::new();
+    for (package, own) in &seen {
+        let sources = sources.iter().filter(|source| source.package() == *package);
+        waits.extend(sources.flat_map(|source| find_in(source, own)));
+    }
     waits.sort_by_key(|wait| (wait.file.clone(), wait.line));
     waits
 }

@@ -2,7 +2,7 @@
 //! of `docs/waits.md` with what ends it at the latest and who owns that.
 //!
 //! It reads text and resolves no types, so it goes by names and leans to reporting too much: an `.await` is a wait unless it
-//! is of a function of our own, whose own awaits are looked at where it is written. What has a clock is left out: what is
+//! is of a function of our own that can be called there, whose own awaits are looked at where it is written. What has a clock is left out: what is
 //! inside `timeout(..)`, or of a function of the same crate that puts one around what it is given; a `select!` with an arm that
 //! is always a clock; `recv_timeout` and the like. A `select!` without one is one wait. A clock does not reach what is spawned
 //! inside of it.
@@ -28,13 +28,12 @@ mod table;
 
 pub use finder::find;
 pub use names::CALLS;
-pub use own::Own;
 pub use sources::{Source, read_sources};
 pub use table::{Row, Table};
 
-/// The crates whose waits are looked at, in the order of the table.
+/// The crates whose waits are looked at, in the order of the table: none is built on one that comes behind it.
 pub const CRATES: [&str; 10] =
-    ["base", "hw", "protocol", "shuffle", "engine", "manager", "executor", "driver", "cli", "bench"];
+    ["base", "hw", "protocol", "shuffle", "engine", "manager", "executor", "driver", "bench", "cli"];
 
 /// A place in the sources that may wait for ever, as far as its function tells.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

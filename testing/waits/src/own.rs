@@ -9,12 +9,13 @@ use syn::{
     UseTree,
 };
 
+use crate::CRATES;
 use crate::judge::{arity_of, core_of, last_name, name_of_type};
 use crate::names::{CLOCKS, TIMEOUTS};
 use crate::sources::{Source, is_test};
 
 /// A function of the project.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Function {
     /// The crate that it is in.
     package: String,
@@ -40,21 +41,29 @@ pub(crate) struct Called<'a> {
 }
 
 /// The functions and modules of the project.
-#[derive(Debug, Default)]
-pub struct Own {
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Own {
     functions: BTreeMap<String, Vec<Function>>,
     modules: BTreeSet<String>,
 }
 
 impl Own {
     /// Those of `sources`.
-    pub fn of(sources: &[Source]) -> Self {
+    pub(crate) fn of(sources: &[Source]) -> Self {
         let mut own = Self::default();
         for source in sources {
             own.modules.insert(source.module().to_owned());
             Reader { own: &mut own, package: source.package(), of: None }.visit_file(&source.tree);
         }
         own
+    }
+
+    /// Those that a crate can call: its own, and those of crates before it.
+    pub(crate) fn seen_from(&self, package: &str) -> Self {
+        let place = |package: &str| CRATES.iter().position(|known| *known == package);
+        let mut seen = self.clone();
+        seen.functions.values_mut().for_each(|f| f.retain(|f| place(&f.package) <= place(package)));
+        seen
     }
 
     fn named(&self, name: &str) -> &[Function] {

@@ -119,6 +119,13 @@ fn what_is_called_of_our_own_is_looked_at_where_it_is_written() {
         found("impl A { async fn f(&self) { b.next().await } async fn next(&self) {} }"),
         ["A::f b.next"]
     );
+    // So may one that only a crate has which is built on this one.
+    let later =
+        Source::parse("cli/src/b.rs", "impl B { async fn close(&self) {} } async fn g() { b.close().await }")
+            .unwrap();
+    let before = Source::parse("hw/src/a.rs", "async fn f() { a.close().await }").unwrap();
+    let waits = find(&[before, later]);
+    assert_eq!(waits.iter().map(|wait| wait.what.as_str()).collect::<Vec<_>>(), ["a.close"]);
     // So is a function that comes from elsewhere.
     assert_eq!(found("use other::g; async fn f() { g().await }"), ["f g"]);
     // What is made of something else's future waits for that.
