@@ -18,6 +18,7 @@ use firesteel_protocol::v1::{
 };
 use futures::{Stream, StreamExt, stream};
 use tokio::sync::Mutex;
+use tokio::time::timeout;
 
 use crate::exit::Failure;
 use crate::output::results::Rows;
@@ -29,6 +30,9 @@ const REQUEST_WIRE: u32 = version::WIRE_OLDEST;
 /// How long a manager that is away is waited for by who waits for a job.
 const AWAY_MAX: Duration = Duration::from_secs(60);
 const AWAY_PAUSE: Duration = Duration::from_millis(300);
+/// How long an answer may take, and how long a worker may take for the next piece of a result. Who is away is noticed sooner; who has
+/// not answered by then stands still, because its disk does, say.
+const ANSWER_MAX: Duration = Duration::from_secs(30);
 /// How long of several managers one that leads is looked for.
 const FIND_MAX: Duration = Duration::from_secs(10);
 /// How long a question is asked again while the managers change places.
@@ -85,8 +89,8 @@ impl Cluster {
         let since = Instant::now();
         loop {
             let leader = self.leader.lock().await.clone();
-            let status = match question(leader.client).await {
-                Ok(answer) => return Ok(answer.into_inner()),
+            let status = match answered(ANSWER_MAX, question(leader.client)).await {
+                Ok(answer) => return Ok(answer),
                 Err(status) => status,
             };
             let is_untaken = self.managers.learn(&status);
@@ -135,25 +139,28 @@ impl Cluster {
     pub async fn wait(&self, job: JobId, wait: Duration) -> Result<JobInfo, Failure> {
         let max_wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
         let request = WaitJobRequest { wire_version: REQUEST_WIRE, job: job.0, max_wait_ms };
-        self.in_time(async |mut manager: ManagerClient<Channel>| manager.wait_job(request).await).await
+        let ended = async |mut manager: ManagerClient<Channel>| manager.wait_job(request).await;
+        self.in_time(wait.saturating_add(ANSWER_MAX), ended).await
     }
 
     /// The nodes. A manager that is away is waited for: what it was asked to do goes on without it.
     pub async fn nodes_in_time(&self) -> Result<ListNodesReply, Failure> {
         let request = ListNodesRequest { wire_version: REQUEST_WIRE };
-        self.in_time(async |mut manager: ManagerClient<Channel>| manager.list_nodes(request).await).await
+        let list = async |mut manager: ManagerClient<Channel>| manager.list_nodes(request).await;
+        self.in_time(ANSWER_MAX, list).await
     }
 
-    /// What the manager answers, as soon as one that is away is back.
+    /// What the manager answers within `limit`, as soon as one that is away is back.
     async fn in_time<T>(
         &self,
+        limit: Duration,
         question: impl AsyncFn(ManagerClient<Channel>) -> Result<Response<T>, Status>,
     ) -> Result<T, Failure> {
         let mut away_since: Option<Instant> = None;
         loop {
             let leader = self.leader.lock().await.clone();
-            let status = match question(leader.client.clone()).await {
-                Ok(answer) => return Ok(answer.into_inner()),
+            let status = match answered(limit, question(leader.client.clone())).await {
+                Ok(answer) => return Ok(answer),
                 Err(status) => status,
             };
             self.managers.learn(&status);
@@ -218,6 +225,15 @@ impl Cluster {
     }
 }
 
+/// What is answered, unless that takes too long.
+async fn answered<T>(
+    limit: Duration,
+    question: impl Future<Output = Result<Response<T>, Status>>,
+) -> Result<T, Status> {
+    let late = |_| Status::deadline_exceeded(format!("there was no answer within {} s", limit.as_secs()));
+    timeout(limit, question).await.map_err(late)?.map(Response::into_inner)
+}
+
 async fn find(managers: &Managers, patience: Duration) -> Result<Leader, Failure> {
     let (address, channel) = managers.connect(patience).await.map_err(Failure::cluster)?;
     let client = ManagerClient::new(channel)
@@ -271,8 +287,8 @@ pub async fn fetch_result(job: &JobInfo) -> Result<Rows, Failure> {
     let mut worker = WorkerClient::new(channel).max_decoding_message_size(channel::MESSAGE_BYTES_MAX);
     let request = FetchResultRequest { wire_version: REQUEST_WIRE, job: id.0 };
     let chunks = loop {
-        match worker.fetch_result(request).await {
-            Ok(chunks) => break chunks.into_inner(),
+        match answered(ANSWER_MAX, worker.fetch_result(request)).await {
+            Ok(chunks) => break chunks,
             // The job has ended for the manager a moment before its driver's process has, and its worker keeps the
             // result only then.
             Err(status) if channel::is_not_found(&status) && ended_just_now(job) => {
@@ -341,7 +357,7 @@ impl Reader {
             {
                 return Ok(Some(batch));
             }
-            match self.chunks.next().await.transpose()? {
+            match timeout(ANSWER_MAX, self.chunks.next()).await.map_err(|_| late())?.transpose()? {
                 Some(chunk) => self.rest = chunk,
                 None => {
                     self.decoder.finish().map_err(|fault| truncated(Some(&fault)))?;
@@ -350,6 +366,11 @@ impl Reader {
             }
         }
     }
+}
+
+fn late() -> Failure {
+    let error = UserError::new("the worker does not send the rest of the result");
+    Failure::cluster(error.detail(format!("nothing came of it within {} s", ANSWER_MAX.as_secs())))
 }
 
 fn truncated(fault: Option<&ArrowError>) -> Failure {

@@ -170,8 +170,9 @@ impl Running {
     /// Starts all processes and waits until every executor is up. Returns the manager's address.
     async fn start(&mut self, plan: &Plan, folder: &Path) -> Result<String, Failure> {
         let mut manager = Process::start("manager", &manager_args(plan), folder, &[])?;
-        let ready = manager.first_line().await;
+        let ready = tokio::time::timeout(READY_MAX, manager.first_line()).await;
         self.processes.push(manager);
+        let ready = ready.map_err(|_| not_ready("the manager is not ready", folder))?;
         let Some(address) = ready.as_deref().and_then(|line| line.rsplit(' ').next()) else {
             return Err(self.processes[0].death(MayLeave::No).await);
         };
@@ -188,7 +189,7 @@ impl Running {
         tokio::select! {
             died = self.death() => Err(died),
             joined = tokio::time::timeout(READY_MAX, all_joined(&cluster, plan.shares.len())) => {
-                joined.map_err(|_| not_ready(folder))?.map(|()| address.to_owned())
+                joined.map_err(|_| not_ready("the workers have not joined", folder))?.map(|()| address.to_owned())
             }
         }
     }
@@ -293,8 +294,8 @@ async fn all_joined(cluster: &Cluster, workers: usize) -> Result<(), Failure> {
     }
 }
 
-fn not_ready(folder: &Path) -> Failure {
-    UserError::new(format!("the workers have not joined within {} s", READY_MAX.as_secs()))
+fn not_ready(what: &str, folder: &Path) -> Failure {
+    UserError::new(format!("{what} within {} s", READY_MAX.as_secs()))
         .hint(format!("the logs in {} say why", folder.display()))
         .into()
 }

@@ -9,11 +9,14 @@ use firesteel_base::UserError;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::time::timeout;
 
 use crate::exit::Failure;
 
 /// How long a process may take to end after SIGTERM.
 const STOP_MAX: Duration = Duration::from_secs(20);
+/// How long the kernel may take to end a child that is killed: one that waits for a disk ends when that answers.
+const KILL_MAX: Duration = Duration::from_secs(10);
 /// Lines of a dead process's log that are shown.
 const LOG_LINES: usize = 12;
 
@@ -95,10 +98,12 @@ pub async fn terminate(child: &mut Child) {
         // It may have ended just now.
         let _ = kill_process(pid, Signal::TERM);
     }
-    if tokio::time::timeout(STOP_MAX, child.wait()).await.is_err()
-        && let Err(fault) = child.kill().await
-    {
-        tracing::warn!(%fault, "cannot kill a child process");
+    if timeout(STOP_MAX, child.wait()).await.is_err() {
+        match timeout(KILL_MAX, child.kill()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(fault)) => tracing::warn!(%fault, "cannot kill a child process"),
+            Err(_) => tracing::warn!("a killed child process is held up in the kernel and left to it"),
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 
 use firesteel_base::{JobId, UserError};
 use firesteel_protocol::v1;
@@ -93,7 +94,9 @@ impl DriverChild {
             }
             status = child.wait() => Some(status),
         };
-        let last_line = last_line.await.unwrap_or_default();
+        // What it has started may hold its standard error open for longer.
+        let last_line = tokio::time::timeout(LAST_LINE_WAIT, last_line).await;
+        let last_line = last_line.ok().and_then(Result::ok).unwrap_or_default();
         match status {
             None => Err("stopped on request".to_owned()),
             Some(Ok(status)) if status.success() => Ok(()),
@@ -122,6 +125,8 @@ fn reason(status: std::io::Result<ExitStatus>, last_line: &str) -> String {
     }
 }
 
+/// How long the end of a driver's log is waited for when its process has ended.
+const LAST_LINE_WAIT: Duration = Duration::from_secs(5);
 /// The longest line of a driver's log that is kept as its reason.
 const LAST_LINE_MAX: usize = 64 << 10;
 

@@ -18,6 +18,8 @@ use super::{BoxStream, Manager, Member, Outgoing, replication};
 
 /// How long open connections may take to end once the manager stops.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
+/// How long sessions, the journal and the consensus may take to end.
+const STOP_MAX: Duration = Duration::from_secs(12);
 
 /// The largest message taken from a peer, in bytes: a job's SQL text or a host's topology.
 const MESSAGE_BYTES_MAX: usize = 64 << 20;
@@ -89,7 +91,10 @@ async fn serve_as(
     let failing = serving.clone();
     let signal = async move {
         shutdown.await;
-        serving.stop().await;
+        // What a disk holds up must not hold up the end: what it has not written was told to nobody.
+        if tokio::time::timeout(STOP_MAX, serving.stop()).await.is_err() {
+            tracing::warn!("the manager did not stop within {} s and is left to itself", STOP_MAX.as_secs());
+        }
         // Nobody listens when the server has failed.
         let _ = stopping.send(());
     };

@@ -174,8 +174,13 @@ impl FileRange {
                 return left.file.try_clone().map_err(|error| self.fault(error.to_string()));
             }
         };
-        let opened = tokio::task::spawn_blocking(move || File::open(path)).await;
-        opened.map_err(io::Error::other).flatten().map_err(|error| self.fault(error.to_string()))
+        let opening = tokio::task::spawn_blocking(move || File::open(path));
+        match tokio::time::timeout(self.wait_max(), opening).await {
+            Ok(opened) => {
+                opened.map_err(io::Error::other).flatten().map_err(|error| self.fault(error.to_string()))
+            }
+            Err(_) => Err(self.late()),
+        }
     }
 
     /// Where in its file the frame starts.
@@ -219,10 +224,6 @@ impl FileRange {
     /// The `len` bytes from byte `offset` of what lies there on. The disk writes them into the buffer that they stay in.
     async fn part(&self, offset: usize, len: usize) -> Result<Bytes, StoreError> {
         let start = self.start + offset as u64;
-        let limit = match &self.file {
-            InFile::Own(piece) => piece.file.disk.wait_max(),
-            InFile::Left(_) => LEFT_WAIT_MAX,
-        };
         let read = async {
             let piece = match &self.file {
                 InFile::Own(piece) => piece,
@@ -236,11 +237,23 @@ impl FileRange {
             let read = file.read(start..start + len as u64).await.map_err(|error| error.to_string())?;
             Ok(Bytes::from_owner(read))
         };
-        match tokio::time::timeout(limit, read).await {
+        match tokio::time::timeout(self.wait_max(), read).await {
             Ok(Ok(bytes)) => Ok(bytes),
             Ok(Err(reason)) => Err(self.fault(reason)),
-            Err(_) => Err(self.fault(format!("the disk took more than {limit:?}"))),
+            Err(_) => Err(self.late()),
         }
+    }
+
+    /// How long the disk may take for anything that is asked of it.
+    fn wait_max(&self) -> Duration {
+        match &self.file {
+            InFile::Own(piece) => piece.file.disk.wait_max(),
+            InFile::Left(_) => LEFT_WAIT_MAX,
+        }
+    }
+
+    fn late(&self) -> StoreError {
+        self.fault(format!("the disk took more than {:?}", self.wait_max()))
     }
 
     fn path(&self) -> &Path {
