@@ -13,6 +13,9 @@ pub const WIRE_OLDEST: u32 = 4;
 /// From this version on workers are drained: map outputs move, and workers, drivers and executors say so.
 pub const WIRE_DRAIN: u32 = 5;
 
+/// From this version on a lane may be told to read some keys of a partition.
+pub const WIRE_KEYS: u32 = 5;
+
 /// The versions that this build speaks.
 pub const SPOKEN: Spoken = Spoken { oldest: WIRE_OLDEST, newest: WIRE };
 

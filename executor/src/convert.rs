@@ -5,7 +5,7 @@ use std::ops::Range;
 use firesteel_base::{AttemptKey, Epoch, ExecutorId, StageId};
 use firesteel_engine::run::{StageInput, TaskError, TaskMetrics};
 use firesteel_protocol::{MalformedMessage, required, v1};
-use firesteel_shuffle::{BlockKey, Holder, LaneSizes, LanesOf, MapOutput, SizesParts, Slice};
+use firesteel_shuffle::{BlockKey, Holder, KeysOf, LaneSizes, LanesOf, MapOutput, Part, SizesParts, Slice};
 
 pub(crate) fn holder(wire: &v1::ExecutorRef) -> Result<Holder, MalformedMessage> {
     let id = required(wire.id.as_ref(), "ExecutorRef.id")?;
@@ -58,13 +58,19 @@ pub fn wire_lane_sizes(sizes: &LaneSizes) -> v1::LaneOutput {
 /// What a lane reads, to be sent.
 #[must_use]
 pub fn wire_slice(slice: &Slice) -> v1::Slice {
-    let part = slice.part.as_ref().map(|part| v1::LanesOf {
-        stage: part.stage.0,
-        first_lane: part.lanes.start,
-        lanes: part.lanes.end - part.lanes.start,
-    });
     let Range { start, end } = slice.partitions;
-    v1::Slice { first_partition: start, partitions: end - start, part }
+    let whole = v1::Slice { first_partition: start, partitions: end - start, part: None, keys: None };
+    match &slice.part {
+        None => whole,
+        Some(Part::Lanes(LanesOf { stage, lanes })) => {
+            let (stage, first_lane) = (stage.0, lanes.start);
+            let part = Some(v1::LanesOf { stage, first_lane, lanes: lanes.end - first_lane });
+            v1::Slice { part, ..whole }
+        }
+        Some(Part::Keys(KeysOf { part, parts })) => {
+            v1::Slice { partitions: 0, keys: Some(v1::KeysOf { part: *part, parts: *parts }), ..whole }
+        }
+    }
 }
 
 pub(crate) fn slice(wire: &v1::Slice) -> Result<Slice, MalformedMessage> {
@@ -72,11 +78,21 @@ pub(crate) fn slice(wire: &v1::Slice) -> Result<Slice, MalformedMessage> {
         Some(end) if count > 0 => Ok(first..end),
         _ => Err(MalformedMessage::new("Slice", format!("{count} from {first} on"))),
     };
-    let part = wire
-        .part
-        .as_ref()
-        .map(|part| Ok(LanesOf { stage: StageId(part.stage), lanes: range(part.first_lane, part.lanes)? }));
-    Ok(Slice { partitions: range(wire.first_partition, wire.partitions)?, part: part.transpose()? })
+    match (&wire.part, &wire.keys) {
+        (None, None) => Ok(Slice::whole(range(wire.first_partition, wire.partitions)?)),
+        (Some(part), None) => {
+            let lanes = LanesOf { stage: StageId(part.stage), lanes: range(part.first_lane, part.lanes)? };
+            let partitions = range(wire.first_partition, wire.partitions)?;
+            Ok(Slice { partitions, part: Some(Part::Lanes(lanes)) })
+        }
+        (None, Some(keys)) if wire.partitions == 0 && keys.part < keys.parts => {
+            let keys = KeysOf { part: keys.part, parts: keys.parts };
+            Ok(Slice { partitions: range(wire.first_partition, 1)?, part: Some(Part::Keys(keys)) })
+        }
+        (_, Some(keys)) => {
+            Err(MalformedMessage::new("Slice.keys", format!("{} of {}", keys.part, keys.parts)))
+        }
+    }
 }
 
 pub(crate) fn map_output(wire: &v1::MapOutput) -> Result<MapOutput, MalformedMessage> {
@@ -120,5 +136,35 @@ pub(crate) fn wire_metrics(metrics: &TaskMetrics, elapsed_ms: u64, peak_memory: 
         operators_json: operators
             .map(|operators| serde_json::to_string(operators).expect("plain data becomes JSON"))
             .unwrap_or_default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slices_come_over_the_wire_as_they_were() {
+        let lanes = LanesOf { stage: StageId(3), lanes: 2..5 };
+        for wanted in [
+            Slice::whole(4..9),
+            Slice { partitions: 4..5, part: Some(Part::Lanes(lanes)) },
+            Slice { partitions: 4..5, part: Some(Part::Keys(KeysOf { part: 1, parts: 3 })) },
+        ] {
+            assert_eq!(slice(&wire_slice(&wanted)).unwrap(), wanted);
+        }
+    }
+
+    /// One that knows nothing of keys would read all of them: as it sees the slice, it is of no partition.
+    #[test]
+    fn a_slice_of_keys_is_malformed_for_who_does_not_know_them() {
+        let part = Some(Part::Keys(KeysOf { part: 0, parts: 2 }));
+        let said = wire_slice(&Slice { partitions: 4..5, part });
+        let without = v1::Slice { keys: None, ..said.clone() };
+        assert!(slice(&without).unwrap_err().to_string().contains("0 from 4 on"));
+        for (part, parts, partitions) in [(2, 2, 0), (0, 0, 0), (0, 2, 1)] {
+            let keys = Some(v1::KeysOf { part, parts });
+            assert!(slice(&v1::Slice { keys, partitions, ..said.clone() }).is_err(), "{part} of {parts}");
+        }
     }
 }

@@ -42,7 +42,7 @@ pub use pack::{Compression, Packing, ParseCompressionError};
 pub use segment::SegmentUsage;
 pub use serve::{BlockServer, ServeConfig};
 pub use sizes::{LaneSizes, MalformedSizes, SizesParts};
-pub use slice::{LanesOf, Slice};
+pub use slice::{KeysOf, LanesOf, Part, Slice};
 pub use store::{BlockStore, FileConfig, StoreConfig, StoreError, StoreUsage};
 pub use take::{TakeError, take_over};
 pub use transport::{ParseTransportError, Transport};

@@ -17,9 +17,53 @@ pub fn hash_assignment(hashes: &[u64], partitions: u32, out: &mut Vec<u32>) {
     }));
 }
 
+/// Replaces `out` by which of `parts` equal parts of its partition each row belongs to, given the rows' hashes: partition `p` of
+/// `partitions` is made of partitions `p * parts ..` of `partitions * parts`, from the first to the last of them.
+///
+/// # Panics
+/// When there are none, or more than 32 bits can count.
+pub fn part_assignment(hashes: &[u64], partitions: u32, parts: u32, out: &mut Vec<u32>) {
+    let finer = partitions.checked_mul(parts).expect("parts of partitions are counted in 32 bits");
+    hash_assignment(hashes, finer, out);
+    out.iter_mut().for_each(|assigned| *assigned %= parts);
+}
+
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        /// Lanes that read a partition in parts agree with the one that wrote it on which rows are in it.
+        #[test]
+        fn parts_of_a_partition_are_partitions_of_a_finer_division(
+            hashes in vec(any::<u64>(), 0..200),
+            partitions in 1_u32..5000,
+            parts in 1_u32..300,
+        ) {
+            let (mut coarse, mut part, mut fine) = (Vec::new(), Vec::new(), Vec::new());
+            hash_assignment(&hashes, partitions, &mut coarse);
+            part_assignment(&hashes, partitions, parts, &mut part);
+            hash_assignment(&hashes, partitions * parts, &mut fine);
+            for row in 0..hashes.len() {
+                prop_assert_eq!(coarse[row] * parts + part[row], fine[row]);
+            }
+        }
+    }
+
+    #[test]
+    fn parts_of_a_partition_are_even() {
+        let hashes: Vec<u64> = (0..100_000).collect();
+        let (mut partition, mut part) = (Vec::new(), Vec::new());
+        hash_assignment(&hashes, 10, &mut partition);
+        part_assignment(&hashes, 10, 8, &mut part);
+        for wanted in 0..8 {
+            let rows = partition.iter().zip(&part).filter(|(p, part)| **p == 3 && **part == wanted).count();
+            assert!((1150..1350).contains(&rows), "{rows} of about 10,000 in part {wanted}");
+        }
+    }
 
     #[test]
     fn hashes_spread_evenly_over_any_number_of_partitions() {

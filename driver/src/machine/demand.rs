@@ -89,6 +89,7 @@ impl JobMachine {
     fn demand_of(&self, index: usize) -> Demand {
         let stage = &self.stages[index];
         let tasks = match stage.state {
+            StageState::Running | StageState::Early if self.nobody_can_read(stage) => 0,
             StageState::Running | StageState::Early => {
                 u32::try_from(stage.pending().len()).expect("tasks are numbered in 32 bits")
             }
@@ -134,12 +135,17 @@ impl JobMachine {
         useless
     }
 
-    /// Executors on which the stage has failed too often; none when nothing would be left.
+    /// Executors on which the stage has failed too often, none when nothing would be left; and those that cannot read what it reads.
     pub(super) fn excluded(&self, stage: &Stage) -> BTreeSet<ExecutorId> {
         let limit = self.policy.failures_per_executor_max;
         let failing = stage.failures.iter().filter(|&(_, &failures)| failures >= limit);
         let failing: BTreeSet<_> = failing.map(|(executor, _)| executor.clone()).collect();
-        if self.executors.is_subset(&failing) { BTreeSet::new() } else { failing }
+        let mut excluded = self.cannot_read(stage);
+        let all: BTreeSet<_> = failing.union(&excluded).cloned().collect();
+        if !self.executors.is_subset(&all) {
+            excluded = all;
+        }
+        excluded
     }
 
     /// True when there is an executor other than `avoided` that the stage may use.

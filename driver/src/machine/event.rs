@@ -18,6 +18,11 @@ pub enum Event {
         /// All of them.
         executors: Vec<ExecutorId>,
     },
+    /// Executors that know how to read some keys of a partition. Sent like `ClusterChanged`, before it.
+    KeyReaders {
+        /// All of them.
+        executors: BTreeSet<ExecutorId>,
+    },
     /// Workers that are drained now: nothing is to be begun there, and what lies there is to move. Sent like
     /// `ClusterChanged`, before it.
     Draining {

@@ -79,6 +79,8 @@ pub struct JobMachine {
     pub(super) members: BTreeSet<ExecutorId>,
     /// Those of them that may be used.
     pub(super) executors: BTreeSet<ExecutorId>,
+    /// Executors that know how to read some keys of a partition.
+    pub(super) key_readers: BTreeSet<ExecutorId>,
     pub(super) drains: Drains,
     empty_since: Option<Timestamp>,
     /// Lives that are over.
@@ -109,6 +111,7 @@ impl JobMachine {
             leases: Leases::default(),
             members: BTreeSet::new(),
             executors: BTreeSet::new(),
+            key_readers: BTreeSet::new(),
             drains: Drains::default(),
             empty_since: None,
             gone: BTreeSet::new(),
@@ -144,6 +147,7 @@ impl JobMachine {
                 self.members = executors.into_iter().collect();
                 self.count_executors();
             }
+            Event::KeyReaders { executors } => self.key_readers = executors,
             Event::Draining { workers, takers } => self.draining(workers, takers, effects),
             Event::OutputTaken { producer, life } => self.output_taken(producer, life, effects),
             Event::OutputNotTaken { producer, life } => self.output_not_taken(producer, life),
@@ -333,7 +337,8 @@ impl JobMachine {
     }
 
     fn watch_cluster(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
-        let is_stuck = self.members.is_empty() || self.waits_for_the_drained();
+        let waits_for_readers = self.stages.iter().any(|stage| self.nobody_can_read(stage));
+        let is_stuck = self.members.is_empty() || self.waits_for_the_drained() || waits_for_readers;
         if !is_stuck || !self.is_active() {
             self.empty_since = None;
             return;
@@ -350,6 +355,12 @@ impl JobMachine {
             return UserError::new(format!("{} cannot go on: the cluster has no executor", self.job))
                 .detail(format!("the last one left {waited} s ago"))
                 .hint("are the workers running? `firesteel nodes` lists them");
+        }
+        if let Some(stage) = self.stages.iter().find(|stage| self.nobody_can_read(stage)) {
+            let stage = stage.key(self.job);
+            return UserError::new(format!("{stage} cannot go on: all executors are of an older release"))
+                .detail(format!("there has been none for {waited} s that can read some keys of a partition"))
+                .hint("run the query again");
         }
         UserError::new(format!("{} cannot go on: every worker is being drained", self.job))
             .detail(format!("there has been none for its tasks for {waited} s"))

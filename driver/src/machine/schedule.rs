@@ -181,7 +181,7 @@ impl JobMachine {
         if !stage.state.launches() {
             return None;
         }
-        if self.excluded(stage).contains(executor) {
+        if self.excluded(stage).contains(executor) || !self.can_read(stage, executor) {
             return None;
         }
         if stage.pending().is_empty() {

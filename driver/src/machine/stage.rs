@@ -165,6 +165,14 @@ impl Stage {
         &slices[first..first + self.plan.lanes_of(task) as usize]
     }
 
+    /// Whether some of its lanes read some keys of a partition.
+    pub fn reads_keys(&self) -> bool {
+        match &self.reading {
+            StageReading::Slices(slices) => slices.iter().any(|slice| slice.keys().is_some()),
+            StageReading::Undecided | StageReading::AsPlanned => false,
+        }
+    }
+
     pub fn key(&self, job: JobId) -> StageKey {
         StageKey { job, stage: self.plan.id }
     }

@@ -6,7 +6,7 @@ use firesteel_base::{AttemptKey, JobId, StageId, StageKey};
 use firesteel_engine::Stage;
 use firesteel_executor::convert::wire_slice;
 use firesteel_protocol::v1;
-use firesteel_shuffle::{LanesOf, Slice};
+use firesteel_shuffle::{LanesOf, Part, Slice};
 use v1::driver_to_executor::Message as ToExecutor;
 use v1::driver_to_manager::Message as ToManager;
 
@@ -119,9 +119,12 @@ impl DriverLoop {
             self.wire_input(job, stage, input, &read)
         };
         let slice = |slice: &Slice| {
-            let part = slice.part.as_ref();
-            let part =
-                part.map(|part| LanesOf { stage: job.offset.remove(part.stage), lanes: part.lanes.clone() });
+            let part = slice.part.clone().map(|part| match part {
+                Part::Lanes(LanesOf { stage, lanes }) => {
+                    Part::Lanes(LanesOf { stage: job.offset.remove(stage), lanes })
+                }
+                keys @ Part::Keys(_) => keys,
+            });
             wire_slice(&Slice { partitions: slice.partitions.clone(), part })
         };
         v1::Launch {

@@ -251,10 +251,19 @@ impl DriverLoop {
         let query = self.jobs.get_mut(&run).expect("a query that waits for its job");
         query.opened_by = self.manager_run;
         query.open(job, policy);
-        let (workers, takers) = (self.draining.clone(), self.takers.clone());
-        self.tell(run, Event::Draining { workers, takers });
-        self.tell(run, Event::ClusterChanged { executors: self.up.clone() });
+        for event in self.cluster_news() {
+            self.tell(run, event);
+        }
         self.tell(run, Event::Begin);
+    }
+
+    /// What a job is told of the cluster as it is.
+    fn cluster_news(&self) -> [Event; 3] {
+        [
+            Event::KeyReaders { executors: self.key_readers.clone() },
+            Event::Draining { workers: self.draining.clone(), takers: self.takers.clone() },
+            Event::ClusterChanged { executors: self.up.clone() },
+        ]
     }
 
     fn granted(&mut self, grant: v1::Grant) -> Result<(), MalformedMessage> {
@@ -306,12 +315,18 @@ impl DriverLoop {
         };
         self.draining = cluster.draining.iter().map(worker).collect::<Result<_, _>>()?;
         self.takers.clear();
+        self.key_readers.clear();
         let mut members = Vec::with_capacity(cluster.executors.len());
         for shape in &cluster.executors {
             let executor = required(shape.executor.clone(), "ExecutorShape.executor")?;
             let life = convert::life(&executor)?;
             if shape.wire_version >= version::WIRE_DRAIN {
                 self.takers.insert(life.clone());
+            }
+            // One in this process is of this build, whatever its worker says.
+            let is_here = self.peers.executors.contains_key(&life.executor);
+            if is_here || shape.wire_version >= version::WIRE_KEYS {
+                self.key_readers.insert(life.executor.clone());
             }
             let address = executor.control_address.clone();
             self.refs.insert(life.clone(), executor);
@@ -326,9 +341,7 @@ impl DriverLoop {
         self.up = members.iter().map(|member| member.life.executor.clone()).collect();
         members.retain(|member| !self.draining.contains(&member.life.executor.worker));
         self.members.send_replace(members);
-        let (workers, takers) = (self.draining.clone(), self.takers.clone());
-        self.tell_all(&Event::Draining { workers, takers });
-        self.tell_all(&Event::ClusterChanged { executors: self.up.clone() });
+        self.cluster_news().iter().for_each(|event| self.tell_all(event));
         Ok(())
     }
 }

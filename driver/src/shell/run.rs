@@ -45,6 +45,8 @@ pub(super) struct DriverLoop {
     pub draining: BTreeSet<WorkerId>,
     /// Executors that can take outputs over.
     pub takers: BTreeSet<Life>,
+    /// Executors that know how to read some keys of a partition.
+    pub key_readers: BTreeSet<ExecutorId>,
     pub links: BTreeMap<Life, ExecutorLink>,
     pub link_generation: u64,
     /// Where executors are reached.
@@ -97,6 +99,7 @@ impl DriverLoop {
             manager_wire: version::WIRE_OLDEST,
             draining: BTreeSet::new(),
             takers: BTreeSet::new(),
+            key_readers: BTreeSet::new(),
             links: BTreeMap::new(),
             link_generation: 0,
             refs: BTreeMap::new(),

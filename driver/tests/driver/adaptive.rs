@@ -1,6 +1,13 @@
 //! What the sizes of blocks decide while a query runs: shown by EXPLAIN ANALYZE, and never to be seen in the answer.
 
+use std::sync::Arc;
+
+use datafusion::arrow::array::{ArrayRef, Int64Array};
+use datafusion::common::hash_utils::create_hashes;
+use datafusion::physical_plan::repartition::REPARTITION_RANDOM_STATE;
 use firesteel_driver::{ConnectOptions, Session};
+use firesteel_engine::datafusion;
+use firesteel_shuffle::partition::hash_assignment;
 
 use crate::support::{Cluster, QUERIES, Tables, rows};
 
@@ -73,6 +80,45 @@ async fn a_skewed_partition_is_read_by_several_lanes() {
     for join in ["left", "right", "full"] {
         let sql = format!("select a.key, a.v, b.g from ({skewed}) a {join} join ({few}) b on a.key = b.k");
         adapted(&session, &sql).await;
+    }
+    close(cluster, session).await;
+}
+
+/// Numbers that the exchange brings into the same one of four partitions.
+fn keys_of_one_partition(count: usize) -> Vec<i64> {
+    let keys: Vec<i64> = (0..1000).collect();
+    let column: ArrayRef = Arc::new(Int64Array::from(keys.clone()));
+    let (mut hashes, mut partitions) = (vec![0; keys.len()], Vec::new());
+    create_hashes(&[column], REPARTITION_RANDOM_STATE.random_state(), &mut hashes).unwrap();
+    hash_assignment(&hashes, 4, &mut partitions);
+    let of_one = keys.into_iter().zip(partitions).filter(|(_, partition)| *partition == 2);
+    of_one.map(|(key, _)| key).take(count).collect()
+}
+
+#[tokio::test]
+async fn a_skewed_partition_is_divided_by_key_where_all_rows_of_a_key_must_meet() {
+    let tables = Tables::make(20_000).await;
+    let (cluster, session) = cluster(&tables).await;
+    let settings =
+        [("broadcast_threshold", "0B"), ("merge_partitions_below", "0B"), ("split_partitions_above", "1KiB")];
+    set(&session, &settings).await;
+    let keys = keys_of_one_partition(9);
+    let whens = (0..).zip(&keys).map(|(nth, key)| format!("when {nth} then {key} ")).collect::<String>();
+    let skewed = format!("(select case k % 10 {whens} else k end as key, k, v from t)");
+    for sql in [
+        format!("select key, median(v), count(distinct v), count(distinct k) from {skewed} group by key"),
+        format!("select key, k, row_number() over (partition by key order by k) as n from {skewed}"),
+        format!(
+            "select a.key, a.k, b.v from {skewed} a full join (select * from {skewed} where k < 400) b \
+             on a.key = b.key and a.k < b.k"
+        ),
+        format!(
+            "select a.key, count(*), sum(b.g) from {skewed} a left join (select k, g from t where k < 900) b on a.key = b.k group by a.key"
+        ),
+    ] {
+        let decisions = adapted(&session, &sql).await;
+        let is_divided = |decision: &String| decision.contains("divided by key");
+        assert!(decisions.iter().any(is_divided), "{sql}: {decisions:?}");
     }
     close(cluster, session).await;
 }

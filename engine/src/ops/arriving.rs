@@ -5,7 +5,7 @@ use std::ops::Range;
 use datafusion::common::internal_err;
 use datafusion::error::{DataFusionError, Result};
 use firesteel_base::StageId;
-use firesteel_shuffle::{BlockKey, Holder, MapOutput, Slice};
+use firesteel_shuffle::{BlockKey, Holder, MapOutput, Part, Slice};
 use futures::stream::{self, Stream};
 use futures::{StreamExt, TryStreamExt};
 use tokio::sync::watch;
@@ -47,7 +47,8 @@ impl Wanted {
 
     /// Whether lanes are counted over all outputs, so that none may be missing.
     fn needs_all(&self) -> bool {
-        matches!(self.kind, ReadKind::Lane) || self.slice.as_ref().is_some_and(|slice| slice.part.is_some())
+        let part = self.slice.as_ref().and_then(|slice| slice.part.as_ref());
+        matches!(self.kind, ReadKind::Lane) || matches!(part, Some(Part::Lanes(_)))
     }
 
     fn blocks_in(&self, outputs: &[MapOutput]) -> Result<Vec<(Holder, BlockKey)>> {
@@ -164,7 +165,7 @@ mod tests {
     #[test]
     fn what_counts_lanes_over_all_outputs_waits_for_all_of_them() {
         let part = LanesOf { stage: STAGE, lanes: 1..3 };
-        let slice = Slice { partitions: 2..4, part: Some(part) };
+        let slice = Slice { partitions: 2..4, part: Some(Part::Lanes(part)) };
         let cases = [
             (wanted(ReadKind::Lane, None), vec![(0, 1, 0)]),
             (wanted(ReadKind::Partition, Some(slice)), vec![(0, 1, 2), (0, 1, 3), (1, 0, 2), (1, 0, 3)]),

@@ -4,6 +4,7 @@ mod arriving;
 mod compact;
 mod gate;
 mod gather;
+mod key_hashes;
 mod local_exchange;
 mod pad;
 mod ranges;
@@ -15,6 +16,7 @@ mod spilling_join;
 mod subset;
 
 pub use gather::GatherExec;
+pub(crate) use key_hashes::KeyHashes;
 pub use local_exchange::{LocalExchange, LocalExchangeExec};
 pub use pad::PadExec;
 pub(crate) use ranges::check as check_ranges;

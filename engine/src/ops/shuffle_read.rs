@@ -17,9 +17,11 @@ use datafusion::physical_plan::{
 };
 use firesteel_base::StageId;
 use firesteel_shuffle::Slice;
+use futures::future::ready;
 use futures::{StreamExt, TryStreamExt};
 
 use super::arriving::Wanted;
+use super::key_hashes::KeyPart;
 use super::plan_boilerplate;
 use super::ranges::{RangeRead, SharedSplits};
 use crate::run::ShuffleInputs;
@@ -80,14 +82,21 @@ impl SameValue {
     }
 }
 
+/// What each partition reads, where that is not the exchange's partition of its number.
+#[derive(Debug, Clone)]
+struct Sliced {
+    slices: Arc<[Slice]>,
+    /// How the exchange is divided.
+    exchange: Partitioning,
+}
+
 /// A leaf: the rows that another stage wrote, divided by that stage's output.
 #[derive(Debug)]
 pub struct ShuffleReadExec {
     stage: StageId,
     kind: ReadKind,
     same: Vec<SameValue>,
-    /// What each partition reads, where that is not the exchange's partition of its number.
-    slices: Option<Arc<[Slice]>>,
+    sliced: Option<Sliced>,
     /// Of a read by range: the ranges, once they are known.
     splits: SharedSplits,
     properties: Arc<PlanProperties>,
@@ -122,7 +131,7 @@ impl ShuffleReadExec {
             stage,
             kind,
             same,
-            slices: None,
+            sliced: None,
             splits: Arc::default(),
             properties,
             metrics: ExecutionPlanMetricsSet::new(),
@@ -148,22 +157,28 @@ impl ShuffleReadExec {
     }
 
     /// The same rows, with one partition for each of `slices` of the exchange's. For a read by partition.
-    #[must_use]
-    pub fn with_slices(&self, slices: Arc<[Slice]>) -> Self {
-        let partitioning = match self.properties.output_partitioning() {
+    ///
+    /// # Errors
+    /// When a slice is of some keys of rows that are not divided by key.
+    pub fn with_slices(&self, slices: Arc<[Slice]>) -> Result<Self> {
+        let exchange = self.properties.output_partitioning().clone();
+        for keys in slices.iter().filter_map(Slice::keys) {
+            KeyPart::try_new(&exchange, keys)?;
+        }
+        let partitioning = match &exchange {
             Partitioning::Hash(exprs, _) => Partitioning::Hash(exprs.clone(), slices.len()),
             _ => Partitioning::UnknownPartitioning(slices.len()),
         };
         let properties = self.properties.as_ref().clone().with_partitioning(partitioning);
-        Self {
+        Ok(Self {
             stage: self.stage,
             kind: self.kind.clone(),
             same: self.same.clone(),
-            slices: Some(slices),
+            sliced: Some(Sliced { slices, exchange }),
             splits: Arc::default(),
             properties: Arc::new(properties),
             metrics: ExecutionPlanMetricsSet::new(),
-        }
+        })
     }
 }
 
@@ -185,7 +200,7 @@ impl ExecutionPlan for ShuffleReadExec {
         stage: read.stage,
         kind: read.kind.clone(),
         same: read.same.clone(),
-        slices: read.slices.clone(),
+        sliced: read.sliced.clone(),
         splits: Arc::default(),
         properties: Arc::clone(&read.properties),
         metrics: ExecutionPlanMetricsSet::new(),
@@ -212,7 +227,7 @@ impl ExecutionPlan for ShuffleReadExec {
         let wanted = Wanted {
             stage: self.stage,
             kind: self.kind.clone(),
-            slice: self.slices.as_ref().map(|slices| slices[partition].clone()),
+            slice: self.sliced.as_ref().map(|sliced| sliced.slices[partition].clone()),
             partition,
         };
         let schema = self.schema();
@@ -230,6 +245,13 @@ impl ExecutionPlan for ShuffleReadExec {
                 fetches.try_flatten_unordered(Some(FETCHES_MAX)).right_stream()
             }
         };
+        let mut keys = self.keys_of(partition)?;
+        let batches = batches.and_then(move |batch| {
+            ready(match &mut keys {
+                Some(keys) => keys.rows_of(&batch),
+                None => Ok(batch),
+            })
+        });
         let metrics = BaselineMetrics::new(&self.metrics, partition);
         let counted = batches.inspect_ok(move |batch| metrics.record_output(batch.num_rows()));
         Ok(Box::pin(RecordBatchStreamAdapter::new(schema, counted)))
@@ -259,6 +281,12 @@ impl ShuffleReadExec {
             context,
             metrics: BaselineMetrics::new(&self.metrics, partition),
         }
+    }
+
+    /// What picks the keys that one of its partitions reads, where these are not all.
+    fn keys_of(&self, partition: usize) -> Result<Option<KeyPart>> {
+        let Some(Sliced { slices, exchange }) = &self.sliced else { return Ok(None) };
+        slices[partition].keys().map(|keys| KeyPart::try_new(exchange, keys)).transpose()
     }
 
     /// How its rows are divided.

@@ -1,23 +1,19 @@
 //! Routing a lane's rows to the partitions of its stage's output.
 
-use std::sync::Arc;
-
-use datafusion::arrow::array::ArrayRef;
 use datafusion::arrow::record_batch::RecordBatch;
-use datafusion::common::hash_utils::create_hashes;
 use datafusion::error::{DataFusionError, Result};
-use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::metrics::Time;
-use datafusion::physical_plan::repartition::{BatchPartitioner, REPARTITION_RANDOM_STATE};
+use datafusion::physical_plan::repartition::BatchPartitioner;
 use firesteel_shuffle::partition::hash_assignment;
 use firesteel_shuffle::{Assignment, LaneWriter};
 
 use crate::Output;
+use crate::ops::KeyHashes;
 
 /// Decides for each row of a lane which partition it goes to.
 pub(super) enum Router {
     One,
-    Hash { exprs: Vec<Arc<dyn PhysicalExpr>>, partitions: u32, hashes: Vec<u64>, rows: Vec<u32> },
+    Hash { keys: KeyHashes, partitions: u32, rows: Vec<u32> },
     RoundRobin { partitions: u32, next: u32 },
     Range(Box<BatchPartitioner>),
 }
@@ -35,9 +31,8 @@ impl Router {
             | Output::SampledRange { .. }
             | Output::Result => Self::One,
             Output::Hash { exprs, partitions } => Self::Hash {
-                exprs: exprs.clone(),
+                keys: KeyHashes::new(exprs.clone()),
                 partitions: count(*partitions)?,
-                hashes: Vec::new(),
                 rows: Vec::new(),
             },
             Output::RoundRobin { partitions } => {
@@ -62,9 +57,8 @@ impl Router {
                 *next = (*next + 1) % *partitions;
                 Ok(())
             }
-            Self::Hash { exprs, partitions, hashes, rows } => {
-                hash_rows(exprs, &batch, hashes)?;
-                hash_assignment(hashes, *partitions, rows);
+            Self::Hash { keys, partitions, rows } => {
+                hash_assignment(keys.of(&batch)?, *partitions, rows);
                 writer.write(&batch, &Assignment::Rows(rows)).map_err(external)
             }
             Self::Range(partitioner) => partitioner.partition(batch, |partition, part| {
@@ -88,14 +82,4 @@ pub(super) fn copies(output: &Output) -> u64 {
         | Output::SampledRange { .. }
         | Output::Result => 1,
     }
-}
-
-/// Hashes each row's key. The seed is fixed, so that both sides of a join agree across processes.
-fn hash_rows(exprs: &[Arc<dyn PhysicalExpr>], batch: &RecordBatch, hashes: &mut Vec<u64>) -> Result<()> {
-    let keys: Vec<ArrayRef> =
-        exprs.iter().map(|expr| expr.evaluate(batch)?.into_array(batch.num_rows())).collect::<Result<_>>()?;
-    hashes.clear();
-    hashes.resize(batch.num_rows(), 0);
-    create_hashes(&keys, REPARTITION_RANDOM_STATE.random_state(), hashes)?;
-    Ok(())
 }

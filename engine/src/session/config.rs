@@ -29,6 +29,8 @@ const RANGE_SORTS_ABOVE: &str = "firesteel.range_sorts_above";
 const TARGET_PARTITIONS: &str = "datafusion.execution.target_partitions";
 /// Lanes of a stage for each core thread, beyond which more of them make no core's end come sooner.
 const LANES_PER_CORE: u64 = 4;
+/// The most lanes that pick their keys out of all bytes of a partition.
+const KEY_PARTS_MAX: usize = 8;
 const OWN: &str = "firesteel.";
 const RUNTIME: &str = "datafusion.runtime.";
 
@@ -98,6 +100,7 @@ impl SessionSettings {
             merge_below: self.merge_partitions_below.0,
             merge_beyond: u64::try_from(cores).unwrap_or(u64::MAX).saturating_mul(LANES_PER_CORE),
             split_above: self.split_partitions_above.0,
+            key_parts_max: u32::try_from(cores.min(KEY_PARTS_MAX)).expect("a small number"),
             broadcast_below: self.broadcast_threshold.0,
             spare_inputs: true,
         }

@@ -2,9 +2,10 @@
 //! executor makes, and their rows pass through a real block store.
 
 use std::fmt;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use datafusion::arrow::record_batch::RecordBatch;
@@ -20,7 +21,7 @@ use firesteel_engine::task::{
 use firesteel_engine::{ClusterShape, EngineSession, JobRunner, JobSpec, Place, SessionOptions, Stage};
 use firesteel_shuffle::fetch::{FetchConfig, Fetcher};
 use firesteel_shuffle::store::{BlockStore, StoreConfig};
-use firesteel_shuffle::{BlockKey, Holder, LaneSizes, MapOutput};
+use firesteel_shuffle::{BlockKey, Holder, KeysOf, LaneSizes, MapOutput, Part, Slice};
 use futures::future::BoxFuture;
 use futures::{StreamExt, TryStreamExt};
 use parking_lot::Mutex;
@@ -171,6 +172,8 @@ pub struct Executors {
     jobs: AtomicU64,
     /// Makes every first attempt of a result stage get lost after it has run to its end.
     pub lose_first_results: AtomicBool,
+    /// Has every partition that may be divided by key read in so many parts.
+    pub key_parts: AtomicU32,
     pub last: Mutex<Option<JobSpec>>,
 }
 
@@ -205,6 +208,7 @@ impl Executors {
             holder,
             jobs: AtomicU64::new(1),
             lose_first_results: AtomicBool::new(false),
+            key_parts: AtomicU32::new(0),
             last: Mutex::default(),
         }
     }
@@ -244,13 +248,15 @@ impl Executors {
     ) -> Result<MapOutput, TaskError> {
         let first_partition = task * lanes;
         let lanes = lanes.min(stage.partitions - first_partition);
+        let slices = self.slices(stage, first_partition..first_partition + lanes);
+        let lanes = if slices.is_empty() { lanes } else { slices.len() };
         let is_result = Arc::ptr_eq(stage, job.graph.result());
         // A plan that went by pointer is good for one attempt only.
         let lose = stage.encoded.is_some() && is_result && self.lose_first_results.load(Ordering::SeqCst);
         let mut attempt = AttemptKey::new(id, stage.id, u32::try_from(task).unwrap(), 0);
         loop {
             let inputs = launch_early(stage, outputs);
-            let spec = TaskSpec { attempt, first_partition, lanes, inputs, slices: Vec::new() };
+            let spec = TaskSpec { attempt, first_partition, lanes, inputs, slices: slices.clone() };
             let spawner = Arc::new(TokioLanes { lanes, tasks: Mutex::default() });
             let source = match &stage.encoded {
                 Some(bytes) => StageSource::Encoded(bytes.clone()),
@@ -269,6 +275,19 @@ impl Executors {
             }
             return Ok(MapOutput { producer: attempt, holder: self.holder.clone(), lanes });
         }
+    }
+}
+
+impl Executors {
+    /// What the lanes of a task read instead of those partitions.
+    fn slices(&self, stage: &Stage, partitions: Range<usize>) -> Vec<Slice> {
+        let parts = if stage.adapts.by_key { self.key_parts.load(Ordering::SeqCst) } else { 0 };
+        let slice = |partition: u32, part: u32| Slice {
+            partitions: partition..partition + 1,
+            part: Some(Part::Keys(KeysOf { part, parts })),
+        };
+        let partitions = partitions.map(|partition| u32::try_from(partition).unwrap());
+        partitions.flat_map(|partition| (0..parts).map(move |part| slice(partition, part))).collect()
     }
 }
 
@@ -298,6 +317,7 @@ impl JobRunner for Executors {
             holder: self.holder.clone(),
             jobs: AtomicU64::new(0),
             lose_first_results: AtomicBool::new(self.lose_first_results.load(Ordering::SeqCst)),
+            key_parts: AtomicU32::new(self.key_parts.load(Ordering::SeqCst)),
             last: Mutex::default(),
         };
         let rows = async move {

@@ -6,6 +6,7 @@ mod bad_input;
 mod explain;
 mod formats;
 mod key_hashes;
+mod key_parts;
 mod lab;
 mod merges;
 mod range_sorts;

@@ -10,6 +10,7 @@
 //! Every decision is made once and stays, whatever is run again later: what one task has read by it, another must not
 //! read in another way.
 
+mod keys;
 mod slices;
 
 use std::fmt;
@@ -36,6 +37,8 @@ pub enum Decision {
         now: u32,
         /// Planned ones that are read by several lanes.
         divided: u32,
+        /// Those of them that are divided by key.
+        by_key: u32,
         /// Bytes of all of them.
         bytes: u64,
     },
@@ -94,12 +97,17 @@ impl Decision {
 impl fmt::Display for Decision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Regrouped { planned, now, divided, bytes } => {
+            Self::Regrouped { planned, now, divided, by_key, bytes } => {
                 write!(f, "adapted: {planned} partitions of {} read as {now}", ByteSize(*bytes))?;
                 match divided {
+                    0 => return Ok(()),
+                    1 => f.write_str(", a skewed one by several lanes")?,
+                    several => write!(f, ", {several} skewed ones by several lanes each")?,
+                }
+                match by_key {
                     0 => Ok(()),
-                    1 => f.write_str(", a skewed one by several lanes"),
-                    several => write!(f, ", {several} skewed ones by several lanes each"),
+                    all if all == divided => f.write_str(", divided by key"),
+                    some => write!(f, ", {some} of them divided by key"),
                 }
             }
             Self::Spared { empty, spared } => {
@@ -247,19 +255,16 @@ impl JobMachine {
         let divided: Vec<_> =
             stage.plan.adapts.divided.iter().map(|input| self.divided(position, *input)).collect();
         let planned = stage.plan.partitions;
-        let slices = slices::decide(&stage.plan.adapts, &divided);
+        let slices = slices::decide(&self.adapts(position), &divided);
         let Some(slices) = slices else {
             self.stages[position].reading = StageReading::AsPlanned;
             return;
         };
         let now = u32::try_from(slices.len()).expect("lanes fit in 32 bits");
-        let decision = Decision::Regrouped {
-            planned,
-            now,
-            divided: slices::count_divided(&slices),
-            bytes: divided.iter().flat_map(|input| &input.bytes).sum(),
-        };
+        let bytes = divided.iter().flat_map(|input| &input.bytes).sum();
         drop(divided);
+        let (divided, by_key) = slices::count_divided(&slices);
+        let decision = Decision::Regrouped { planned, now, divided, by_key, bytes };
         let stage = &mut self.stages[position];
         stage.divide_anew(now);
         stage.reading = StageReading::Slices(slices);
@@ -282,7 +287,7 @@ impl JobMachine {
             divided
         });
         stage.reading == StageReading::AsPlanned
-            || slices::decide(&stage.plan.adapts, &divided.collect::<Vec<_>>()).is_none()
+            || slices::decide(&self.adapts(position), &divided.collect::<Vec<_>>()).is_none()
     }
 
     fn divided(&self, position: usize, stage: StageId) -> Divided<'_> {

@@ -3,13 +3,14 @@
 use firesteel_base::StageId;
 use firesteel_engine::stage::adapt::{AdaptLimits, Adapts, Broadcast, Spares};
 
-use super::scripts::{Script, stage};
-use crate::machine::{OutputKind, StagePlan};
+use super::scripts::{Script, life, stage};
+use crate::machine::{Event, OutputKind, Policy, StagePlan};
 
 const LIMITS: AdaptLimits = AdaptLimits {
     merge_below: 200,
     merge_beyond: u64::MAX,
     split_above: 1000,
+    key_parts_max: 3,
     broadcast_below: 500,
     spare_inputs: true,
     pipeline_above: 0,
@@ -158,4 +159,86 @@ fn a_probe_side_whose_partitions_are_read_in_groups_stays_a_stage_of_its_own() {
     script.grant(2, "a", 1);
     let said = script.said();
     assert!(said.contains("launch job7/s2/p0/a0 on a") && said.contains("partitions 0..4"), "{said}");
+}
+
+/// A scan of two tasks, and a stage of four partitions that needs all rows of a key in one of them.
+fn grouping() -> Vec<StagePlan> {
+    let adapts = Adapts { divided: vec![StageId(0)], by_key: true, limits: LIMITS, ..Adapts::default() };
+    let group = StagePlan { adapts, ..stage(1, 4, &[0], OutputKind::Result) };
+    vec![stage(0, 2, &[], OutputKind::Hash), group]
+}
+
+fn know_keys(script: &mut Script, executors: &[&str]) {
+    let executors = executors.iter().map(|name| life(name).executor).collect();
+    script.tell(Event::KeyReaders { executors });
+}
+
+#[test]
+fn a_skewed_partition_of_a_grouping_is_read_by_several_lanes_each_some_of_its_keys() {
+    let mut script = Script::new(grouping(), &["a"]);
+    know_keys(&mut script, &["a"]);
+    scan(&mut script, 0, &[200, 100, 900, 150]);
+    let said = script.said();
+    assert!(
+        said.contains(
+            "s1 adapted: 4 partitions of 2.6KiB read as 6, a skewed one by several lanes, divided by key"
+        ),
+        "{said}"
+    );
+    script.grant(1, "a", 3);
+    let inputs = "reads job7/s0/p0/a0 job7/s0/p1/a0";
+    script.says(&format!(
+        "launch job7/s1/p2/a0 on a under lease2 {inputs}, partitions 2..3 of keys 0/3
+         launch job7/s1/p3/a0 on a under lease2 {inputs}, partitions 2..3 of keys 1/3
+         launch job7/s1/p4/a0 on a under lease2 {inputs}, partitions 2..3 of keys 2/3"
+    ));
+}
+
+#[test]
+fn keys_stay_divided_when_blocks_are_lost_in_the_middle() {
+    let mut script = Script::new(grouping(), &["a", "b"]);
+    know_keys(&mut script, &["a", "b"]);
+    scan(&mut script, 0, &[200, 100, 900, 150]);
+    script.grant(1, "b", 3);
+    script.finish("job7/s1/p3/a0", "b");
+    script.said();
+    script.cannot_fetch("job7/s1/p2/a0", "b", "job7/s0/p0/a0", "a");
+    script.grant(0, "b", 1);
+    // Other bytes than before: nothing would be skewed.
+    script.finish_with("job7/s0/p0/a1", "b", &[&[100; 4]]);
+    script.grant(1, "b", 1);
+    let said = script.said();
+    assert!(said.contains("launch job7/s1/p2/a1 on b"), "{said}");
+    assert!(said.contains("partitions 2..3 of keys 0/3"), "{said}");
+    assert!(!said.contains("job7/s1/p3/a1"), "what another lane has read by the same division stays: {said}");
+}
+
+#[test]
+fn nothing_is_divided_by_key_where_an_executor_would_not_know_how_to_read_it() {
+    let mut script = Script::new(grouping(), &["a", "b"]);
+    know_keys(&mut script, &["a"]);
+    scan(&mut script, 0, &[200, 100, 900, 150]);
+    assert!(!script.said().contains("adapted"));
+}
+
+#[test]
+fn an_executor_that_comes_later_and_does_not_know_how_gets_no_task_of_it() {
+    let mut script = Script::new(grouping(), &["a"]);
+    know_keys(&mut script, &["a"]);
+    scan(&mut script, 0, &[200, 100, 900, 150]);
+    script.said();
+    let both = ["a", "b"].map(|name| life(name).executor);
+    script.tell(Event::ClusterChanged { executors: both.to_vec() });
+    let said = script.said();
+    assert!(said.contains("demand s1 6 but b"), "{said}");
+    script.grant(1, "b", 1);
+    script.says("release 1 of lease2\ndemand s1 6 but b");
+    // All others are gone: the job does not wait for ever.
+    know_keys(&mut script, &[]);
+    script.tell(Event::ClusterChanged { executors: vec![life("b").executor] });
+    assert!(script.said().contains("demand s1 0"), "nobody could run it");
+    script.now = script.now + Policy::default().no_executors_wait_max;
+    script.tell(Event::Tick);
+    let said = script.said();
+    assert!(said.contains("job7/s1 cannot go on: all executors are of an older release"), "{said}");
 }

@@ -89,11 +89,15 @@ struct World {
     running: BTreeMap<AttemptKey, Running>,
     /// Committed blocks, where they are, and what went into them.
     blocks: BTreeMap<(AttemptKey, Life), Provenance>,
-    freed: BTreeSet<AttemptKey>,
+    freed: BTreeSet<(AttemptKey, Life)>,
+    /// Executors that cannot read some keys of a partition.
+    old: BTreeSet<ExecutorId>,
     /// What the lanes of each task were told to read, which must be the same in all of its attempts.
     slices: BTreeMap<TaskKey, Vec<Slice>>,
     /// Stages, and inputs of theirs that are not read.
     spared: BTreeSet<(StageId, StageId)>,
+    /// Attempts that read some keys of a partition.
+    read_by_key: u32,
     /// Decisions of each kind.
     decisions: [u32; 5],
     drains: drains::Drains,
@@ -172,9 +176,11 @@ fn random_adapts(rng: &mut Rng, stages: &[StagePlan], at: usize) -> Adapts {
         spared: read.iter().copied().filter(|other| *other != empty).collect(),
     });
     let (build, probe) = (rng.pick(&by_key), rng.pick(&by_key));
+    let by_key = !divided.is_empty() && stage.output != OutputKind::Merge && rng.chance(70);
     let broadcast = build.zip(probe).filter(|(build, probe)| build != probe && only_here(*probe));
     Adapts {
         divided,
+        by_key,
         splits,
         spares: spares.into_iter().collect(),
         broadcast: broadcast.map(|(build, probe)| Broadcast { build, probe }),
@@ -183,6 +189,7 @@ fn random_adapts(rng: &mut Rng, stages: &[StagePlan], at: usize) -> Adapts {
             merge_below: rng.below(200),
             merge_beyond: 1 + rng.below(20),
             split_above: rng.below(100),
+            key_parts_max: rng.small(5),
             broadcast_below: rng.below(3000),
             spare_inputs: true,
             pipeline_above: rng.below(60),
@@ -213,8 +220,10 @@ impl World {
             running: BTreeMap::new(),
             blocks: BTreeMap::new(),
             freed: BTreeSet::new(),
+            old: BTreeSet::new(),
             slices: BTreeMap::new(),
             spared: BTreeSet::new(),
+            read_by_key: 0,
             decisions: [0; 5],
             drains: drains::Drains::default(),
             told: Vec::new(),
@@ -230,6 +239,9 @@ impl World {
             let id = ExecutorId { worker: format!("w{number}").parse().unwrap(), index: 0 };
             let slots = 1 + world.rng.small(3);
             world.slots.insert(id.clone(), slots);
+            if world.rng.chance(10) {
+                world.old.insert(id.clone());
+            }
             world.start(id);
         }
         world
@@ -258,6 +270,8 @@ impl World {
 
     fn tell_cluster(&mut self) {
         self.tell_drains();
+        let executors = self.up.keys().filter(|executor| !self.old.contains(*executor)).cloned().collect();
+        self.tell(Event::KeyReaders { executors });
         let executors = self.up.keys().cloned().collect();
         self.tell(Event::ClusterChanged { executors });
     }
@@ -347,6 +361,9 @@ impl World {
             assert!(input.outputs.is_sorted_by_key(|output| output.producer.task.task));
         }
         assert!(launch.slices.is_empty() || launch.slices.len() == launch.lanes as usize);
+        let reads_keys = launch.slices.iter().any(|slice| slice.keys().is_some());
+        assert!(!reads_keys || !self.old.contains(&launch.life.executor), "{} is old", launch.life);
+        self.read_by_key += u32::from(reads_keys);
         let slices = self.slices.entry(launch.attempt.task).or_insert_with(|| launch.slices.clone());
         assert_eq!(*slices, launch.slices, "two attempts of {} read differently", launch.attempt.task);
         let running = Running { started: false, read: None, cancelled: false, launch };
@@ -372,7 +389,7 @@ impl World {
         let is_removed = self.blocks.remove(&(attempt, life.clone())).is_some();
         // What lies elsewhere too is read there.
         if is_removed && !self.blocks.keys().any(|(known, _)| *known == attempt) {
-            self.freed.insert(attempt);
+            self.freed.insert((attempt, life.clone()));
         }
     }
 
@@ -384,7 +401,8 @@ impl World {
         for running in self.running.values().filter(|running| running.read.is_none() && !running.cancelled) {
             for output in running.launch.inputs.iter().flat_map(|input| input.outputs.iter()) {
                 let (input, reader) = (output.producer, running.launch.attempt);
-                assert!(!self.freed.contains(&input), "{input} is freed, but {reader} reads it");
+                let is_freed = self.freed.contains(&(input, output.life.clone()));
+                assert!(!is_freed, "{input} is freed, but {reader} reads it");
             }
         }
     }
@@ -483,11 +501,16 @@ impl World {
         let life = running.launch.life;
         self.blocks.insert((key, life.clone()), provenance);
         let is_empty = self.rng.chance(25);
-        let mut block = || match is_empty {
+        // Of every other stage one partition is much larger than others.
+        let larger = if key.stage().0.is_multiple_of(2) { 30 } else { 1 };
+        let mut block = |partition: u64| match is_empty {
             true => BlockStat::default(),
-            false => BlockStat { rows: 1, bytes: self.rng.below(100) },
+            false => {
+                let times = if partition == 1 { larger } else { 1 };
+                BlockStat { rows: 1, bytes: self.rng.below(100) * times }
+            }
         };
-        let mut lane = || LaneSizes::of(&LaneOutput { partitions: (0..6).map(|_| block()).collect() });
+        let mut lane = || LaneSizes::of(&LaneOutput { partitions: (0..6).map(&mut block).collect() });
         let lanes = (0..running.launch.lanes).map(|_| lane()).collect();
         self.tell(Event::AttemptFinished { attempt: key, life, lanes });
     }
@@ -563,6 +586,7 @@ impl World {
                     }
                     Some(
                         Event::ClusterChanged { .. }
+                        | Event::KeyReaders { .. }
                         | Event::Draining { .. }
                         | Event::ManagerBack { .. }
                         | Event::DemandRefused { .. },
@@ -658,6 +682,7 @@ impl World {
             }
             if step == UNFAIR_STEPS {
                 self.drain_nobody();
+                self.old.clear();
             }
             self.step(step < UNFAIR_STEPS);
         }
@@ -687,7 +712,7 @@ fn brief(effect: &Effect) -> String {
 #[test]
 fn whatever_happens_the_job_ends_right_and_gives_everything_back() {
     let only = std::env::var("FIRESTEEL_SEED").ok().map(|seed| seed.parse::<u64>().unwrap());
-    let (mut succeeded, mut failed, mut moved, mut decisions) = (0, 0, 0, [0; 5]);
+    let (mut succeeded, mut failed, mut moved, mut by_key, mut decisions) = (0, 0, 0, 0, [0; 5]);
     for seed in only.map_or(0..SEEDS, |seed| seed..seed + 1) {
         let mut world = World::new(seed);
         let run = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| world.run_to_end()));
@@ -698,6 +723,7 @@ fn whatever_happens_the_job_ends_right_and_gives_everything_back() {
             std::panic::resume_unwind(panic);
         }
         moved += world.drains.moved;
+        by_key += world.read_by_key;
         (0..5).for_each(|kind| decisions[kind] += world.decisions[kind]);
         match world.outcome.unwrap() {
             Outcome::Succeeded => succeeded += 1,
@@ -711,5 +737,6 @@ fn whatever_happens_the_job_ends_right_and_gives_everything_back() {
     // The world must be neither so kind nor so cruel that one of the ways out is never taken.
     assert!(only.is_some() || decisions.iter().all(|&count| count > 10), "{decisions:?} were decided");
     assert!(only.is_some() || moved > 1000, "{moved} outputs have moved");
+    assert!(only.is_some() || by_key > 100, "{by_key} attempts have read some keys of a partition");
     assert!(only.is_some() || (succeeded > 1000 && failed > 100), "{succeeded} succeeded, {failed} failed");
 }

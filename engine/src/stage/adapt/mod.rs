@@ -2,7 +2,7 @@
 //!
 //! A plan is made from estimates. When the stages that a stage reads have run, the driver knows the bytes of every partition,
 //! and four things may be done about it without asking anybody else: read small partitions together, divide a skewed one
-//! over several lanes, do without the other side of a join whose one side has no rows, and send a small build side to
+//! over several lanes by who wrote its rows or by their keys, do without the other side of a join whose one side has no rows, and send a small build side to
 //! where the probe side's rows are made, so that these never travel. Which of them a stage's plan allows is found here,
 //! when it is cut; the driver decides ([`Adapts`] is all that it sees); the rewriting of plans is here again.
 
@@ -12,6 +12,7 @@ mod slices;
 
 use std::sync::Arc;
 
+use datafusion::physical_expr_common::physical_expr::is_volatile;
 use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode};
 use datafusion::physical_plan::coop::CooperativeExec;
 use datafusion::physical_plan::filter::FilterExec;
@@ -34,6 +35,8 @@ pub struct Adapts {
     pub divided: Vec<StageId>,
     /// The one of them of which a partition may be divided further, while the others are read whole with each part.
     pub splits: Option<StageId>,
+    /// Whether a partition may be divided by the keys of its rows, of all those inputs alike.
+    pub by_key: bool,
     /// Inputs that need not be read when another has no rows.
     pub spares: Vec<Spares>,
     /// The join of two inputs that may run where the rows of one are made.
@@ -72,6 +75,8 @@ pub struct AdaptLimits {
     pub merge_beyond: u64,
     /// A partition of more bytes, and several times those of others, is read by several lanes. 0: never.
     pub split_above: u64,
+    /// The most lanes that a partition is divided over by key: each of them reads all of it. 0: never.
+    pub key_parts_max: u32,
     /// A build side of at most so many bytes is sent whole to every task. 0: never.
     pub broadcast_below: u64,
     /// Whether an empty side ends a join early.
@@ -88,6 +93,7 @@ impl AdaptLimits {
         merge_below: 0,
         merge_beyond: u64::MAX,
         split_above: 0,
+        key_parts_max: 0,
         broadcast_below: 0,
         spare_inputs: false,
         pipeline_above: 0,
@@ -125,6 +131,7 @@ impl Adapts {
             may_grow.then(|| divisible_input(plan)).flatten().filter(|input| divided.contains(input));
         Self {
             splits,
+            by_key: may_grow && are_divided_by_key(&divided, partitions, stages),
             spares: if limits.spare_inputs { empty::spares(plan) } else { Vec::new() },
             broadcast: absorb::candidate(plan, &divided, may_grow, stages),
             divided,
@@ -146,6 +153,7 @@ impl Adapts {
         Self {
             divided: all(&self.divided),
             splits: self.splits.map(&name),
+            by_key: self.by_key,
             spares: self
                 .spares
                 .iter()
@@ -174,6 +182,29 @@ fn collect_divided(plan: &Arc<dyn ExecutionPlan>, partitions: usize, divided: &m
         same if same == partitions => collect_divided(child, partitions, divided),
         _ => false,
     })
+}
+
+/// Whether a partition of each of these exchanges is made of the rows of some keys, and a lane can tell which. Then it may be made
+/// of fewer keys as well, whatever the stage's plan does with it: the exchanges are as if they had been planned with more
+/// partitions, and rows of one key, of all of them, are still in one.
+fn are_divided_by_key(divided: &[StageId], partitions: usize, stages: &[crate::Stage]) -> bool {
+    let is_by_key = |input: &StageId| {
+        let stage = stages.iter().find(|stage| stage.id == *input);
+        stage.is_some_and(|stage| match &stage.output {
+            // What is made anew each time, such as a random number, cannot be told a second time.
+            Output::Hash { exprs, partitions: count } => {
+                *count == partitions && !exprs.is_empty() && !exprs.iter().any(is_volatile)
+            }
+            Output::Range(_)
+            | Output::RoundRobin { .. }
+            | Output::Single
+            | Output::Broadcast
+            | Output::Merge { .. }
+            | Output::SampledRange { .. }
+            | Output::Result => false,
+        })
+    };
+    !divided.is_empty() && divided.iter().all(is_by_key)
 }
 
 /// The inputs of which each task reads a part, in whatever order it comes. What every task reads whole, or must see all lanes

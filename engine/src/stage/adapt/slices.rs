@@ -36,7 +36,7 @@ fn rebuild(
     if let Some(read) = plan.downcast_ref::<ShuffleReadExec>()
         && *read.kind() == ReadKind::Partition
     {
-        return Ok(Arc::new(read.with_slices(slices.into())));
+        return Ok(Arc::new(read.with_slices(slices.into())?));
     }
     if plan.children().is_empty() {
         return internal_err!("{} is not divided as the exchanges that its stage reads", plan.name());

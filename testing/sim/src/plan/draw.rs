@@ -111,14 +111,18 @@ fn draw_adapts(chance: &mut Chance, graph: &Graph, stage: &StagePlan, op: &Op) -
     let whole = rows_of.iter().filter(|id| kind_of(id) == OutputKind::Broadcast).count();
     let may_divide = !by_key.is_empty() && by_key.len() + whole == rows_of.len() && stage.partitions > 1;
     let divided = if may_divide && chance.percent(70) { by_key.clone() } else { Vec::new() };
+    let split_above = chance.below(100);
     let mut adapts = Adapts {
+        // In a join, all rows of a partition are of one key.
+        by_key: !divided.is_empty() && stage.output != OutputKind::Merge && matches!(op, Op::Union(_)),
         splits: draw_split(chance, op, &divided, stage.output),
         divided,
         pipelined: rows_of.iter().copied().filter(|_| chance.percent(40)).collect(),
         limits: AdaptLimits {
             merge_below: chance.below(200),
             merge_beyond: 1 + chance.below(20),
-            split_above: chance.below(100),
+            split_above,
+            key_parts_max: u32::try_from(split_above % 5).expect("a small number"),
             broadcast_below: chance.below(600),
             spare_inputs: true,
             pipeline_above: chance.below(60),

@@ -21,6 +21,12 @@ pub(super) fn partition_of(row: u64, partitions: u32) -> u32 {
     u32::try_from(mixed(row ^ 0x5eed) % u64::from(partitions.max(1))).expect("partitions fit in 32 bits")
 }
 
+/// Which of `parts` parts of its partition the key of a row is in.
+fn part_of(row: u64, partitions: u32, parts: u32) -> u32 {
+    let finer = mixed(row ^ 0x5eed) / u64::from(partitions.max(1));
+    u32::try_from(finer % u64::from(parts)).expect("parts fit in 32 bits")
+}
+
 /// A row as it is after a stage.
 pub(super) fn passed(row: u64, by: StageId, with: u64) -> u64 {
     mixed(row ^ mixed(u64::from(by.0) + 0x1_0000) ^ mixed(with))
@@ -161,10 +167,13 @@ impl Lane<'_> {
         let partitions = self.slice.map_or(own, |slice| slice.partitions.clone());
         let lanes = self.lanes(input);
         let reads = |lane: u32| self.slice.is_none_or(|slice| slice.reads_lane(input, lane));
+        let keys = self.slice.and_then(Slice::keys);
+        let is_read =
+            |row: &u64| keys.is_none_or(|keys| part_of(*row, self.work.divisions, keys.parts) == keys.part);
         let of = |partition: u32| {
             let blocks = (0..).zip(&lanes).filter(|(lane, _)| reads(*lane));
             let blocks = blocks.filter_map(|(_, blocks)| blocks.get(partition as usize));
-            (partition, blocks.flatten().copied().collect())
+            (partition, blocks.flatten().copied().filter(is_read).collect())
         };
         partitions.map(of).collect()
     }

@@ -258,6 +258,8 @@ impl Driver {
         let (links, kept, members) = (&self.links, &self.kept, &self.members);
         self.refs.retain(|life, _| members.contains(life) || links.contains_key(life) || kept.contains(life));
         let executors = self.members.iter().map(|life| life.executor.clone()).collect();
+        let readers = self.members.iter().map(|life| life.executor.clone()).collect();
+        self.tell_all(&Event::KeyReaders { executors: readers });
         let (workers, takers) = (self.draining.clone(), self.members.iter().cloned().collect());
         self.tell_all(&Event::Draining { workers, takers });
         self.tell_all(&Event::ClusterChanged { executors });

@@ -121,6 +121,8 @@ impl Driver {
         query.opened_at = self.manager.called();
         scene.tell(self.proc, || format!("q{number} is {job}"));
         let executors = self.members.iter().map(|life| life.executor.clone()).collect();
+        let readers = self.members.iter().map(|life| life.executor.clone()).collect();
+        self.tell(number, Event::KeyReaders { executors: readers });
         let (workers, takers) = (self.draining.clone(), self.members.iter().cloned().collect());
         self.tell(number, Event::Draining { workers, takers });
         self.tell(number, Event::ClusterChanged { executors });
