@@ -209,6 +209,7 @@ impl Resolver {
                 log_folder: self.get("worker.log_folder"),
                 results: self.get("worker.results"),
                 results_size: self.get("worker.results_size"),
+                keep_blocks: self.get("worker.keep_blocks"),
                 drain: self.get("worker.drain"),
                 executor_restarts: self.get("worker.executor_restarts"),
                 executor_restart_window: self.get("worker.executor_restart_window"),

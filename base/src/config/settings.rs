@@ -83,6 +83,8 @@ pub struct WorkerSettings {
     pub results: u32,
     /// Bytes of kept results.
     pub results_size: ByteSize,
+    /// Whether blocks of executors that died are kept and served.
+    pub keep_blocks: bool,
     /// How long a worker that is asked to stop waits for what is there to end and to move.
     pub drain: Duration,
     /// How often an executor is started again within the window.

@@ -225,6 +225,13 @@ pub const KEYS: &[Key] = &[
         help: "How much the kept results may take in the first scratch folder; the oldest go. The newest stays in any case.",
     },
     Key {
+        name: "worker.keep_blocks",
+        default: "true",
+        kind: Kind::Switch,
+        help: "Whether the worker keeps and serves the blocks of executors that died. Off, what they have written is computed \
+               again.",
+    },
+    Key {
         name: "worker.drain",
         default: "30s",
         kind: Kind::Duration(Duration::ZERO, HOUR),

@@ -63,21 +63,27 @@ fn drive(global: &Global, args: &DriverArgs) -> Result<Exit, Failure> {
         let session = Session::connect(&args.manager, options).await.map_err(Failure::cluster)?;
         let output = Output::arrow_stream(&args.result);
         let runner = Runner::new(session.clone(), true);
-        let outcome = tokio::select! {
-            outcome = runner.run_all(&statements, &output, &mut stop) => outcome,
-            () = input_end() => {
-                session.cancel("the driver's worker is gone");
-                Err(UserError::new("the driver's worker is gone").into())
-            }
+        let whole = async {
+            let outcome = runner.run_all(&statements, &output, &mut stop).await;
+            session.conclude(match &outcome {
+                Ok(written) => Ok(written.map_or(0, |written| written.rows)),
+                Err(failure) => Err(failure.told()),
+            });
+            drop(session);
+            runner.close().await;
+            outcome.map(|_| Exit::Done)
         };
-        session.conclude(match &outcome {
-            Ok(written) => Ok(written.map_or(0, |written| written.rows)),
-            Err(failure) => Err(failure.told()),
-        });
-        drop(session);
-        runner.close().await;
-        outcome.map(|_| Exit::Done)
+        tokio::select! {
+            ended = whole => ended,
+            () = input_end() => vanish(),
+        }
     })
+}
+
+/// Ends at once. The worker that keeps this driver's result is gone, so the manager has another one launched: nothing is said of how
+/// the job ends here.
+fn vanish() -> ! {
+    std::process::exit(i32::from(Exit::Failed.code()))
 }
 
 fn read_request() -> Result<DriverRequest, Failure> {

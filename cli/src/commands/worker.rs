@@ -140,6 +140,7 @@ async fn worker_config(context: &Context, global: &Global) -> Result<WorkerConfi
             count_max: usize::try_from(worker.results).unwrap_or(usize::MAX),
             bytes_max: worker.results_size,
         },
+        keep_blocks: worker.keep_blocks,
         drain: worker.drain,
         limits: WorkerLimits::default(),
     })

@@ -42,6 +42,14 @@ fn every_answer_is_right_whatever_breaks() {
     assert!(report.counts.faults > 10 && report.counts.right > 10, "{report:#?}");
 }
 
+/// Consumers see it by the checksum, and the one map attempt that wrote the block is run again.
+#[test]
+fn blocks_that_are_corrupted_in_their_files_cost_no_answer() {
+    let report = run(&options(3, Duration::from_secs(30), &[Family::Corrupt])).unwrap();
+    assert!(report.held(), "{report:#?}");
+    assert!(report.counts.faults > 0 && report.counts.right > 3, "{report:#?}");
+}
+
 /// The right answers have one digit changed: whoever checks must say that the cluster's are wrong.
 #[test]
 fn a_wrong_answer_is_noticed() {

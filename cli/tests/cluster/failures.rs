@@ -6,10 +6,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use firesteel_base::ByteSize;
 use firesteel_bench::queries::{tpch, tpch_tables_sql};
 use firesteel_driver::Phase;
 use firesteel_engine::datafusion::arrow::util::pretty::pretty_format_batches;
-use firesteel_testing::cluster::{ClusterOptions, Running, Signal, proc, send};
+use firesteel_testing::cluster::{ClusterOptions, ProcessCluster, Running, Signal, proc, send};
 use firesteel_testing::data;
 use firesteel_testing::oracle::Answer;
 use firesteel_testing::oracle::tpch::{Scale, check};
@@ -156,6 +157,41 @@ fn a_worker_that_is_killed_with_its_executor_in_the_middle_of_a_job() {
     assert_eq!(cluster.sql("SELECT 1 AS one").unwrap(), "one\n1\n");
 }
 
+/// As behind a cut network: it lives on and is not heard. What its executors come back with counts no more.
+#[test]
+fn a_worker_that_falls_silent_in_the_middle_of_a_job_is_given_up_and_taken_back() {
+    let mut cluster = cluster(ClusterOptions::default().alert());
+    let mut silent = cluster.executor_pids(0).unwrap();
+    silent.push(cluster.worker_pid(0));
+    let epochs = |cluster: &ProcessCluster| -> Vec<u64> {
+        let executors = cluster.executors().unwrap();
+        executors.iter().filter_map(|executor| executor["epoch"].as_u64()).collect()
+    };
+    let before = epochs(&cluster);
+    runtime().block_on(async {
+        let engine = Engine::connect(cluster.address()).await.unwrap();
+        register(&engine, Scale::One).await;
+        survives(&engine, "q09", || silent.iter().for_each(|&pid| send(pid, Signal::Stop).unwrap())).await;
+        engine.0.close().await;
+    });
+    cluster
+        .wait_for("it to be given up", |cluster| {
+            Ok(cluster.nodes()?.iter().any(|node| node["worker"] == "w0" && node["state"] == "lost"))
+        })
+        .unwrap();
+    silent.iter().for_each(|&pid| send(pid, Signal::Continue).unwrap());
+    cluster
+        .wait_for("it to be back", |cluster| {
+            let all_up = cluster.executors()?.iter().all(|executor| executor["up"] == true);
+            Ok(all_up && cluster.nodes()?.iter().all(|node| node["state"] == "alive"))
+        })
+        .unwrap();
+    assert_ne!(epochs(&cluster), before, "its executor has another epoch");
+    cluster.wait_for("all slots and blocks to be free", |cluster| cluster.is_idle()).unwrap();
+    assert_eq!(cluster.sql("SELECT 1 AS one").unwrap(), "one\n1\n");
+    cluster.stop().unwrap();
+}
+
 #[test]
 fn executors_do_not_outlive_a_worker_that_is_killed() {
     let mut cluster = cluster(ClusterOptions::default().alert());
@@ -194,6 +230,46 @@ fn a_worker_that_leaves_is_missed_by_nobody() {
         })
         .unwrap();
     assert_eq!(cluster.sql("SELECT count(*) AS n FROM generate_series(1, 1000)").unwrap(), "n\n1000\n");
+    cluster.stop().unwrap();
+}
+
+/// What one group of rows comes to does not fit into one of the executors, and cannot be spilled: its attempts end there with a typed
+/// report, and the other executor does them.
+#[test]
+fn attempts_that_fail_on_one_executor_are_done_by_another() {
+    const QUERY: &str = "SELECT array_length(array_agg(repeat(l_comment, 8))) AS n FROM lineitem";
+    let mut cluster = cluster(ClusterOptions { workers: 1, ..ClusterOptions::default() });
+    cluster.add_worker_with_memory("small", ByteSize(64 << 20)).unwrap();
+    cluster
+        .wait_for("the small one to be up", |cluster| {
+            let executors = cluster.executors()?;
+            Ok(executors.len() == 2 && executors.iter().all(|executor| executor["up"] == true))
+        })
+        .unwrap();
+    runtime().block_on(async {
+        let engine = Engine::connect(cluster.address()).await.unwrap();
+        register(&engine, Scale::Tenth).await;
+        let text =
+            async |sql: &str| pretty_format_batches(&engine.rows(sql).await.unwrap().1).unwrap().to_string();
+        let right = text("SELECT count(*) AS n FROM lineitem").await;
+        let mut progress = engine.0.progress();
+        let failed = async {
+            let mut most = 0;
+            while progress.changed().await.is_ok() {
+                let now = progress.borrow_and_update().clone();
+                most = now.stages.iter().map(|stage| stage.failed_attempts).max().unwrap_or(0).max(most);
+                if now.phase == Phase::Succeeded {
+                    break;
+                }
+            }
+            most
+        };
+        let (answer, failed) = tokio::join!(text(QUERY), failed);
+        assert_eq!(answer, right);
+        assert!(failed > 0, "all of it fitted into 64 MiB");
+        engine.0.close().await;
+    });
+    cluster.wait_for("all slots and blocks to be free", |cluster| cluster.is_idle()).unwrap();
     cluster.stop().unwrap();
 }
 

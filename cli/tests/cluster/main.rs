@@ -17,5 +17,6 @@ mod measures;
 mod sharing;
 mod slt;
 mod spilling;
+mod submitted;
 mod tpcds;
 mod tpch;

@@ -47,13 +47,17 @@ pub(crate) struct Control {
     /// How far the latest query is.
     pub progress: watch::Receiver<JobProgress>,
     runs: AtomicU64,
+    /// How long the end of the session may take before it is left to itself.
+    close_max: Duration,
 }
 
-/// Greets the manager and starts a loop on the control runtime.
+/// Greets the manager and starts a loop on the control runtime. The driver of a submitted job waits for a manager that is away, at
+/// its start and at its end: nobody else can tell of the job.
 pub(crate) async fn start(peers: Peers, config: LoopConfig) -> Result<Control, UserError> {
     let runtime = control_runtime()?;
+    let patience = config.submitted_job.map_or(Duration::ZERO, |_| config.manager_away_max);
     let started = runtime.spawn(async move {
-        let opened = manager_link::open(&peers).await?;
+        let opened = manager_link::open_within(&peers, patience).await?;
         let (commands, queue) = mpsc::unbounded_channel();
         let (members, progress) =
             (watch::Sender::new(Vec::new()), watch::Sender::new(JobProgress::default()));
@@ -62,6 +66,7 @@ pub(crate) async fn start(peers: Peers, config: LoopConfig) -> Result<Control, U
             members: members.subscribe(),
             progress: progress.subscribe(),
             runs: AtomicU64::new(0),
+            close_max: CLOSE_TIMEOUT + patience,
         };
         let driver = DriverLoop::new(peers, config, opened, queue, members, progress);
         tokio::spawn(driver.run());
@@ -109,11 +114,12 @@ impl Control {
         self.send(Command::Close(closed));
         let Ok(runtime) = control_runtime() else { return };
         // The timer is the control runtime's, too: the caller may have none.
-        let waited = runtime.spawn(async { tokio::time::timeout(CLOSE_TIMEOUT, close).await }).await;
+        let close_max = self.close_max;
+        let waited = runtime.spawn(async move { tokio::time::timeout(close_max, close).await }).await;
         if !matches!(waited, Ok(Ok(_))) {
             tracing::warn!(
                 "the session's end took longer than {} s and is left to itself",
-                CLOSE_TIMEOUT.as_secs()
+                close_max.as_secs()
             );
         }
     }

@@ -108,20 +108,26 @@ pub(super) fn pump(mut incoming: Incoming<v1::ManagerToDriver>, generation: u64,
     });
 }
 
-/// Tries to open a new session, again and again, for as long as `patience`.
+/// Tries to open a session, again and again, for as long as `patience`.
+pub(super) async fn open_within(peers: &Peers, patience: Duration) -> Result<Opened, UserError> {
+    let deadline = tokio::time::Instant::now() + patience;
+    let mut backoff = BACKOFF_MIN;
+    loop {
+        match open(peers).await {
+            Ok(opened) => return Ok(opened),
+            Err(error) if tokio::time::Instant::now() + backoff >= deadline => return Err(error),
+            Err(_) => tokio::time::sleep(backoff).await,
+        }
+        backoff = (backoff * 2).min(BACKOFF_MAX);
+    }
+}
+
+/// Opens a new session within `patience`, and tells of it.
 pub(super) fn reopen(peers: Peers, generation: u64, patience: Duration, inbox: mpsc::Sender<Input>) {
     tokio::spawn(async move {
-        let deadline = tokio::time::Instant::now() + patience;
-        let mut backoff = BACKOFF_MIN;
-        let news = loop {
-            match open(&peers).await {
-                Ok(opened) => break ManagerNews::Up(opened.outgoing, opened.incoming, opened.welcome),
-                Err(error) if tokio::time::Instant::now() + backoff >= deadline => {
-                    break ManagerNews::GaveUp(error);
-                }
-                Err(_) => tokio::time::sleep(backoff).await,
-            }
-            backoff = (backoff * 2).min(BACKOFF_MAX);
+        let news = match open_within(&peers, patience).await {
+            Ok(opened) => ManagerNews::Up(opened.outgoing, opened.incoming, opened.welcome),
+            Err(error) => ManagerNews::GaveUp(error),
         };
         // The loop is gone when it does not take it.
         let _ = inbox.send(Input::Manager(generation, news)).await;

@@ -47,6 +47,8 @@ pub struct WorkerConfig {
     pub restart: RestartPolicy,
     /// How many results of cluster-mode jobs are kept.
     pub results: ResultLimits,
+    /// Whether blocks of executors that died are kept and served.
+    pub keep_blocks: bool,
     /// How long what runs and lies here may take to end and to move when the worker is asked to stop; zero: it ends at once.
     pub drain: Duration,
     /// Bounds of waits and counts.

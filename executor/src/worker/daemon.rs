@@ -87,7 +87,7 @@ pub async fn run(
     let served =
         tokio::spawn(worker_service::serve(Arc::clone(&results), listener, end.clone().cancelled_owned()));
     let (events, inbox) = mpsc::channel(EVENTS_MAX);
-    let keeper = start_keeper(&config);
+    let keeper = if config.keep_blocks { start_keeper(&config) } else { None };
     let registration = v1::RegisterWorker {
         keeper_address: keeper.as_ref().map(|(_, address)| address.clone()).unwrap_or_default(),
         ..registration(&config, &plan, address)
@@ -378,6 +378,10 @@ impl Daemon {
     fn launch_driver(&mut self, launch: v1::LaunchDriver) {
         let launched = Launched { job: JobId(launch.job), launch: launch.launch };
         let job = launched.job;
+        // The manager tells it again when it may not have been heard.
+        if let Some(message) = self.state.end_of(launched) {
+            return self.say(message);
+        }
         if let Some(driver) = self.drivers.get_mut(&job) {
             if driver.launch < launch.launch {
                 tracing::info!(%job, "stopping the driver of a launch that was given up");

@@ -84,6 +84,12 @@ impl State {
         message
     }
 
+    /// What the manager must hear of a launch that has ended.
+    pub(crate) fn end_of(&self, launched: Launched) -> Option<Message> {
+        let found = self.drivers_ended.iter().find(|(ended, _)| *ended == launched);
+        found.map(|(launched, end)| ended(*launched, end))
+    }
+
     /// Forgets a job whose result was freed.
     pub(crate) fn forget_job(&mut self, job: JobId) {
         self.drivers_ended.retain(|(ended, _)| ended.job != job);
@@ -177,6 +183,8 @@ mod tests {
             ended(launched, &Err("no".to_owned())),
         ];
         assert_eq!(state.all(), all);
+        assert_eq!(state.end_of(launched), Some(all[2].clone()));
+        assert_eq!(state.end_of(Launched { launch: 3, ..launched }), None);
         state.forget_job(JobId(3));
         assert_eq!(state.all(), all[..2]);
     }

@@ -266,6 +266,7 @@ pub fn config(manager: &str, scratch: &Path, executor: ChildCommand, driver: Chi
             window: Duration::from_secs(3600),
         },
         results: ResultLimits::default(),
+        keep_blocks: true,
         drain: Duration::from_secs(30),
         limits: WorkerLimits { status_interval: Duration::from_millis(10), ..WorkerLimits::default() },
     }

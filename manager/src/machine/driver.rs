@@ -234,6 +234,12 @@ impl Machine {
                 driver.takes(session, job);
                 fx.push(job.keep());
             }
+            // It was opened, and its driver has not heard so: the connection broke between.
+            Phase::Open { .. } | Phase::Detached { .. }
+                if job.incarnation == driver.incarnation && job.is_launch(launch) =>
+            {
+                self.take_up(session, id, fx);
+            }
             Phase::Launching { .. }
             | Phase::Submitted
             | Phase::Open { .. }
@@ -264,7 +270,10 @@ impl Machine {
     }
 
     fn release(&mut self, session: SessionId, lease: LeaseId, tasks: u32) {
-        let Some(held) = self.leases.get(lease) else { return };
+        let Some(held) = self.leases.get(lease) else {
+            let is_its = |job: JobId| self.jobs.live(job).and_then(Job::driver) == Some(session);
+            return self.claims.release(lease, tasks, is_its);
+        };
         if self.jobs.live(held.job).and_then(Job::driver) == Some(session) {
             self.leases.release(lease, tasks);
             self.slots_changed = true;
@@ -330,7 +339,8 @@ impl Machine {
                     self.end_job(now, id, ending, fx);
                 }
                 (None, Some(Some((_, how))), _) => {
-                    self.end_job(now, id, lost("the driver ended early", how), fx)
+                    job.phase = Phase::Detached { until: now };
+                    self.driver_lost(now, id, &how, fx);
                 }
                 (None, None, MayReturn::No) => {
                     self.end_job(now, id, lost("the driver went away", reason), fx);

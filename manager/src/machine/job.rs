@@ -8,9 +8,9 @@
 //!        Submit ────► Submitted ──────────────────► Launching ─────┤ │ resumes it    ▼
 //!                        ▲    └──────── cancelled ──────┼──────────┼─┼─────────►   Ended ──► history, then
 //!                        │                              │          ▼ │ stream ended  ▲       forgotten
-//!                        │      worker lost, once more  │          │ │ new manager   │
+//!                        │  driver or worker lost, once │          │ │ new manager   │
 //!                        └──────────────────────────────┴────── Detached ────────────┘
-//!                                                                  driver ended · not back in time · worker lost again
+//!                                                                  not back in time · driver or worker lost again
 //! ```
 //!
 //! While a job is detached its leases stand: what it runs goes on.

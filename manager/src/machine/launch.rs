@@ -11,7 +11,7 @@ use super::job::{Job, Launch, Phase, lost};
 use super::message::{Answer, ClientRequest, Effect, Ending, Note, Refusal, Ticket, ToDriver, ToWorker};
 use super::node::{Node, NodeState};
 
-/// How often a job's driver is launched, all in all: once more after its worker was lost.
+/// How often a job's driver is launched, all in all: once more after it died, or its worker was lost.
 const LAUNCHES_MAX: u32 = 2;
 
 /// How long what a driver said last may take to arrive after its worker has told how it ended, in milliseconds.
@@ -136,12 +136,24 @@ impl Machine {
             launch.launches += 1;
             launch.driver_ended = None;
             job.phase = Phase::Launching { since: now };
-            let (sql, conf, launch) = (job.sql.clone(), launch.conf.clone(), launch.launches);
             fx.push(job.keep());
-            fx.push(Effect::ToWorker(
-                session,
-                ToWorker::LaunchDriver { job: job.id, name: job.name.clone(), sql, conf, launch },
-            ));
+            let launch = job.launch.as_ref().expect("a submitted job is of cluster mode");
+            fx.push(Effect::ToWorker(session, launch_driver(job, launch)));
+        }
+    }
+
+    /// A worker is here again that was told to launch drivers: it is told so once more, for the word may have been lost with the
+    /// connection, or with the manager that was about to say it. One that it has launched it knows by its number.
+    pub(super) fn tell_launches_again(&self, worker: &WorkerId, fx: &mut Vec<Effect>) {
+        let Some(node) = self.nodes.get(worker) else { return };
+        let Some(session) = node.session else { return };
+        for job in self.jobs.iter_live().filter(|job| matches!(job.phase, Phase::Launching { .. })) {
+            let Some(launch) = &job.launch else { continue };
+            let is_there = launch.worker.as_ref() == Some(worker)
+                && launch.worker_incarnation.as_ref() == Some(&node.incarnation);
+            if is_there && launch.driver_ended.is_none() {
+                fx.push(Effect::ToWorker(session, launch_driver(job, launch)));
+            }
         }
     }
 
@@ -155,6 +167,9 @@ impl Machine {
         reason: String,
         fx: &mut Vec<Effect>,
     ) {
+        if succeeded {
+            self.free_stray_result(worker, id, fx);
+        }
         let Some(job) = self.jobs.live_mut(id).filter(|job| job.worker() == Some(worker)) else { return };
         // A worker that was lost for a while may be where the driver is launched anew.
         if !job.is_launch(launch) {
@@ -170,10 +185,24 @@ impl Machine {
                 let launch = job.launch.as_mut().expect("a job with a worker is of cluster mode");
                 launch.driver_ended.get_or_insert((now, how));
             }
-            Phase::Detached { .. } => self.end_job(now, id, lost("the driver ended early", how), fx),
+            Phase::Detached { .. } => self.driver_lost(now, id, &how, fx),
             // It is the driver of a launch that was given up.
             Phase::Submitted => {}
             Phase::Ended(_) => unreachable!("an ended job is not live"),
+        }
+    }
+
+    /// A result that a driver has left with a worker, when nobody will ask for it there: its job was given to another worker, or has
+    /// ended in another way.
+    fn free_stray_result(&self, worker: &WorkerId, id: JobId, fx: &mut Vec<Effect>) {
+        let may_be_wanted = |job: &Job| match &job.phase {
+            Phase::Ended(ending) => matches!(ending, Ending::Succeeded { .. }),
+            Phase::Submitted | Phase::Launching { .. } | Phase::Open { .. } | Phase::Detached { .. } => true,
+        };
+        let is_its = |job: &&Job| job.worker() == Some(worker) && may_be_wanted(job);
+        let is_wanted = self.jobs.get(id).filter(is_its).is_some();
+        if let Some(session) = self.nodes.get(worker).and_then(|node| node.session).filter(|_| !is_wanted) {
+            fx.push(Effect::ToWorker(session, ToWorker::FreeResult(id)));
         }
     }
 
@@ -211,7 +240,7 @@ impl Machine {
         }
     }
 
-    fn driver_lost(&mut self, now: Timestamp, id: JobId, why: &str, fx: &mut Vec<Effect>) {
+    pub(super) fn driver_lost(&mut self, now: Timestamp, id: JobId, why: &str, fx: &mut Vec<Effect>) {
         self.detach(id, why, fx);
         let job = self.jobs.live_mut(id).expect("only a live job has a driver");
         let launches = job.launch.as_ref().map_or(0, |launch| launch.launches);
@@ -250,6 +279,9 @@ impl Machine {
         for id in self.left_by_their_workers(now) {
             self.driver_lost(now, id, "neither it nor its worker came back", fx);
         }
+        for (id, how) in self.ended_before_they_opened(now) {
+            self.driver_lost(now, id, &how, fx);
+        }
         let overdue: Vec<(JobId, Ending)> =
             self.jobs.iter_live().filter_map(|job| Some((job.id, self.overdue(now, job)?))).collect();
         for (id, ending) in overdue {
@@ -268,12 +300,19 @@ impl Machine {
         self.jobs.iter_live().filter(is_left).map(|job| job.id).collect()
     }
 
+    /// Jobs whose driver's process has ended, and has said nothing, with how it ended.
+    fn ended_before_they_opened(&self, now: Timestamp) -> Vec<(JobId, String)> {
+        let ended = |job: &Job| {
+            let (at, how) = job.launch.as_ref()?.driver_ended.as_ref()?;
+            let is_due = matches!(job.phase, Phase::Launching { .. }) && now.0 - at.0 >= LAST_WORDS_MS;
+            is_due.then(|| (job.id, how.clone()))
+        };
+        self.jobs.iter_live().filter_map(ended).collect()
+    }
+
     fn overdue(&self, now: Timestamp, job: &Job) -> Option<Ending> {
         let ended = job.launch.as_ref().and_then(|launch| launch.driver_ended.as_ref());
         match (&job.phase, &job.cancelled, ended) {
-            (Phase::Launching { .. }, _, Some((at, how))) if now.0 - at.0 >= LAST_WORDS_MS => {
-                Some(lost("the driver ended before it opened its job", how))
-            }
             (Phase::Launching { since }, _, None) if now - *since >= self.config.launch_timeout => {
                 let worker = job.worker().map(WorkerId::as_str).unwrap_or_default();
                 let took = display_duration(self.config.launch_timeout);
@@ -304,5 +343,15 @@ impl Machine {
                 _,
             ) => None,
         }
+    }
+}
+
+fn launch_driver(job: &Job, launch: &Launch) -> ToWorker {
+    ToWorker::LaunchDriver {
+        job: job.id,
+        name: job.name.clone(),
+        sql: job.sql.clone(),
+        conf: launch.conf.clone(),
+        launch: launch.launches,
     }
 }

@@ -345,6 +345,7 @@ impl Machine {
         self.seats_changed();
         self.launch_due = true;
         self.drivers_lost_unseen(now, &id, fx);
+        self.tell_launches_again(&id, fx);
     }
 
     /// The same process is back: what it runs goes on. Where it is reached may have changed; its executors are those
@@ -372,6 +373,7 @@ impl Machine {
         fx.push(Effect::Note(Note::WorkerChanged { worker: id.clone(), state: "alive", reason }));
         fx.push(Effect::ToWorker(session, ToWorker::Registered));
         self.heard_worker(now, &id);
+        self.tell_launches_again(&id, fx);
     }
 
     fn heard_worker(&mut self, now: Timestamp, id: &WorkerId) {

@@ -47,6 +47,17 @@ impl Claims {
         lives.into_iter().flat_map(|life| self.all.remove(&life).unwrap_or_default()).collect()
     }
 
+    /// A driver gives slots back that it holds on an executor which has not come back.
+    pub fn release(&mut self, id: LeaseId, tasks: u32, is_its: impl Fn(JobId) -> bool) {
+        self.all.retain(|_, leases| {
+            for lease in leases.iter_mut().filter(|lease| lease.id == id && is_its(lease.job)) {
+                lease.tasks = lease.tasks.saturating_sub(tasks);
+            }
+            leases.retain(|lease| lease.tasks > 0);
+            !leases.is_empty()
+        });
+    }
+
     /// Forgets those of a job.
     pub fn end_job(&mut self, job: JobId) {
         self.all.retain(|_, leases| {
@@ -100,7 +111,7 @@ impl Machine {
         match self.jobs.get(id) {
             None if self.may_recreate(id, open) => self.recreate(now, session, id, open, fx),
             None => return false,
-            Some(job) if !is_run_by(job, driver) => return false,
+            Some(job) if !is_run_by(job, driver, open.launch) => return false,
             Some(job) => match &job.phase {
                 Phase::Launching { .. } | Phase::Open { .. } | Phase::Detached { .. } => {}
                 Phase::Ended(Ending::Cancelled { reason }) => {
@@ -154,7 +165,7 @@ impl Machine {
         self.jobs.restore(job);
     }
 
-    fn take_up(&mut self, session: SessionId, id: JobId, fx: &mut Vec<Effect>) {
+    pub(super) fn take_up(&mut self, session: SessionId, id: JobId, fx: &mut Vec<Effect>) {
         let job = self.jobs.live_mut(id).expect("it was just seen");
         if let Some(old) = job.driver() {
             self.drivers.forget_job(old, id);
@@ -258,8 +269,9 @@ impl Machine {
     }
 }
 
-/// Whether this driver runs the job, or is to: nobody else may take it up.
-fn is_run_by(job: &Job, driver: &Driver) -> bool {
-    let is_awaited = matches!(job.phase, Phase::Launching { .. });
+/// Whether this driver runs the job, or is to: nobody else may take it up. The driver of an earlier launch, which was given up and
+/// lives on, may not take the job from the one that is awaited.
+pub(super) fn is_run_by(job: &Job, driver: &Driver, launch: Option<u32>) -> bool {
+    let is_awaited = matches!(job.phase, Phase::Launching { .. }) && job.is_launch(launch);
     is_awaited || job.incarnation == driver.incarnation
 }

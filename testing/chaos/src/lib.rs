@@ -11,6 +11,8 @@
 //! What is promised under which faults is in `docs/chaos.md`. The schedule follows from the seed alone; when it meets what of a
 //! query does not, so a replay has the same faults at the same times and not the same interleaving.
 //!
+//! [`measure`] has each kind of fault hit a query once, and tells what that costs.
+//!
 //! Development only. It links nothing of Firesteel but `base`: what is under test is the program.
 
 pub mod chance;
@@ -20,6 +22,7 @@ pub mod command;
 pub mod gather;
 pub mod host;
 pub mod interrupt;
+pub mod measure;
 pub mod network;
 pub mod proc;
 pub mod promise;

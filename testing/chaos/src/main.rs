@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use firesteel_base::ByteSize;
 use firesteel_base::units::parse_duration;
+use firesteel_chaos::measure::{self, Case, HEAD, measure};
 use firesteel_chaos::record::End;
 use firesteel_chaos::schedule::Family;
 use firesteel_chaos::story::Tone;
@@ -28,11 +29,103 @@ Examples:
   firesteel-chaos --binary target/release/firesteel --data data/tpch-1 --log faults.jsonl
   firesteel-chaos --binary target/release/firesteel --data data/tpch-1 --replay faults.jsonl
 
+  firesteel-chaos measure --binary target/release/firesteel --data data/tpch-1 --queries q09,q18
+                                            how long each kind of fault takes to be noticed and mended
+
 Links and disks need root. What this host cannot do is said at the start and left out.
 Exit codes: 0 all held, 1 something did not, 2 the command line is wrong or nothing could be started, 130 interrupted.";
 
 #[derive(Debug, Parser)]
 #[command(name = "firesteel-chaos", version, about = ABOUT, after_help = TEACHES)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+struct Command {
+    #[command(flatten)]
+    run: Option<Args>,
+    #[command(subcommand)]
+    other: Option<Other>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Other {
+    /// Have each kind of fault hit a query once, and tell what it costs
+    Measure(MeasureArgs),
+}
+
+/// Every query of --queries is asked undisturbed, and then once for each fault and --repeats, which comes at a fixed part of the
+/// undisturbed time. Told are the times until a log says that the fault was noticed and that something was done about it, and until
+/// the answer, which is held against the undisturbed one.
+#[derive(Debug, clap::Args)]
+struct MeasureArgs {
+    /// The `firesteel` to run; a release build, for figures that mean something
+    #[arg(long, value_name = "PATH")]
+    binary: PathBuf,
+    /// TPC-H data of any scale, made by `firesteel bench gen tpch`
+    #[arg(long, value_name = "DIR")]
+    data: PathBuf,
+    /// The queries
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', default_value = "q09,q18")]
+    queries: Vec<String>,
+    /// The faults [default: all but worker-cut, which needs root]
+    #[arg(long, value_enum, value_name = "KINDS", value_delimiter = ',')]
+    faults: Vec<Case>,
+    /// How often each is measured
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
+    repeats: u32,
+    /// How many workers, with one executor each
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(2..=64))]
+    workers: u32,
+    /// Core threads of each executor
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=512))]
+    cores: u32,
+    /// Memory of each executor
+    #[arg(long, value_name = "SIZE", default_value = "2GiB")]
+    memory: ByteSize,
+    /// The part of its undisturbed time after which a query is hit
+    #[arg(long, value_name = "PART", default_value_t = 0.5, value_parser = part)]
+    at: f64,
+    /// Measure too what keeping blocks and a journal costs: on two clusters, in turn
+    #[arg(long)]
+    overhead: bool,
+    /// A setting of manager and workers; may be given several times
+    #[arg(long = "conf", value_name = "VARIABLE=VALUE", value_parser = setting)]
+    conf: Vec<(String, String)>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl MeasureArgs {
+    fn options(&self) -> measure::Options {
+        let all = [
+            Case::ExecutorKilled,
+            Case::ExecutorStopped,
+            Case::WorkerKilled,
+            Case::WorkerStopped,
+            Case::DriverKilled,
+            Case::ManagerKilled,
+        ];
+        measure::Options {
+            binary: self.binary.clone(),
+            data: self.data.clone(),
+            queries: self.queries.clone(),
+            cases: if self.faults.is_empty() { all.to_vec() } else { self.faults.clone() },
+            repeats: self.repeats,
+            workers: self.workers,
+            cores: self.cores,
+            memory: self.memory,
+            at: self.at,
+            overhead: self.overhead,
+            conf: self.conf.clone(),
+        }
+    }
+}
+
+fn part(text: &str) -> Result<f64, String> {
+    let part = text.parse().ok().filter(|part| (0.0..1.0).contains(part));
+    part.ok_or_else(|| format!("'{text}' is no part such as 0.5"))
+}
+
+#[derive(Debug, clap::Args)]
 struct Args {
     /// The `firesteel` to run.
     #[arg(long, value_name = "PATH")]
@@ -136,7 +229,44 @@ impl Args {
 }
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    match Command::parse() {
+        Command { other: Some(Other::Measure(args)), .. } => tell_measures(&args),
+        Command { run: Some(args), .. } => tell_run(args),
+        Command { run: None, other: None } => {
+            eprintln!("error: --binary and --data are needed; --help tells more");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn tell_measures(args: &MeasureArgs) -> ExitCode {
+    if !args.json {
+        println!("{HEAD}");
+    }
+    let results = measure(&args.options(), |line| {
+        if !args.json {
+            println!("{line}");
+        }
+    });
+    let results = match results {
+        Ok(results) => results,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            return ExitCode::from(2);
+        }
+    };
+    if args.json {
+        println!("{}", results.to_json());
+    } else {
+        results.sums(args.workers).iter().for_each(|line| println!("{line}"));
+        if let Some(overhead) = &results.overhead {
+            println!("keeping blocks and a journal: {:+.1} %", 100.0 * overhead.ratio());
+        }
+    }
+    if results.all_right() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn tell_run(args: Args) -> ExitCode {
     let as_json = args.json;
     match run(&args.options()) {
         Ok(report) => {

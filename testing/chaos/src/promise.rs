@@ -31,9 +31,7 @@ impl fmt::Display for Way {
 pub enum Excuse {
     /// There was no manager when the client came: it connects once.
     ManagerAway,
-    /// The driver of the job was killed.
-    DriverKilled,
-    /// The driver was lost with its worker, twice.
+    /// The driver was lost twice, by itself or with its worker.
     DriverLostTwice,
     /// The worker that kept the result was hit before it was fetched.
     ResultLost,
@@ -49,7 +47,6 @@ impl fmt::Display for Excuse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::ManagerAway => "manager-away",
-            Self::DriverKilled => "driver-killed",
             Self::DriverLostTwice => "driver-lost-twice",
             Self::ResultLost => "result-lost",
             Self::HandedOut => "handed-out",
@@ -101,8 +98,7 @@ pub fn excuse(failed: &Failed<'_>, all: &[Befallen]) -> Option<Excuse> {
     let submitted = failed.way == Way::Submitted;
     let cases = [
         (failed.code == UNREACHABLE && count(of_manager) > 0, Excuse::ManagerAway),
-        (submitted && count(of_driver) > 0 && says(&["the driver ended"]), Excuse::DriverKilled),
-        (submitted && count(loses_workers) > 1 && says(&["the driver was lost"]), Excuse::DriverLostTwice),
+        (submitted && count(loses_drivers) > 1 && says(&["the driver was lost"]), Excuse::DriverLostTwice),
         (submitted && count(of_worker) > 0 && says(&RESULT_LOST), Excuse::ResultLost),
         (count(of_executor) > 0 && says(&["handed out already"]), Excuse::HandedOut),
         (count(of_disk) > 0 && says(&["scratch", "No space", "no space"]), Excuse::DiskFull),
@@ -134,10 +130,10 @@ fn of_worker(fault: &Fault) -> bool {
     matches!(fault.target, Target::Worker(_) | Target::Between(..)) && fault.kind != Kind::DiskFull
 }
 
-/// A worker was away, or the manager from all of them: whom it does not hear it gives up.
-fn loses_workers(fault: &Fault) -> bool {
+/// A driver was hit, or a worker was away, or the manager from all of them: whom it does not hear it gives up.
+fn loses_drivers(fault: &Fault) -> bool {
     let is_of_link = matches!(fault.kind, Kind::Cut | Kind::Loss { .. } | Kind::Slow { .. });
-    of_worker(fault) || (of_manager(fault) && is_of_link)
+    of_driver(fault) || of_worker(fault) || (of_manager(fault) && is_of_link)
 }
 
 /// An executor was lost, or could not be reached, or what it holds could not be read.
@@ -176,12 +172,13 @@ mod tests {
 
     #[test]
     fn only_submitted_jobs_depend_on_drivers_and_workers() {
-        let killed = [befallen(Kind::Kill, Target::Driver(0), 105, Some(105))];
-        let error = "error: the driver ended with signal: 9 (SIGKILL)";
-        assert_eq!(excuse(&failed(Way::Submitted, 1, error), &killed), Some(Excuse::DriverKilled));
-        assert_eq!(excuse(&failed(Way::Client, 1, error), &killed), None);
-        let worker = befallen(Kind::Kill, Target::Worker(1), 105, Some(106));
+        let killed = befallen(Kind::Kill, Target::Driver(0), 105, Some(105));
         let error = "error: the driver was lost 2 times";
+        let twice = [killed.clone(), killed.clone()];
+        assert_eq!(excuse(&failed(Way::Submitted, 1, error), &twice), Some(Excuse::DriverLostTwice));
+        assert_eq!(excuse(&failed(Way::Submitted, 1, error), &twice[..1]), None);
+        assert_eq!(excuse(&failed(Way::Client, 1, error), &twice), None);
+        let worker = befallen(Kind::Kill, Target::Worker(1), 105, Some(106));
         let once = failed(Way::Submitted, 1, error);
         assert_eq!(excuse(&once, std::slice::from_ref(&worker)), None);
         assert_eq!(excuse(&once, &[worker.clone(), worker.clone()]), Some(Excuse::DriverLostTwice));

@@ -85,6 +85,20 @@ impl Questions {
     /// # Errors
     /// When that cannot be done.
     pub fn difference(&self, query: &str, answer: &Path) -> anyhow::Result<Option<String>> {
+        let right = self.answers.as_ref().map(|folder| folder.join(format!("{query}.csv")));
+        self.difference_from(query, answer, right.as_deref())
+    }
+
+    /// Holds an answer against the one in a file, or the stored one.
+    ///
+    /// # Errors
+    /// When that cannot be done.
+    pub fn difference_from(
+        &self,
+        query: &str,
+        answer: &Path,
+        right: Option<&Path>,
+    ) -> anyhow::Result<Option<String>> {
         #[derive(Deserialize)]
         #[serde(tag = "is", rename_all = "kebab-case")]
         enum Verdict {
@@ -93,8 +107,8 @@ impl Questions {
         }
         let mut command = Command::new(&self.binary);
         command.args(["bench", "check", "tpch", query, "--answer"]).arg(answer);
-        match &self.answers {
-            Some(folder) => command.arg("--right").arg(folder.join(format!("{query}.csv"))),
+        match right {
+            Some(right) => command.arg("--right").arg(right),
             None => command.args(["--scale", &self.scale.to_string()]),
         };
         match run_within(command, CHECK_MAX)? {

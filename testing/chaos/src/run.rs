@@ -197,9 +197,11 @@ fn setup(options: &Options, plan: &Plan, abilities: Abilities, binary: PathBuf, 
         folder: folder.to_owned(),
         mark: folder.file_name().unwrap_or_default().to_string_lossy().into_owned(),
         workers: plan.header.workers,
+        cores: 1,
         memory: options.memory,
         disk: abilities.disks.then_some(options.disk),
         network: plan.header.networked,
+        journal: true,
         conf: own.chain(options.conf.iter().cloned()).collect(),
     }
 }

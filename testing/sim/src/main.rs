@@ -10,9 +10,10 @@ use serde_json::json;
 const ABOUT: &str = "Simulates whole clusters from seeds";
 
 const TEACHES: &str = "\
-A seed is a cluster: a manager, workers with executors, users with queries, and what goes wrong with them. The job machine and
-the manager's machine are the real ones; the channels between them, the clock and all else is simulated. After every step it is
-checked that no row is lost or doubled, no slot lent twice, nothing freed that is needed, nothing kept that is not.
+A seed is a cluster: a manager or three, workers with executors, users with queries, clients that submit jobs, and what goes wrong
+with them. The job machine and the manager's machine are the real ones; the channels between them, the clock, the journal and all
+else is simulated. After every step it is checked that no row is lost or doubled, no slot lent twice, nothing freed that is needed,
+nothing kept that is not, and that what a submitted job gave is of the last launch of its driver.
 
 Examples:
   firesteel-sim --seed 7                    tell the story of seed 7
@@ -43,6 +44,12 @@ struct Args {
     /// Nothing goes wrong: every query must succeed.
     #[arg(long)]
     calm: bool,
+    /// Jobs are submitted in every world, not in some.
+    #[arg(long)]
+    submit: bool,
+    /// So many managers in every world: 1 or 3.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=5))]
+    managers: Option<u32>,
     /// The manager is never killed.
     #[arg(long)]
     keep_manager: bool,
@@ -92,6 +99,9 @@ fn options(args: &Args, keeps_story: bool) -> Options {
         is_calm: args.calm,
         restarts_manager: !args.keep_manager,
         shows_known: args.known,
+        script: None,
+        submits: args.submit,
+        managers: args.managers,
         steps_max: args.steps,
     }
 }
@@ -128,14 +138,20 @@ fn run_many(seeds: std::ops::Range<u64>, args: &Args) -> ExitCode {
     if !args.json {
         println!(
             "{count} seeds, {failed} failed; queries: {} succeeded, {} failed, {} cancelled, {} lost with their driver; \
-             {} attempts, {} blocks read, {} decisions by sizes",
+             {} attempts, {} blocks read, {} decisions by sizes; submitted jobs: {} succeeded, {} were launched again, {} results \
+             fetched, {} lost; {} managers after others",
             total.succeeded,
             total.failed,
             total.cancelled,
             total.abandoned,
             total.launched,
             total.read,
-            total.decided
+            total.decided,
+            total.submitted,
+            total.launched_again,
+            total.delivered,
+            total.results_lost,
+            total.managers
         );
     }
     code(failed == 0)
@@ -146,7 +162,15 @@ fn replay(seed: u64, args: &Args) -> String {
     if let Some(kind) = args.mutation {
         command += &format!(" --mutation {kind}");
     }
-    let flags = [(args.calm, " --calm"), (args.keep_manager, " --keep-manager"), (args.known, " --known")];
+    if let Some(managers) = args.managers {
+        command += &format!(" --managers {managers}");
+    }
+    let flags = [
+        (args.calm, " --calm"),
+        (args.submit, " --submit"),
+        (args.keep_manager, " --keep-manager"),
+        (args.known, " --known"),
+    ];
     for (is_set, flag) in flags {
         command += if is_set { flag } else { "" };
     }

@@ -57,6 +57,11 @@ kinds! {
     StaleReport "stale-report" "an attempt's end is reported under an epoch that is over",
     ServeStale "serve-stale" "an executor serves what its life before this one has committed",
     LetGoEarly "let-go-early" "the manager lets a drained worker go while jobs need what it has",
+    SameAttempts "same-attempts" "all drivers of a submitted job number their attempts alike",
+    DropLaunchDriver "drop-launch-driver" "the manager's word to launch a driver is never said",
+    EndTwice "end-twice" "the manager tells the end of a submitted job twice",
+    LoseWrite "lose-write" "the journal keeps nothing of what it says it has written",
+    OldLeaderSpeaks "old-leader-speaks" "a manager that leads no more does not look whether it does",
     LoseRow "lose-row" "an attempt commits a row less than it has made",
     DoubleRow "double-row" "an attempt commits a row twice",
 }
@@ -134,6 +139,15 @@ pub fn of_manager(mutation: Option<&mut Mutation>, effects: &mut Vec<ManagerEffe
                 _ => None,
             });
             effects.extend(ordered.map(|session| ManagerEffect::ToWorker(session, ToWorker::Leave)));
+        }
+        Kind::DropLaunchDriver => {
+            effects.retain(|effect| {
+                !matches!(effect, ManagerEffect::ToWorker(_, ToWorker::LaunchDriver { .. }))
+            });
+        }
+        Kind::EndTwice => {
+            let ended = effects.iter().find(|effect| matches!(effect, ManagerEffect::JobEnded(_))).cloned();
+            effects.extend(ended);
         }
         Kind::KeepKept => {
             effects.retain(|effect| !matches!(effect, ManagerEffect::ToWorker(_, ToWorker::FreeKept(_))))

@@ -1,17 +1,18 @@
 //! One run, from a seed to what has come of it.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
 
 use firesteel_base::Timestamp;
 
 use crate::check::Counts;
-use crate::faults::UNFAIR_MS;
+use crate::faults::{Fault, UNFAIR_MS};
 use crate::mutation::Kind;
 use crate::story::Line;
 use crate::world::World;
 
 /// How a run is made.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Options {
     /// Whether its story is kept.
     pub keeps_story: bool,
@@ -23,6 +24,12 @@ pub struct Options {
     pub restarts_manager: bool,
     /// Whether faults that are known and not mended are drawn too: see [`known`](crate::known).
     pub shows_known: bool,
+    /// What happens, in place of what is drawn.
+    pub script: Option<Vec<(Duration, Fault)>>,
+    /// Whether jobs are submitted; else they are in some worlds.
+    pub submits: bool,
+    /// How many managers there are; else one in most worlds, and three in others.
+    pub managers: Option<u32>,
     /// Steps after which the run is broken off.
     pub steps_max: u64,
 }
@@ -35,6 +42,9 @@ impl Default for Options {
             is_calm: false,
             restarts_manager: true,
             shows_known: false,
+            script: None,
+            submits: false,
+            managers: None,
             steps_max: 2_000_000,
         }
     }

@@ -27,6 +27,9 @@ fn whatever_goes_wrong_jobs_end_right_or_with_an_error_and_nothing_is_left() {
     assert!(ways.iter().all(|&count| count > 10), "{total:?}");
     assert!(total.succeeded > 2 * total.failed && total.decided > 500, "{total:?}");
     assert!(total.drained > 50 && total.moved > 50, "{total:?}");
+    // Some jobs are submitted, drivers launched again, results fetched, and managers follow others.
+    assert!(total.submitted > 300 && total.launched_again > 30 && total.delivered > 300, "{total:?}");
+    assert!(total.managers > 300, "{total:?}");
 }
 
 #[test]
@@ -34,6 +37,7 @@ fn when_nothing_goes_wrong_every_query_succeeds() {
     let total = hold(0..800, &Options { is_calm: true, ..Options::default() }, " --calm");
     assert_eq!((total.failed, total.cancelled, total.abandoned), (0, 0, 0));
     assert!(total.drained > 50 && total.moved > 50, "{total:?}");
+    assert!(total.delivered > 200 && total.launched_again == 0, "{total:?}");
 }
 
 #[test]
@@ -44,6 +48,13 @@ fn a_join_does_not_take_in_a_stage_whose_partitions_are_read_in_groups() {
 #[test]
 fn rows_that_were_read_before_they_were_lost_are_not_mixed_with_those_of_another_division() {
     hold(883..884, &Options::default(), "");
+}
+
+/// A driver gave an executor up that the next manager had not seen again: nobody had its slots.
+#[test]
+fn what_a_driver_gives_back_before_its_executor_is_back_is_lent_again() {
+    let three = Options { submits: true, managers: Some(3), ..Options::default() };
+    hold(358..359, &three, " --submit --managers 3");
 }
 
 #[test]
@@ -88,6 +99,11 @@ const CAUGHT: &[(Kind, &str)] = &[
     (Kind::StaleReport, "not ended in time"),
     (Kind::ServeStale, "from an executor in"),
     (Kind::LetGoEarly, "is let go, where"),
+    (Kind::SameAttempts, "is launched by two drivers"),
+    (Kind::DropLaunchDriver, "is lost: no process of it has begun"),
+    (Kind::EndTwice, "is told twice"),
+    (Kind::LoseWrite, "was taken, and the manager does not know it"),
+    (Kind::OldLeaderSpeaks, "speaks, and run"),
     (Kind::LoseRow, "is wrong"),
     (Kind::DoubleRow, "is wrong"),
 ];

@@ -132,6 +132,17 @@ impl ProcessCluster {
         Ok(())
     }
 
+    /// Starts one worker more, whose executor has that much memory, without waiting for it.
+    ///
+    /// # Errors
+    /// When the program cannot be started.
+    pub fn add_worker_with_memory(&mut self, id: &str, memory: ByteSize) -> anyhow::Result<()> {
+        let others = std::mem::replace(&mut self.options.memory, memory);
+        let added = self.add_worker(id);
+        self.options.memory = others;
+        added
+    }
+
     /// The command that starts a worker of this cluster.
     ///
     /// # Errors
@@ -244,6 +255,18 @@ impl ProcessCluster {
     fn dead(&mut self) -> Option<String> {
         let mut all = self.managers.daemons().chain(&mut self.workers);
         all.find_map(|daemon| daemon.has_ended().then(|| daemon.name().to_owned()))
+    }
+
+    /// How many workers are expected to live.
+    #[must_use]
+    pub fn worker_count(&self) -> usize {
+        self.workers.len()
+    }
+
+    /// A worker's process.
+    #[must_use]
+    pub fn worker_pid(&self, worker: usize) -> u32 {
+        self.workers[worker].pid()
     }
 
     /// The processes of a worker's executors.

@@ -71,14 +71,16 @@ fn a_worker_runs_so_many_drivers_and_no_more() {
 }
 
 #[test]
-fn a_driver_that_ends_without_a_word_fails_its_job() {
+fn a_driver_that_ends_without_a_word_is_launched_once_more() {
     let mut world = World::new();
     let a = world.worker("a", &[2]);
     let (job, _) = world.submit("job");
     world.worker_says(a, ended(job, false, "exit code 101"));
     assert_eq!(world.state(job), JobState::Queued, "its last words may be on their way");
-    assert_eq!(world.pass(2 * SECOND), ["w1 stop job1", "job1 ended"]);
-    assert_eq!(world.failure(job), "the driver ended before it opened its job detail: exit code 101");
+    assert_eq!(world.pass(2 * SECOND), ["w1 launch job1 for the 2. time"]);
+    world.worker_says(a, ended(job, false, "exit code 101"));
+    assert_eq!(world.pass(2 * SECOND), ["job1 ended"]);
+    assert_eq!(world.failure(job), "the driver was lost 2 times detail: exit code 101");
 }
 
 #[test]
@@ -94,23 +96,24 @@ fn last_words_that_come_after_the_end_count() {
 }
 
 #[test]
-fn a_driver_process_that_ends_early_fails_the_job_when_its_stream_ends() {
+fn a_driver_process_that_ends_early_is_launched_once_more_when_its_stream_ends() {
     for stream_first in [false, true] {
         let mut world = World::new();
         let a = world.worker("a", &[2]);
         let (job, _) = world.submit("job");
         let (d, _) = adopt(&mut world, job);
         world.demand(d, job, 2);
-        if stream_first {
+        let told = if stream_first {
             world.driver_says(d, DriverEvent::StreamLost);
             assert_eq!((world.state(job), world.held(job)), (JobState::Running, 2), "its worker knows more");
-            world.worker_says(a, ended(job, false, "killed by signal 9"));
+            world.worker_says(a, ended(job, false, "killed by signal 9"))
         } else {
             world.worker_says(a, ended(job, false, "killed by signal 9"));
             assert_eq!(world.state(job), JobState::Running);
-            world.driver_says(d, DriverEvent::StreamLost);
-        }
-        assert_eq!(world.failure(job), "the driver ended early detail: killed by signal 9");
+            world.driver_says(d, DriverEvent::StreamLost)
+        };
+        assert_eq!(told.last().unwrap(), "w1 launch job1 for the 2. time");
+        assert_eq!(world.held(job), 0, "what the one before had is nobody's");
     }
 }
 
@@ -187,6 +190,85 @@ fn what_an_earlier_launch_says_is_not_taken_for_the_later_ones() {
     assert_eq!(world.machine.job(job).unwrap().driver(), Some(later));
 }
 
+/// Its connection broke, and with it the manager's word, or the manager died before it said it.
+#[test]
+fn a_worker_that_comes_back_is_told_to_launch_what_it_may_not_have_heard_of() {
+    let mut world = World::new();
+    let a = world.worker("a", &[2]);
+    let (job, told) = world.submit("job");
+    assert_eq!(told, ["answer job1", "w1 launch job1"]);
+    world.worker_says(a, WorkerEvent::StreamLost);
+    let again = world.next_session();
+    let registered = WorkerEvent::Register(registration("a", "first", &[2]));
+    let told = world.worker_says(again, registered.clone());
+    assert!(told.contains(&format!("w{} launch job1", again.0)), "{told:?}");
+    let (d, _) = adopt(&mut world, job);
+    world.worker_says(again, WorkerEvent::StreamLost);
+    let once_more = world.next_session();
+    let told = world.worker_says(once_more, registered);
+    assert!(!told.iter().any(|told| told.contains("launch")), "its driver has opened the job: {told:?}");
+    assert_eq!(world.machine.job(job).unwrap().driver(), Some(d));
+}
+
+/// The word that it was opened was lost with the connection.
+#[test]
+fn a_driver_that_opens_its_job_a_second_time_has_it() {
+    let mut world = World::new();
+    world.worker("a", &[2]);
+    let (job, _) = world.submit("job");
+    let open = || DriverEvent::OpenJob(OpenJob { submitted_job: Some(job), launch: Some(1), ..open_job() });
+    let (first, second) = (world.driver_called("one"), world.driver_called("one"));
+    world.driver_says(first, open());
+    world.driver_says(first, DriverEvent::StreamLost);
+    assert_eq!(world.driver_says(second, open()), [format!("d{} opened job1", second.0)]);
+    assert_eq!(world.machine.job(job).unwrap().driver(), Some(second));
+}
+
+/// It was given up with its worker, lives on, and comes back while another one is about to start.
+#[test]
+fn the_driver_of_an_earlier_launch_does_not_take_the_job_up_again() {
+    let mut world = World::new();
+    world.worker("a", &[2]);
+    let (job, _) = world.submit("job");
+    let earlier = world.driver_called("one");
+    let open = |launch| OpenJob { submitted_job: Some(job), launch: Some(launch), ..open_job() };
+    world.driver_says(earlier, DriverEvent::OpenJob(open(1)));
+    world.driver_says(earlier, DriverEvent::StreamLost);
+    world.now = world.now + 10 * SECOND;
+    let b = world.worker("b", &[2]);
+    assert!(world.pass(5 * SECOND).contains(&format!("w{} launch job1 for the 2. time", b.0)));
+    let back = world.driver_called("one");
+    for only_to_close in [false, true] {
+        let resumes = Some(Resumed { job, leases: Vec::new(), gone: Vec::new(), only_to_close });
+        world.driver_says(back, DriverEvent::OpenJob(OpenJob { resumes, ..open(1) }));
+        assert_eq!(world.machine.job(job).unwrap().driver(), None, "{only_to_close}");
+    }
+    let ending = Ending::Succeeded { rows: 1 };
+    world.driver_says(back, DriverEvent::CloseJob { job, ending });
+    assert_eq!(world.state(job), JobState::Queued, "what it says counts no more");
+    let later = world.driver_called("two");
+    world.driver_says(later, DriverEvent::OpenJob(open(2)));
+    assert_eq!(world.machine.job(job).unwrap().driver(), Some(later));
+}
+
+/// The driver of a launch that was given up has written a result all the same, or of a job that was cancelled meanwhile.
+#[test]
+fn a_result_that_nobody_will_ask_for_is_freed() {
+    let mut world = World::new();
+    world.worker("a", &[2]);
+    let (job, _) = world.submit("job");
+    world.now = world.now + 10 * SECOND;
+    let b = world.worker("b", &[2]);
+    world.pass(5 * SECOND);
+    let a = world.next_session();
+    world.worker_says(a, WorkerEvent::Register(registration("a", "first", &[2])));
+    let told = world.worker_says(a, ended(job, true, ""));
+    assert_eq!(told, [format!("w{} free result of job1", a.0)]);
+    world.cancel(job);
+    assert_eq!(world.worker_says(b, ended(job, true, "")), [format!("w{} free result of job1", b.0)]);
+    assert_eq!(world.worker_says(b, ended(JobId(9), true, "")), [format!("w{} free result of job9", b.0)]);
+}
+
 #[test]
 fn a_driver_that_does_not_start_in_time_fails_its_job() {
     let mut world = World::new();
@@ -236,7 +318,9 @@ fn a_driver_cannot_take_a_job_it_was_not_launched_for() {
     world.worker("a", &[2]);
     let (job, _) = world.submit("job");
     adopt(&mut world, job);
-    let (_, told) = adopt(&mut world, job);
+    let other = world.driver_called("another");
+    let open = OpenJob { submitted_job: Some(job), ..open_job() };
+    let told = world.driver_says(other, DriverEvent::OpenJob(open));
     assert_eq!(
         told,
         [

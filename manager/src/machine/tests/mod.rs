@@ -79,8 +79,12 @@ impl World {
     }
 
     fn driver(&mut self) -> SessionId {
+        self.driver_called("the first")
+    }
+
+    fn driver_called(&mut self, incarnation: &str) -> SessionId {
         let session = self.next_session();
-        self.driver_says(session, hello());
+        self.driver_says(session, hello_of(incarnation));
         session
     }
 

@@ -33,12 +33,6 @@ impl World {
         Self { machine: Machine::restore(config, jobs, 0, Timestamp(0)), now: Timestamp(0), sessions: 0 }
     }
 
-    fn driver_of(&mut self, incarnation: &str) -> SessionId {
-        let session = self.next_session();
-        self.driver_says(session, hello_of(incarnation));
-        session
-    }
-
     /// A worker whose executors have their epochs, from 101 on, from before.
     fn worker_back(&mut self, name: &str, slots: &[u32]) -> (SessionId, Vec<String>) {
         let session = self.next_session();
@@ -126,7 +120,7 @@ fn nobody_takes_the_job_of_another_driver() {
         if lost {
             world.driver_says(d, DriverEvent::StreamLost);
         }
-        let other = world.driver_of("another");
+        let other = world.driver_called("another");
         let told = world.driver_says(other, resume(job, vec![held(1, "a/e0", 101, 3)]));
         assert!(told[0].contains(" opened job") && !told[0].ends_with("job1"), "{told:?}");
         assert_eq!(world.held(job), 3);
@@ -191,7 +185,7 @@ fn a_new_manager_takes_in_what_executors_and_drivers_tell_in_either_order() {
 fn slots_that_a_driver_may_still_claim_are_lent_to_nobody() {
     let mut world = World::after(vec![kept(7, "the first")]);
     let (a, _) = world.worker_back("a", &[4]);
-    let other = world.driver_of("another");
+    let other = world.driver_called("another");
     let job = world.open(other, 1);
     assert_eq!(world.demand(other, job, 4), [""; 0]);
     // The time for claims is over, but a job of before has not come back.
@@ -213,7 +207,7 @@ fn slots_that_a_driver_may_still_claim_are_lent_to_nobody() {
 fn a_driver_that_never_comes_back_frees_what_it_may_have_held() {
     let mut world = World::after(vec![kept(7, "the first")]);
     let (a, _) = world.worker_back("a", &[4]);
-    let other = world.driver_of("another");
+    let other = world.driver_called("another");
     let job = world.open(other, 1);
     world.demand(other, job, 4);
     let mut told = Vec::new();
@@ -232,7 +226,7 @@ fn a_driver_that_is_waited_for_too_long_is_not_waited_for() {
     let config = ManagerConfig { returning_wait: 2 * SECOND, ..ManagerConfig::default() };
     let mut world = World::after_with(config, vec![kept(7, "the first")]);
     world.worker_back("a", &[4]);
-    let other = world.driver_of("another");
+    let other = world.driver_called("another");
     let job = world.open(other, 1);
     assert_eq!(world.demand(other, job, 4), [""; 0]);
     assert_eq!(world.pass(4 * SECOND), [format!("d{} grant lease1001 job8/s0 a/e0 x4", other.0)]);
@@ -356,7 +350,7 @@ fn submitted_jobs_outlive_the_manager() {
     let told = world.worker_says(session, WorkerEvent::Register(registration("a", "first", &[4])));
     assert_eq!(told, ["w1 registered", "w1 launch job1"]);
     // The driver that runs goes on.
-    let d = world.driver_of("launched");
+    let d = world.driver_called("launched");
     let resumes = Some(Resumed { job: JobId(2), leases: Vec::new(), gone: Vec::new(), only_to_close: false });
     let open = OpenJob { submitted_job: Some(JobId(2)), resumes, ..open_job() };
     assert_eq!(world.driver_says(d, DriverEvent::OpenJob(open)), ["d2 resumed job2 []"]);
@@ -390,7 +384,7 @@ fn what_a_worker_ran_that_was_started_anew_is_launched_once_more() {
 #[test]
 fn a_result_is_where_the_driver_ran_though_its_worker_is_not_back_yet() {
     let mut world = World::after(vec![of_cluster(kept(2, "launched"), "a", 1)]);
-    let d = world.driver_of("launched");
+    let d = world.driver_called("launched");
     let resumes = Some(Resumed { job: JobId(2), leases: Vec::new(), gone: Vec::new(), only_to_close: false });
     let open = OpenJob { submitted_job: Some(JobId(2)), resumes, ..open_job() };
     assert_eq!(world.driver_says(d, DriverEvent::OpenJob(open)), ["d1 resumed job2 []"]);
@@ -414,4 +408,18 @@ fn a_job_that_is_only_to_be_closed_opens_no_other() {
     }
     assert_eq!((world.state(JobId(7)), world.state(JobId(8))), (JobState::Succeeded, JobState::Running));
     assert_eq!(world.machine.jobs(true).len(), 2);
+}
+
+/// The driver has given the executor up, whose worker is still cut off from the manager: what it gives back is nobody's when that
+/// worker comes back.
+#[test]
+fn what_is_given_back_of_a_claim_is_not_held_when_the_executor_comes_back() {
+    let mut world = World::after(vec![kept(7, "one")]);
+    let d = world.driver_called("one");
+    world.driver_says(d, resume(JobId(7), vec![held(900, "a/e0", 101, 2), held(901, "a/e0", 101, 1)]));
+    let other = world.driver_called("two");
+    world.driver_says(other, DriverEvent::Release { lease: LeaseId(901), tasks: 1 });
+    world.driver_says(d, DriverEvent::Release { lease: LeaseId(900), tasks: 2 });
+    world.worker_back("a", &[4]);
+    assert_eq!(world.held(JobId(7)), 1, "what another driver says of it counts for nothing");
 }

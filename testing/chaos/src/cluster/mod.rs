@@ -42,14 +42,18 @@ pub struct Setup {
     pub folder: PathBuf,
     /// What all its processes are marked with.
     pub mark: String,
-    /// How many workers, each with one executor of one core thread.
+    /// How many workers, each with one executor.
     pub workers: u32,
+    /// Core threads of each executor.
+    pub cores: u32,
     /// Memory of each executor.
     pub memory: ByteSize,
     /// The size of each worker's disk for scratch files; none: a plain folder.
     pub disk: Option<ByteSize>,
     /// Whether each daemon gets a host of its own.
     pub network: bool,
+    /// Whether the manager keeps a journal.
+    pub journal: bool,
     /// Settings, by the names of their variables.
     pub conf: Vec<(String, String)>,
 }
@@ -326,9 +330,10 @@ fn program(setup: &Setup, network: Option<&Network>, host: Option<u32>) -> Comma
 fn start_manager(setup: &Setup, network: Option<&Network>, address: &str) -> anyhow::Result<Daemon> {
     let mut command = program(setup, network, Some(0));
     command.envs(setup.conf.iter().cloned());
-    command
-        .args(["manager", "--stop-with-input", "--bind", address, "--state"])
-        .arg(setup.folder.join("state"));
+    command.args(["manager", "--stop-with-input", "--bind", address]);
+    if setup.journal {
+        command.arg("--state").arg(setup.folder.join("state"));
+    }
     Daemon::start("manager", command, &logs(setup))
 }
 
@@ -341,14 +346,24 @@ fn start_worker(
     let name = format!("w{worker}");
     let address = network.map_or_else(|| "127.0.0.1".to_owned(), |_| Network::address(worker + 1));
     let cpus = thread::available_parallelism()?.get();
+    let cores = setup.cores as usize;
+    let own: Vec<String> =
+        (0..cores).map(|core| ((worker as usize * cores + core) % cpus).to_string()).collect();
     let mut command = program(setup, network, Some(worker + 1));
     command.envs(setup.conf.iter().cloned());
     // Other workers have the same cores.
     command.env("FIRESTEEL_WORKER_PIN", "false");
     command.env("FIRESTEEL_WORKER_LOG_FOLDER", logs(setup).join(&name));
     command.args(["worker", "--stop-with-input", "--manager", manager, "--id", &name, "--executors", "1"]);
-    command.args(["--bind", &format!("{address}:0"), "--advertise", &address, "--cores", "1"]);
-    command.args(["--cpus", &(worker as usize % cpus).to_string(), "--memory", &setup.memory.to_string()]);
+    command.args(["--bind", &format!("{address}:0"), "--advertise", &address]);
+    command.args([
+        "--cores",
+        &cores.to_string(),
+        "--cpus",
+        &own.join(","),
+        "--memory",
+        &setup.memory.to_string(),
+    ]);
     command.arg("--scratch").arg(scratch(setup, worker));
     Daemon::start(&name, command, &logs(setup))
 }

@@ -6,9 +6,11 @@ use std::rc::Rc;
 
 use firesteel_base::{AttemptKey, Epoch, JobId, StageKey};
 use firesteel_driver::machine::{AttemptFailure, Launch, Life, MapOutput, StageInputs};
+use firesteel_manager::machine::job::Job;
 use firesteel_manager::machine::message::{DriverEvent, ToDriver, ToWorker, WorkerEvent};
 use firesteel_shuffle::LaneSizes;
 
+use super::Proc;
 pub use crate::plan::StageWork;
 
 /// A message.
@@ -18,12 +20,16 @@ pub enum Message {
     OfWorker(WorkerEvent),
     /// A driver says it to the manager.
     OfDriver(DriverEvent),
-    /// The manager says it to a worker.
-    ToWorker(ToWorker),
-    /// The manager says it to a driver.
-    ToDriver(ToDriver),
+    /// The manager of that run says it to a worker.
+    ToWorker(u64, ToWorker),
+    /// The manager of that run says it to a driver.
+    ToDriver(u64, ToDriver),
+    /// A client asks the manager, or a worker.
+    Asked(Asked),
+    /// What it is answered.
+    Told(Told),
     /// A driver greets an executor and names the life that it means.
-    Attach(Epoch),
+    Attach(Epoch, Speaker),
     /// The executor takes the driver.
     Attached,
     /// A stage's plan.
@@ -50,6 +56,37 @@ pub enum Message {
     Pong,
     /// What happened to an attempt.
     Report(AttemptKey, Stated),
+}
+
+/// Which driver speaks to an executor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Speaker {
+    /// Its process, which tells it from all others.
+    pub driver: Proc,
+    /// The how manyth launch of a submitted job's driver it is; 0 for others.
+    pub launch: u32,
+}
+
+/// What a client asks.
+#[derive(Debug, Clone)]
+pub enum Asked {
+    /// The manager: run this.
+    Submit(String),
+    /// The manager: how is this job?
+    State(JobId),
+    /// A worker: what did this job give?
+    Result(JobId),
+}
+
+/// What a client is answered.
+#[derive(Debug, Clone)]
+pub enum Told {
+    /// The job is taken, or why not.
+    Submitted(Result<JobId, String>),
+    /// The job as it is; nothing when it is not known.
+    State(Option<Box<Job>>),
+    /// Which launch of its driver has written a job's result, and its rows; nothing when it is not kept.
+    Result(Option<(u32, Rc<Vec<u64>>)>),
 }
 
 /// Something with outputs in it, and those of their holders whose address the driver does not know.

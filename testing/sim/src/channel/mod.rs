@@ -16,6 +16,6 @@ mod net;
 mod process;
 
 pub use cut::Cuts;
-pub use message::{Located, Message, StageWork, Stated};
+pub use message::{Asked, Located, Message, Speaker, StageWork, Stated, Told};
 pub use net::{Conn, IN_FLIGHT_MAX, Net, NetDue, Side};
 pub use process::{Host, Party, Proc, Processes};

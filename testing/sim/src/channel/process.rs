@@ -19,23 +19,27 @@ impl fmt::Display for Host {
 /// A role that some process plays.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Party {
-    /// The manager.
-    Manager,
+    /// A manager, by its number; the only one is 0.
+    Manager(u32),
     /// A worker.
     Worker(WorkerId),
     /// An executor.
     Executor(ExecutorId),
     /// A driver, by its number.
     Driver(u32),
+    /// A client that submits a job, by its number.
+    Client(u32),
 }
 
 impl fmt::Display for Party {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Manager => f.write_str("manager"),
+            Self::Manager(0) => f.write_str("manager"),
+            Self::Manager(number) => write!(f, "manager m{number}"),
             Self::Worker(id) => write!(f, "worker {id}"),
             Self::Executor(id) => write!(f, "executor {id}"),
             Self::Driver(number) => write!(f, "driver d{number}"),
+            Self::Client(number) => write!(f, "client c{number}"),
         }
     }
 }

@@ -160,7 +160,7 @@ impl JobLedger {
         if self.is_settled {
             return Err(format!("{key} is launched when all is decided"));
         }
-        if !self.launched.insert(key) || key.attempt >= ATTEMPTS_MAX {
+        if !self.launched.insert(key) || key.number() >= ATTEMPTS_MAX {
             return Err(format!("{key} is launched twice, or its task too often"));
         }
         let Some(lease) = self.leases.get_mut(&launch.lease) else {

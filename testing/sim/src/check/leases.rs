@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use firesteel_base::{ExecutorId, JobId, LeaseId};
 use firesteel_manager::machine::Machine;
+use firesteel_manager::machine::job::{Job, Phase};
 use firesteel_manager::machine::message::{DriverEvent, Effect, Event, Grant, SessionId, ToDriver};
 
 use crate::world::worker::Setup;
@@ -85,11 +86,20 @@ impl LeaseLedger {
                 self.lent.retain(|_, held| held.job != *job);
                 Ok(())
             }
+            // A driver that is sent away holds what is still counted as its.
+            Effect::EndSession(session, _) => {
+                self.lent.retain(|id, held| held.session != *session || machine.leases().get(*id).is_some());
+                Ok(())
+            }
+            // What waits for another driver holds nothing: the one before was given up, and executors hear the later one.
+            Effect::Keep { job, .. } if machine.job(*job).is_some_and(waits_for_a_driver) => {
+                self.lent.retain(|_, held| held.job != *job);
+                Ok(())
+            }
             Effect::ToDriver(..)
             | Effect::ToWorker(..)
             | Effect::Refuse(..)
             | Effect::Answer(..)
-            | Effect::EndSession(..)
             | Effect::Keep { .. }
             | Effect::Forget(_)
             | Effect::Note(_) => Ok(()),
@@ -121,4 +131,8 @@ impl LeaseLedger {
         }
         Ok(())
     }
+}
+
+fn waits_for_a_driver(job: &Job) -> bool {
+    matches!(job.phase, Phase::Submitted | Phase::Launching { .. })
 }

@@ -1,6 +1,7 @@
 //! What is left when all has settled: nothing that nobody needs.
 
-use firesteel_base::Timestamp;
+use firesteel_base::{JobId, Timestamp, WorkerId};
+use firesteel_manager::machine::show::JobState;
 
 use crate::channel::IN_FLIGHT_MAX;
 use crate::world::World;
@@ -18,7 +19,11 @@ impl World {
                 (driver.planned() > 0).then(|| format!("{} to come of d{number}", driver.planned()));
             begun.chain(planned).collect::<Vec<_>>()
         };
-        self.drivers.iter().flat_map(of).collect()
+        let clients = self.clients.iter().filter(|(_, client)| !client.is_done());
+        let clients = clients.map(|(number, _)| format!("client c{number}"));
+        let submitted = self.manager().into_iter().flat_map(|manager| manager.machine().jobs(false));
+        let submitted = submitted.filter(|job| job.launch.is_some()).map(|job| format!("{} is live", job.id));
+        self.drivers.iter().flat_map(of).chain(clients).chain(submitted).collect()
     }
 
     /// Looks at what must hold at any time.
@@ -39,7 +44,7 @@ impl World {
         for (id, executor) in &self.executors {
             left.extend(executor.jobs().iter().map(|job| format!("{id} has something of {job}")));
         }
-        if let Some(manager) = &self.manager {
+        if let Some(manager) = self.manager() {
             let machine = manager.machine();
             left.extend(machine.leases().iter().map(|lease| format!("the manager has lent {}", lease.id)));
             left.extend(
@@ -47,14 +52,33 @@ impl World {
             );
         }
         left.extend(self.kept_in_vain());
+        left.extend(self.results_in_vain());
+        let launched = self.drivers.values().filter_map(|driver| driver.submitted.as_ref());
+        left.extend(launched.map(|submitted| format!("a driver of {} runs", submitted.launched.job)));
+        self.scene.check.count_submitted();
         if !left.is_empty() {
             self.scene.check.violated(format!("all has ended, but {}", left.join(", ")));
         }
     }
 
+    /// Results that nobody will ask for: of jobs that did not succeed, or that another worker's driver has ended.
+    fn results_in_vain(&self) -> Vec<String> {
+        let Some(manager) = self.manager() else { return Vec::new() };
+        let is_wanted = |worker: &WorkerId, id: JobId| {
+            let job = manager.machine().job(id);
+            job.is_some_and(|job| job.worker() == Some(worker) && job.state() == JobState::Succeeded)
+        };
+        let registered = self.workers.iter().filter(|(_, worker)| worker.registered_since().is_some());
+        let kept =
+            registered.flat_map(|(id, worker)| worker.drivers.results.keys().map(move |job| (id, *job)));
+        kept.filter(|(id, job)| !is_wanted(id, *job))
+            .map(|(id, job)| format!("{id} keeps a result of {job}"))
+            .collect()
+    }
+
     /// Blocks of jobs that the manager has ended while their keeper was there to be told.
     fn kept_in_vain(&self) -> Vec<String> {
-        let Some(manager) = self.manager.as_ref().filter(|_| !self.manager_was_restarted) else {
+        let Some(manager) = self.manager().filter(|_| !self.manager_was_restarted) else {
             return Vec::new();
         };
         let mut left = Vec::new();

@@ -4,6 +4,7 @@
 //!   manager:  events, effects ──► leases: every slot is lent once
 //!   drivers:  events, effects ──► jobs: slots, inputs, frees, one end
 //!   readers:  rows handed out ──► results: the right rows, each once
+//!   clients:  what they are told ─► submitted: launches, one end, the result of the last launch
 //!   the world, at the end      ──► leftovers: no job, lease or block that nobody needs
 //! ```
 //!
@@ -13,12 +14,15 @@ mod jobs;
 mod leases;
 mod leftovers;
 mod results;
+mod submitted;
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
-use firesteel_base::{AttemptKey, Epoch};
+use firesteel_base::{AttemptKey, Epoch, JobId};
 use firesteel_driver::machine::{Decision, Effect, Event, Outcome};
 use firesteel_manager::machine::Machine;
+use firesteel_manager::machine::job::Job;
 use firesteel_manager::machine::message;
 
 use crate::channel::Proc;
@@ -28,6 +32,7 @@ use crate::world::worker::Setup;
 use jobs::JobLedger;
 use leases::LeaseLedger;
 use results::Results;
+use submitted::SubmittedLedger;
 
 /// Keeps count.
 #[derive(Debug, Default)]
@@ -39,6 +44,9 @@ pub struct Checker {
     leases: LeaseLedger,
     jobs: BTreeMap<(Proc, u64), JobLedger>,
     results: Results,
+    submitted: SubmittedLedger,
+    /// The latest run of a manager.
+    run: u64,
 }
 
 /// What has come of a run.
@@ -62,6 +70,16 @@ pub struct Counts {
     pub drained: u64,
     /// Outputs that have moved.
     pub moved: u64,
+    /// Submitted jobs that succeeded.
+    pub submitted: u64,
+    /// Submitted jobs whose driver was launched again.
+    pub launched_again: u64,
+    /// Results that clients have fetched.
+    pub delivered: u64,
+    /// Results that were not there any more.
+    pub results_lost: u64,
+    /// Managers that began after another.
+    pub managers: u64,
 }
 
 impl Counts {
@@ -76,6 +94,11 @@ impl Counts {
         self.decided += other.decided;
         self.drained += other.drained;
         self.moved += other.moved;
+        self.submitted += other.submitted;
+        self.launched_again += other.launched_again;
+        self.delivered += other.delivered;
+        self.results_lost += other.results_lost;
+        self.managers += other.managers;
     }
 }
 
@@ -97,8 +120,16 @@ impl Checker {
     }
 
     /// A manager starts that knows of no lease.
-    pub fn manager_started(&mut self) {
+    pub fn manager_started(&mut self, run: u64) {
+        self.counts.managers += u64::from(self.run > 0);
+        self.run = run;
         self.leases.begin_anew();
+    }
+
+    /// Whether there was a manager.
+    #[must_use]
+    pub fn has_had_a_manager(&self) -> bool {
+        self.run > 0
     }
 
     /// The manager's machine is told something.
@@ -106,10 +137,71 @@ impl Checker {
         self.leases.hear(event);
     }
 
-    /// The manager's machine says something.
-    pub fn manager_says(&mut self, effect: &message::Effect, machine: &Machine) {
+    /// The machine of the manager of that run says something.
+    pub fn manager_says(&mut self, run: u64, effect: &message::Effect, machine: &Machine) {
+        if run < self.run {
+            return self.violated(format!("the manager of run {run} speaks, and run {} has begun", self.run));
+        }
         let found = self.leases.say(effect, machine);
         self.note(found);
+        let found = self.submitted.say(effect, machine);
+        self.note(found);
+    }
+
+    /// A text that clients submit, and the rows that it must give.
+    pub fn text(&mut self, sql: String, rows: Rc<Vec<u64>>) {
+        self.submitted.text(sql, rows);
+    }
+
+    /// A client has heard that its job is taken.
+    pub fn job_taken(&mut self, job: JobId, sql: &str) {
+        self.submitted.taken(job, sql);
+    }
+
+    /// Somebody has a job cancelled.
+    pub fn job_cancelled(&mut self, job: JobId) {
+        self.submitted.cancelled(job);
+    }
+
+    /// A client is told how a job is that was taken.
+    pub fn client_sees(&mut self, id: JobId, job: Option<&Job>) {
+        let found = self.submitted.client_sees(id, job);
+        self.note(found);
+    }
+
+    /// A client has a job's result.
+    pub fn delivered(&mut self, job: JobId, launch: u32, rows: &[u64]) {
+        self.counts.delivered += 1;
+        let found = self.submitted.delivered(job, launch, rows);
+        self.note(found);
+    }
+
+    /// The process of a launch begins.
+    pub fn driver_begins(&mut self, job: JobId, launch: u32) {
+        let found = self.submitted.begins(job, launch);
+        self.note(found);
+    }
+
+    /// A driver has a job at an executor, where these outputs are.
+    pub fn driver_has_job(&mut self, driver: Proc, held: impl Iterator<Item = AttemptKey>) {
+        let found = self.submitted.has_job(driver, held);
+        self.note(found);
+    }
+
+    /// Attempts of a submitted job are of that driver.
+    pub fn submitted_launches(&mut self, driver: Proc, effects: &[Effect]) {
+        for effect in effects {
+            if let Effect::Launch(launch) = effect {
+                let found = self.submitted.attempt(launch.attempt, driver);
+                self.note(found);
+            }
+        }
+    }
+
+    /// Counts what has come of submitted jobs.
+    pub fn count_submitted(&mut self) {
+        self.counts.submitted = self.submitted.succeeded();
+        self.counts.launched_again = self.submitted.launched_again();
     }
 
     /// A query begins.
@@ -163,6 +255,8 @@ impl Checker {
     /// An attempt has read a block of an executor that is in that epoch.
     pub fn attempt_reads(&mut self, reader: AttemptKey, wanted: &Wanted, epoch: Option<Epoch>) {
         self.counts.read += 1;
+        let found = self.submitted.reads(reader, wanted.producer);
+        self.note(found);
         if epoch.is_some_and(|epoch| epoch != wanted.life.epoch) {
             self.violated(format!(
                 "{reader} has read what {} wrote under {} from an executor in {}",

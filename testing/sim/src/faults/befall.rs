@@ -8,10 +8,10 @@ use firesteel_manager::machine::message::ClientRequest;
 use super::Fault;
 use crate::channel::{Host, Party, Proc};
 use crate::world::worker::Setup;
-use crate::world::{Due, MANAGER_HOST, World};
+use crate::world::{Due, World, manager_host};
 
 /// How long a cut or a stop lasts, in milliseconds: some end before anybody gives up, some after all have.
-const LASTS: [(u64, u64); 3] = [(50, 3_000), (3_000, 16_000), (16_000, 45_000)];
+pub(super) const LASTS: [(u64, u64); 3] = [(50, 3_000), (3_000, 16_000), (16_000, 45_000)];
 const MANAGER_AWAY: (u64, u64) = (200, 40_000);
 const WORKER_AWAY: (u64, u64) = (500, 30_000);
 /// How far a clock jumps, in milliseconds.
@@ -34,8 +34,17 @@ impl World {
             Fault::WorkerKilled => self.kill_worker(),
             Fault::WorkerBack(setup) => self.worker_back(*setup),
             Fault::ManagerKilled => self.kill_manager(),
-            Fault::ManagerBack => self.start_manager(),
+            Fault::ManagerBack(member) => self.start_manager(member),
+            Fault::LeaderFrozen => self.freeze_leader(),
+            Fault::LeaderIsolated => self.isolate_leader(),
+            Fault::JournalFails => {
+                self.scene.tell_world(|| "the next write of the journal fails".to_owned());
+                self.scene.journal.fails = true;
+            }
             Fault::DriverKilled => self.kill_driver(),
+            Fault::LaunchedKilled => self.kill_launched(),
+            Fault::LaunchedIsolated => self.isolate_launched(),
+            Fault::ClientComes(sql) => self.start_client(sql),
             Fault::ConnectionBroken => self.break_connection(),
             Fault::Cut => self.cut(),
             Fault::Isolated => self.isolate(),
@@ -97,6 +106,12 @@ impl World {
     pub(super) fn end_worker(&mut self, id: &WorkerId, power_lost: bool) {
         let Some(worker) = self.workers.remove(id) else { return };
         self.end_process(worker.proc, power_lost);
+        // A driver whose standard input ends says nothing more.
+        for number in worker.drivers.processes() {
+            if let Some(driver) = self.drivers.remove(&number) {
+                self.end_process(driver.proc, power_lost);
+            }
+        }
         let children: Vec<ExecutorId> =
             self.executors.keys().filter(|executor| executor.worker == *id).cloned().collect();
         for id in children {
@@ -113,21 +128,38 @@ impl World {
     }
 
     fn kill_manager(&mut self) {
-        let Some(manager) = self.manager.take() else { return };
-        self.scene.tell_world(|| "the manager is killed".to_owned());
-        self.end_process(manager.proc, false);
+        let runs = |member: &u32| self.scene.net.processes.of(&Party::Manager(*member)).is_some();
+        let running: Vec<u32> = (0..self.members).filter(runs).collect();
+        let killed =
+            if self.members > 1 { self.scene.chance.pick(&running) } else { running.first().copied() };
+        if let Some(member) = killed {
+            self.scene.tell_world(|| format!("{} is killed", Party::Manager(member)));
+            self.end_manager(member);
+        }
+    }
+
+    /// A manager's process ends, and is started again later.
+    pub fn end_manager(&mut self, member: u32) {
+        self.managers.remove(&member);
+        if let Some(proc) = self.scene.net.processes.of(&Party::Manager(member)) {
+            self.end_process(proc, false);
+        }
         self.manager_was_restarted = true;
         // Milliseconds of the unix clock are above all that were given out.
         self.epoch_seed += 10_000;
-        self.later(MANAGER_AWAY, Fault::ManagerBack);
+        self.later(MANAGER_AWAY, Fault::ManagerBack(member));
     }
 
     fn kill_driver(&mut self) {
         let all: Vec<u32> = self.drivers.keys().copied().collect();
-        let Some(number) = self.scene.chance.pick(&all) else { return };
+        if let Some(number) = self.scene.chance.pick(&all) {
+            self.kill_driver_of(number);
+        }
+    }
+
+    pub(super) fn kill_driver_of(&mut self, number: u32) {
         self.scene.tell_world(|| format!("driver d{number} is killed"));
-        let driver = self.drivers.remove(&number).expect("it was just seen");
-        self.end_process(driver.proc, false);
+        self.end_driver(number, Err("the driver ended with signal: 9 (SIGKILL)".to_owned()));
     }
 
     fn break_connection(&mut self) {
@@ -143,10 +175,12 @@ impl World {
         scene.net.snap(conn, &mut scene.agenda, &mut scene.chance);
     }
 
-    fn hosts(&self) -> Vec<Host> {
+    pub(super) fn hosts(&self) -> Vec<Host> {
         let workers = self.setups.values().map(|setup| setup.host);
         let drivers = self.drivers.keys().filter_map(|number| self.driver_hosts.get(number).copied());
-        let mut hosts: Vec<Host> = [MANAGER_HOST].into_iter().chain(workers).chain(drivers).collect();
+        let managers = (0..self.members).map(manager_host);
+        let clients = self.client_hosts.iter().copied();
+        let mut hosts: Vec<Host> = managers.chain(workers).chain(drivers).chain(clients).collect();
         hosts.sort_unstable();
         hosts.dedup();
         hosts
@@ -173,7 +207,7 @@ impl World {
         }
     }
 
-    fn cut_pair(&mut self, one: Host, other: Host, span: (u64, u64)) {
+    pub(super) fn cut_pair(&mut self, one: Host, other: Host, span: (u64, u64)) {
         let lasts = self.later(span, Fault::Healed(one, other));
         let scene = &mut self.scene;
         scene.tell_world(|| format!("{one} and {other} cannot reach each other for {lasts:?}"));
@@ -181,7 +215,13 @@ impl World {
     }
 
     fn freeze(&mut self) {
-        let Some((proc, party)) = self.draw_process() else { return };
+        if let Some((proc, _)) = self.draw_process() {
+            self.freeze_process(proc);
+        }
+    }
+
+    pub(super) fn freeze_process(&mut self, proc: Proc) {
+        let Some(party) = self.scene.net.processes.party(proc).cloned() else { return };
         let span = self.draw_span();
         let lasts = self.later(span, Fault::Thawed(proc));
         let scene = &mut self.scene;
@@ -264,9 +304,10 @@ impl World {
         let live = |manager: &crate::world::manager::Manager| {
             manager.machine().jobs(false).iter().map(|job| job.id).collect::<Vec<_>>()
         };
-        let jobs = self.manager.as_ref().map(live).unwrap_or_default();
+        let jobs = self.manager().map(live).unwrap_or_default();
         let Some(job) = self.scene.chance.pick(&jobs) else { return };
         self.scene.tell_world(|| format!("somebody cancels {job}"));
+        self.scene.check.job_cancelled(job);
         self.ask_manager(ClientRequest::Cancel { job });
     }
 }

@@ -83,7 +83,7 @@ impl World {
 
     /// Whether another worker, that stays, has as large executors as there are.
     fn is_dispensable(&self, worker: &WorkerId) -> bool {
-        let Some(manager) = &self.manager else { return false };
+        let Some(manager) = self.manager() else { return false };
         let largest = |setup: &Setup| setup.cores.iter().max().copied().unwrap_or(0);
         let all = self.setups.values().map(largest).max();
         let stays = |id: &&WorkerId| *id != worker && manager.machine().drains().get(id).is_none();
@@ -91,8 +91,8 @@ impl World {
     }
 
     pub(super) fn ask_manager(&mut self, request: ClientRequest) {
-        if let Some(manager) = self.manager.as_mut().filter(|m| !self.scene.net.processes.is_frozen(m.proc)) {
-            manager.ask(request, &mut self.scene);
+        if let Some((manager, scene)) = self.manager_at_hand() {
+            manager.ask(request, scene);
         }
     }
 
@@ -115,7 +115,7 @@ impl World {
     /// Of a worker that the manager lets go no job that it knows needs anything that is there. A driver that was cut off for long may
     /// still count on what its executors have freed since.
     fn check_let_go(&mut self, id: &WorkerId) {
-        let Some(manager) = &self.manager else { return };
+        let Some(manager) = self.manager() else { return };
         let is_kept = self.workers.get(id).is_some_and(|worker| !worker.kept.is_empty());
         let holds =
             |(executor, has): (&ExecutorId, &Executor)| executor.worker == *id && !has.jobs().is_empty();

@@ -6,6 +6,7 @@
 
 mod befall;
 mod drains;
+mod roles;
 
 use std::time::Duration;
 
@@ -27,12 +28,24 @@ pub enum Fault {
     WorkerKilled,
     /// The worker is started again.
     WorkerBack(Box<Setup>),
-    /// The manager's process is killed.
+    /// A manager's process is killed.
     ManagerKilled,
     /// It is started again.
-    ManagerBack,
+    ManagerBack(u32),
+    /// The manager that leads is stopped.
+    LeaderFrozen,
+    /// The manager that leads cannot reach anybody.
+    LeaderIsolated,
+    /// The next write of the journal fails.
+    JournalFails,
     /// A driver's process is killed.
     DriverKilled,
+    /// The driver of a submitted job is killed.
+    LaunchedKilled,
+    /// The worker that runs the driver of a submitted job cannot reach anybody.
+    LaunchedIsolated,
+    /// A client comes to submit that text.
+    ClientComes(String),
     /// A connection breaks.
     ConnectionBroken,
     /// Two hosts cannot reach each other.
@@ -75,14 +88,24 @@ pub enum Fault {
     Kill(ExecutorId),
 }
 
-pub use drains::{How, draw as draw_drains};
+pub use drains::How;
 
 /// How long things go wrong at most, in milliseconds of virtual time.
 pub const UNFAIR_MS: u64 = 25_000;
 const FAULTS_MAX: u64 = 12;
 
+/// Draws all that happens, or takes it from the script.
+pub fn draw_all(seed: u64, chance: &mut Chance, options: &Options, members: u32) -> Vec<(Duration, Fault)> {
+    if let Some(script) = &options.script {
+        return script.clone();
+    }
+    let drains = drains::draw(seed, options.is_calm);
+    let drawn = draw(chance, options).into_iter().chain(drains);
+    drawn.chain(roles::draw(seed, options, members)).collect()
+}
+
 /// Draws what goes wrong, and when.
-pub fn draw(chance: &mut Chance, options: &Options) -> Vec<(Duration, Fault)> {
+fn draw(chance: &mut Chance, options: &Options) -> Vec<(Duration, Fault)> {
     // Some runs are calm: they must succeed.
     let count = if options.is_calm || chance.percent(5) { 0 } else { chance.between(1, FAULTS_MAX) };
     (0..count).map(|_| (chance.millis(200, UNFAIR_MS), draw_one(chance, options))).collect()

@@ -1,6 +1,6 @@
 //! What wakes processes, beside messages.
 
-use firesteel_base::{AttemptKey, Epoch, UserError};
+use firesteel_base::{AttemptKey, Epoch, JobId, UserError};
 
 use crate::channel::{Conn, NetDue, Proc};
 use crate::faults::Fault;
@@ -12,6 +12,8 @@ pub enum Due {
     Net(NetDue),
     /// A process wakes.
     Timer(Proc, Timer),
+    /// Several managers look who leads.
+    Members,
     /// Something goes wrong, or well again.
     Fault(Fault),
 }
@@ -19,8 +21,10 @@ pub enum Due {
 /// Why a process wakes.
 #[derive(Debug, Clone)]
 pub enum Timer {
-    /// The manager looks at its time-outs.
-    ManagerTick,
+    /// The manager of that run looks at its time-outs.
+    ManagerTick(u64),
+    /// The journal has, or has not, what the manager of that run had it write.
+    JournalWritten(u64),
     /// A worker calls the manager.
     WorkerCall,
     /// The manager has not answered a worker's registration.
@@ -33,10 +37,18 @@ pub enum Timer {
     ExecutorReady(u32, u64),
     /// A worker asks an executor how it is.
     Probe(u32, u64),
-    /// An executor process has ended.
-    ExecutorEnded(u32, u64),
     /// The keeper has taken over what an executor left.
     TakenOver(u32, u64),
+    /// A worker starts the driver of a job.
+    StartDriver(JobId),
+    /// A driver that was asked to stop has taken too long.
+    KillDriver(u32),
+    /// A driver hears a signal.
+    DriverStopped,
+    /// A client asks, or asks again.
+    ClientGoes,
+    /// A client was not answered.
+    ClientUnanswered(Conn),
     /// A worker tells an executor its epoch.
     SetEpoch(Epoch),
     /// A driver whose stream to an executor broke has not come back.

@@ -2,7 +2,8 @@
 //!
 //! What the shell does is modelled: a session begins with the greeting on a connection, ends with it or when the machine says
 //! so, and no message of one that has ended reaches the machine. What changes of jobs is written at each tick, and how a job
-//! ended is acknowledged when it is written. A manager that is started again begins with what was.
+//! ended is acknowledged when it is written. While the journal is written nothing else is done, and nobody hears of what is not
+//! written. A manager that is started again, or begins to lead, begins with what was.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,13 +13,13 @@ use firesteel_driver::machine::Life;
 use firesteel_manager::ManagerConfig;
 use firesteel_manager::machine::Machine;
 use firesteel_manager::machine::message::{
-    ClientRequest, DriverEvent, Effect, Event, Note, SessionId, Ticket, ToDriver, WorkerEvent,
+    Answer, ClientRequest, DriverEvent, Effect, Event, Note, SessionId, Ticket, ToDriver, WorkerEvent,
 };
 
 use super::{Scene, Timer};
-use crate::channel::{Conn, Message, Proc};
+use crate::channel::{Asked, Conn, Message, Proc, Told};
 use crate::known;
-use crate::mutation;
+use crate::mutation::{self, Kind as Mutant};
 
 /// How often it looks at its time-outs: as its shell does, for the default ones.
 const TICK: Duration = Duration::from_secs(1);
@@ -30,10 +31,16 @@ const STARVED: Duration = Duration::from_millis(500);
 pub struct Manager {
     /// Its process.
     pub proc: Proc,
+    /// Which run it is; later ones have larger numbers.
+    pub run: u64,
     machine: Machine,
     sessions: BTreeMap<Conn, (SessionId, Kind)>,
     opened: u64,
     tickets: u64,
+    /// Clients that wait for an answer.
+    asked: BTreeMap<Ticket, Conn>,
+    /// What is done once the journal has what it writes.
+    writing: Option<Vec<Effect>>,
     /// When it looked at its time-outs last.
     ticked: Timestamp,
     /// Ends of jobs that are not written yet.
@@ -53,20 +60,39 @@ enum Kind {
 impl Manager {
     /// A manager that was just started, and gives out epochs above `epoch_seed`.
     pub fn start(proc: Proc, epoch_seed: u64, scene: &mut Scene) -> Self {
-        let config = ManagerConfig { epoch_seed, lease_seed: epoch_seed << 20, ..ManagerConfig::default() };
+        Self::begin(proc, ManagerConfig::default(), epoch_seed, scene)
+    }
+
+    /// One of several that begins to lead, as `replication/office.rs` has it.
+    pub fn lead(proc: Proc, epoch_seed: u64, scene: &mut Scene) -> Self {
+        let (claim_wait, returning_wait) = (Duration::from_secs(1), Duration::from_secs(2));
+        Self::begin(
+            proc,
+            ManagerConfig { claim_wait, returning_wait, ..ManagerConfig::default() },
+            epoch_seed,
+            scene,
+        )
+    }
+
+    fn begin(proc: Proc, config: ManagerConfig, epoch_seed: u64, scene: &mut Scene) -> Self {
+        let config = ManagerConfig { epoch_seed, lease_seed: epoch_seed << 20, ..config };
         let now = scene.clock(proc);
-        let jobs = scene.journal.reopen();
+        let jobs = scene.journal.reopen(&mut scene.chance);
         let (jobs, numbered) = match known::keeps_nothing(scene.shows_known) {
             true => (Vec::new(), 0),
             false => (jobs, scene.journal.numbered()),
         };
-        scene.wake(proc, TICK, Timer::ManagerTick);
+        scene.wake(proc, TICK, Timer::ManagerTick(epoch_seed));
         // Numbers are reserved before the first is given.
-        scene.journal.write(numbered);
-        scene.check.manager_started();
+        scene.journal.begin_write(numbered, &mut scene.chance);
+        scene.journal.commit();
+        scene.check.manager_started(epoch_seed);
         scene.tell(proc, || format!("starts, knowing of {} jobs", jobs.len()));
         Self {
             proc,
+            run: epoch_seed,
+            asked: BTreeMap::new(),
+            writing: None,
             machine: Machine::restore(config, jobs, numbered, now),
             ticked: now,
             unwritten_ends: Vec::new(),
@@ -86,6 +112,9 @@ impl Manager {
 
     /// A message comes in.
     pub fn hear(&mut self, conn: Conn, message: Message, scene: &mut Scene) {
+        if let Message::Asked(asked) = message {
+            return self.answer(conn, asked, scene);
+        }
         let kind = match &message {
             Message::OfWorker(_) => Kind::Worker,
             _ => Kind::Driver,
@@ -95,6 +124,22 @@ impl Manager {
             Message::OfWorker(event) => self.step(Event::Worker(session, event), scene),
             Message::OfDriver(event) => self.step(Event::Driver(session, event), scene),
             other => unreachable!("nobody says {other:?} to the manager"),
+        }
+    }
+
+    fn answer(&mut self, conn: Conn, asked: Asked, scene: &mut Scene) {
+        match asked {
+            Asked::Submit(sql) => {
+                let (name, conf, user) = (sql.clone(), BTreeMap::new(), "client".to_owned());
+                let request = ClientRequest::Submit { name, sql, conf, user };
+                self.asked.insert(Ticket(self.tickets + 1), conn);
+                self.ask(request, scene);
+            }
+            Asked::State(job) => {
+                let job = self.machine.job(job).cloned().map(Box::new);
+                scene.send(conn, 1, Message::Told(Told::State(job)));
+            }
+            Asked::Result(_) => unreachable!("workers keep results"),
         }
     }
 
@@ -110,6 +155,7 @@ impl Manager {
 
     /// A connection is broken.
     pub fn lose(&mut self, conn: Conn, scene: &mut Scene) {
+        self.asked.retain(|_, asked| *asked != conn);
         match self.sessions.remove(&conn) {
             Some((session, Kind::Worker)) => {
                 self.step(Event::Worker(session, WorkerEvent::StreamLost), scene);
@@ -123,7 +169,7 @@ impl Manager {
 
     /// It looks at its time-outs.
     pub fn tick(&mut self, scene: &mut Scene) {
-        scene.wake(self.proc, TICK, Timer::ManagerTick);
+        scene.wake(self.proc, TICK, Timer::ManagerTick(self.run));
         let now = scene.clock(self.proc);
         let gap = now - self.ticked;
         if gap > 2 * TICK + STARVED {
@@ -132,9 +178,44 @@ impl Manager {
         }
         self.ticked = now;
         self.step(Event::Tick, scene);
-        scene.journal.write(self.machine.numbered());
+        if self.writing.is_none() {
+            self.write(Vec::new(), scene);
+        }
+    }
+
+    /// Whether it waits for the journal, and for nothing else.
+    #[must_use]
+    pub fn is_writing(&self) -> bool {
+        self.writing.is_some()
+    }
+
+    fn write(&mut self, after: Vec<Effect>, scene: &mut Scene) {
+        let takes = scene.journal.begin_write(self.machine.numbered(), &mut scene.chance);
+        self.writing = Some(after);
+        match takes {
+            Some(takes) => scene.wake(self.proc, takes, Timer::JournalWritten(self.run)),
+            None => self.written(scene),
+        }
+    }
+
+    /// The journal has what it was given: all that waits for it is done.
+    pub fn written(&mut self, scene: &mut Scene) {
+        let Some(effects) = self.writing.take() else { return };
+        if scene.mutation.as_mut().is_some_and(|mutation| mutation.kind == Mutant::LoseWrite) {
+            scene.journal.pretend();
+        } else {
+            scene.journal.commit();
+        }
         for (session, job) in std::mem::take(&mut self.unwritten_ends) {
-            self.say(session, Message::ToDriver(ToDriver::JobClosed(job)), scene);
+            self.say_to_driver(session, ToDriver::JobClosed(job), scene);
+        }
+        self.perform_all(effects, scene);
+    }
+
+    /// It does not lead any more: every session ends.
+    pub fn leave(self, scene: &mut Scene) {
+        for conn in self.sessions.keys().chain(self.asked.values()) {
+            scene.close(*conn, 1);
         }
     }
 
@@ -151,14 +232,22 @@ impl Manager {
         self.machine.step(now, event, &mut effects);
         mutation::of_manager(scene.mutation.as_mut(), &mut effects);
         self.machine.check();
-        self.keep(&effects, scene);
+        if self.keep(&effects, scene) {
+            self.write(effects, scene);
+        } else {
+            self.perform_all(effects, scene);
+        }
+    }
+
+    fn perform_all(&mut self, effects: Vec<Effect>, scene: &mut Scene) {
         for effect in effects {
-            scene.check.manager_says(&effect, &self.machine);
+            scene.check.manager_says(self.run, &effect, &self.machine);
             self.perform(effect, scene);
         }
     }
 
-    fn keep(&mut self, effects: &[Effect], scene: &mut Scene) {
+    /// Notes which jobs changed. Whether they are to be written before anybody hears of it.
+    fn keep(&mut self, effects: &[Effect], scene: &mut Scene) -> bool {
         for effect in effects {
             match effect {
                 Effect::Keep { job, .. } | Effect::Forget(job) => {
@@ -167,9 +256,7 @@ impl Manager {
                 _ => {}
             }
         }
-        if effects.iter().any(|effect| matches!(effect, Effect::Keep { at_once: true, .. })) {
-            scene.journal.write(self.machine.numbered());
-        }
+        effects.iter().any(|effect| matches!(effect, Effect::Keep { at_once: true, .. }))
     }
 
     fn perform(&mut self, effect: Effect, scene: &mut Scene) {
@@ -177,8 +264,10 @@ impl Manager {
             Effect::ToDriver(session, ToDriver::JobClosed(job)) if scene.journal.has_unwritten() => {
                 self.unwritten_ends.push((session, job));
             }
-            Effect::ToWorker(session, message) => self.say(session, Message::ToWorker(message), scene),
-            Effect::ToDriver(session, message) => self.say(session, Message::ToDriver(message), scene),
+            Effect::ToWorker(session, message) => {
+                self.say(session, Message::ToWorker(self.run, message), scene)
+            }
+            Effect::ToDriver(session, message) => self.say_to_driver(session, message, scene),
             Effect::Refuse(session, refusal) => {
                 scene.tell(self.proc, || format!("refuses a session: {refusal}"));
                 self.end(session, scene);
@@ -187,7 +276,17 @@ impl Manager {
                 scene.tell(self.proc, || format!("ends a session: {reason}"));
                 self.end(session, scene);
             }
-            Effect::Answer(_, answer) => scene.tell(self.proc, || format!("answers a client: {answer:?}")),
+            Effect::Answer(ticket, answer) => {
+                scene.tell(self.proc, || format!("answers a client: {answer:?}"));
+                if let Some(conn) = self.asked.remove(&ticket) {
+                    let told = match answer {
+                        Ok(Answer::Job(job)) => Ok(job),
+                        Ok(Answer::Worker(worker)) => unreachable!("{worker} is no job"),
+                        Err(refusal) => Err(refusal.to_string()),
+                    };
+                    scene.send(conn, 1, Message::Told(Told::Submitted(told)));
+                }
+            }
             Effect::JobEnded(job) => {
                 self.ended.insert(job, scene.now());
                 scene.tell(self.proc, || format!("{job} has ended"));
@@ -203,6 +302,10 @@ impl Manager {
             self.gone.insert(Life { executor: executor.clone(), epoch: *epoch }, scene.now());
         }
         scene.tell(self.proc, || noted(note));
+    }
+
+    fn say_to_driver(&mut self, session: SessionId, message: ToDriver, scene: &mut Scene) {
+        self.say(session, Message::ToDriver(self.run, message), scene);
     }
 
     fn say(&mut self, session: SessionId, message: Message, scene: &mut Scene) {

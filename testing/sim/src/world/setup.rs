@@ -26,6 +26,13 @@ const QUERIES_MAX: u64 = 2;
 /// How long after the start users begin, in milliseconds.
 const USERS_COME: (u64, u64) = (0, 1_500);
 const EPOCH_FIRST: u64 = 1_000;
+/// A seed of its own: worlds with one manager and a quick journal are as they were.
+const MANAGERS_CHANCE: u64 = 0x3a7a;
+/// Of a hundred worlds so many have several managers, and so many a journal that takes time.
+const SEVERAL: u64 = 25;
+const SLOW_JOURNALS: u64 = 30;
+/// How long the slowest journal may take to write, in milliseconds.
+const JOURNAL_MAX: u64 = 2_000;
 
 impl World {
     /// The cluster of a seed.
@@ -46,9 +53,14 @@ impl World {
         };
         let mut world = Self {
             scene,
-            manager: None,
+            managers: BTreeMap::new(),
+            members: 1,
+            office: None,
             workers: BTreeMap::new(),
             executors: BTreeMap::new(),
+            clients: BTreeMap::new(),
+            client_hosts: Vec::new(),
+            texts: BTreeMap::new(),
             drivers: BTreeMap::new(),
             keepers: BTreeMap::new(),
             setups: BTreeMap::new(),
@@ -60,11 +72,11 @@ impl World {
             drivers_started: 0,
         };
         world.scene.net.delay_max = world.scene.chance.between(1, 20);
-        world.start_manager();
+        world.start_managers(seed, options);
         world.draw_workers();
         world.draw_drivers();
-        let drains = faults::draw_drains(seed, options.is_calm);
-        for (at, fault) in faults::draw(&mut world.scene.chance, options).into_iter().chain(drains) {
+        world.draw_submissions(seed, options);
+        for (at, fault) in faults::draw_all(seed, &mut world.scene.chance, options, world.members) {
             world.scene.agenda.after(at, Due::Fault(fault));
         }
         world
@@ -101,10 +113,28 @@ impl World {
         }
     }
 
-    /// The manager's process starts.
-    pub fn start_manager(&mut self) {
-        let proc = self.scene.net.processes.start(Party::Manager, MANAGER_HOST);
-        self.manager = Some(Manager::start(proc, self.epoch_seed, &mut self.scene));
+    fn start_managers(&mut self, seed: u64, options: &Options) {
+        let mut chance = Chance::new(seed ^ MANAGERS_CHANCE);
+        let are_several = chance.percent(SEVERAL) && options.restarts_manager && !options.shows_known;
+        if chance.percent(SLOW_JOURNALS) {
+            self.scene.journal.takes = Some((0, chance.between(1, JOURNAL_MAX)));
+        }
+        let members = options.managers.unwrap_or(if are_several { 3 } else { 1 });
+        if members > 1 {
+            self.scene.journal.takes.get_or_insert((1, 30));
+            self.start_members(members);
+        } else {
+            self.start_manager(0);
+        }
+    }
+
+    /// A manager's process starts.
+    pub fn start_manager(&mut self, member: u32) {
+        if self.office.is_some() {
+            return self.start_member(member);
+        }
+        let proc = self.scene.net.processes.start(Party::Manager(member), MANAGER_HOST);
+        self.managers.insert(member, Manager::start(proc, self.epoch_seed, &mut self.scene));
     }
 
     /// A worker's process starts.

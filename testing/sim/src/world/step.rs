@@ -9,6 +9,7 @@ use super::{Due, Timer, World};
 use crate::channel::{Conn, Host, Message, NetDue, Party, Proc};
 use crate::mutation::Kind;
 use crate::world::executor::Executor;
+use crate::world::manager::Manager;
 use crate::world::store::Store;
 
 impl World {
@@ -23,6 +24,7 @@ impl World {
         match due {
             Due::Net(due) => self.take_net(due),
             Due::Timer(proc, timer) => self.take_timer(proc, timer),
+            Due::Members => self.members_look(),
             Due::Fault(fault) => self.befall(fault),
         }
     }
@@ -36,11 +38,24 @@ impl World {
 
     /// Keeps what comes for a process that is stopped.
     fn is_put_off(&mut self, proc: Proc, due: impl FnOnce() -> Due) -> bool {
-        let is_frozen = self.scene.net.processes.is_frozen(proc);
-        if is_frozen {
+        let is_put_off = self.scene.net.processes.is_frozen(proc) || self.is_writing(proc);
+        if is_put_off {
             self.backlog.entry(proc).or_default().push(due());
         }
-        is_frozen
+        is_put_off
+    }
+
+    /// Whether a manager waits for its journal, and for nothing else.
+    fn is_writing(&self, proc: Proc) -> bool {
+        self.managers.values().any(|manager| manager.proc == proc && manager.is_writing())
+    }
+
+    /// The manager of that number, if it may act. One that may not any more steps down.
+    fn manager_in_office(&mut self, member: u32) -> Option<&mut Manager> {
+        if !self.is_in_office(member) {
+            self.step_down(member);
+        }
+        self.managers.get_mut(&member)
     }
 
     fn take_net(&mut self, due: NetDue) {
@@ -93,15 +108,24 @@ impl World {
         let Some(party) = self.scene.net.processes.party(proc).cloned() else { return };
         let scene = &mut self.scene;
         match party {
-            Party::Manager => {
-                if let Some(manager) = &mut self.manager {
-                    manager.hear(conn, message, scene);
+            Party::Manager(member) => match self.manager_in_office(member) {
+                Some(_) => {
+                    let manager = self.managers.get_mut(&member).expect("it was just seen");
+                    manager.hear(conn, message, &mut self.scene);
+                }
+                // It tells whoever comes that it does not lead.
+                None => self.scene.close(conn, 1),
+            },
+            Party::Client(number) => {
+                if let Some(client) = self.clients.get_mut(&number) {
+                    client.hear(conn, message, scene);
                 }
             }
             Party::Worker(id) => {
                 if let Some(worker) = self.workers.get_mut(&id) {
                     worker.hear(conn, message, scene);
                 }
+                self.deliver_stops(&id);
                 self.let_leave(&id);
             }
             Party::Executor(id) => {
@@ -114,6 +138,7 @@ impl World {
                     driver.hear(conn, message, scene);
                 }
                 self.make_calls(number);
+                self.mind_launched(number);
             }
         }
     }
@@ -122,9 +147,15 @@ impl World {
         let Some(party) = self.scene.net.processes.party(proc).cloned() else { return };
         let scene = &mut self.scene;
         match party {
-            Party::Manager => {
-                if let Some(manager) = &mut self.manager {
-                    manager.lose(conn, scene);
+            Party::Manager(member) => {
+                if self.manager_in_office(member).is_some() {
+                    let manager = self.managers.get_mut(&member).expect("it was just seen");
+                    manager.lose(conn, &mut self.scene);
+                }
+            }
+            Party::Client(number) => {
+                if let Some(client) = self.clients.get_mut(&number) {
+                    client.lose(conn, scene);
                 }
             }
             Party::Worker(id) => {
@@ -142,6 +173,7 @@ impl World {
                     driver.lose(conn, scene);
                 }
                 self.make_calls(number);
+                self.mind_launched(number);
             }
         }
     }
@@ -152,7 +184,8 @@ impl World {
         for (life, address) in driver.take_calls() {
             let to = Proc(address.parse().unwrap_or(0));
             let host = self.setups.get(&life.executor.worker).map_or(Host(0), |setup| setup.host);
-            let conn = self.scene.call(driver.proc, (to, host), Message::Attach(life.epoch));
+            let conn =
+                self.scene.call(driver.proc, (to, host), Message::Attach(life.epoch, driver.speaker()));
             self.scene.wake(driver.proc, ATTACH_TIMEOUT, Timer::LinkUnanswered(conn));
             driver.called(&life, conn, &mut self.scene);
         }
@@ -160,28 +193,55 @@ impl World {
 
     fn take_timer(&mut self, proc: Proc, timer: Timer) {
         let Some(party) = self.scene.net.processes.party(proc).cloned() else { return };
-        if self.is_put_off(proc, || Due::Timer(proc, timer.clone())) {
+        let is_of_journal =
+            matches!(timer, Timer::JournalWritten(_)) && !self.scene.net.processes.is_frozen(proc);
+        if !is_of_journal && self.is_put_off(proc, || Due::Timer(proc, timer.clone())) {
             return;
         }
         match party {
-            Party::Manager => {
-                if let Some(manager) = &mut self.manager {
-                    manager.tick(&mut self.scene);
-                }
-            }
+            Party::Manager(member) => self.wake_manager(member, timer),
+            Party::Client(number) => self.wake_client(number, timer),
             Party::Worker(id) => self.wake_worker(&id, timer),
             Party::Executor(id) => self.wake_executor(&id, timer),
             Party::Driver(number) => self.wake_driver(number, timer),
         }
     }
 
+    fn wake_manager(&mut self, member: u32, timer: Timer) {
+        match timer {
+            Timer::JournalWritten(run) => self.journal_written(member, run),
+            Timer::ManagerTick(run) => {
+                if self.manager_in_office(member).is_some_and(|manager| manager.run == run) {
+                    let manager = self.managers.get_mut(&member).expect("it was just seen");
+                    manager.tick(&mut self.scene);
+                }
+            }
+            other => unreachable!("{other:?} is not for managers"),
+        }
+    }
+
     fn wake_worker(&mut self, id: &firesteel_base::WorkerId, timer: Timer) {
-        let manager = self.address(&Party::Manager);
+        match timer {
+            Timer::WorkerCall => {
+                let manager = self.find_manager(self.setups[id].host);
+                if let Some(worker) = self.workers.get_mut(id) {
+                    worker.call(manager, &mut self.scene);
+                }
+                return;
+            }
+            Timer::StartDriver(job) => return self.start_launched(id, job),
+            Timer::KillDriver(number) => {
+                if self.workers.get(id).is_some_and(|worker| worker.job_of(number).is_some()) {
+                    self.end_driver(number, Err("it did not end in time and was killed".to_owned()));
+                }
+                return;
+            }
+            _ => {}
+        }
         let usage = self.usage_of(id);
         let scene = &mut self.scene;
         let Some(worker) = self.workers.get_mut(id) else { return };
         match timer {
-            Timer::WorkerCall => worker.call(manager, scene),
             Timer::WorkerUnanswered(conn) => worker.unanswered(conn, scene),
             Timer::WorkerBeat => {
                 worker.beat(usage, scene);
@@ -285,7 +345,9 @@ impl World {
     }
 
     fn wake_driver(&mut self, number: u32, timer: Timer) {
-        let manager = self.address(&Party::Manager);
+        let is_call = matches!(timer, Timer::DriverCall) && self.drivers.contains_key(&number);
+        let host = self.driver_hosts.get(&number).copied().unwrap_or(Host(0));
+        let manager = if is_call { self.find_manager(host) } else { (Proc(0), Host(0)) };
         let scene = &mut self.scene;
         let Some(driver) = self.drivers.get_mut(&number) else { return };
         match timer {
@@ -304,6 +366,7 @@ impl World {
             timer => driver.wake(timer, scene),
         }
         self.make_calls(number);
+        self.mind_launched(number);
     }
 }
 

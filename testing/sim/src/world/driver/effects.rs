@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use firesteel_base::{AttemptKey, StageKey};
+use firesteel_base::{AttemptKey, JobId, StageKey};
 use firesteel_driver::machine::{
     Demand, Effect, Event, Launch, LeftThere, Life, MapOutput, Outcome, StageInputs,
 };
@@ -14,6 +14,7 @@ use firesteel_manager::machine::message::{
 
 use super::Driver;
 use crate::channel::{Located, Message};
+use crate::plan::Graph;
 use crate::world::Scene;
 
 /// Calls to executors: the life that is meant, and its address.
@@ -169,27 +170,52 @@ impl Driver {
         scene.tell(self.proc, || format!("q{number} has ended: {}", told(outcome)));
         scene.check.query_ends(self.proc, number, outcome, rows);
         let Some(job) = query.machine.as_ref().map(|machine| machine.job()) else { return };
+        if let Some(submitted) = &mut self.submitted {
+            submitted.note(outcome, rows);
+        }
         for life in lives {
             let Some(link) = self.links.get_mut(life) else { continue };
             link.put.retain(|key| key.job != job);
             link.launched.retain(|attempt, _| attempt.job() != job);
             link.taking.retain(|producer, _| producer.job() != job);
-            self.say(life, Message::FreeJob(job), scene);
+            self.forget_at(life, job, &query.graph, scene);
         }
-        if let Some(job) = query.manager_job {
-            let ending = match outcome {
-                Outcome::Succeeded => Ending::Succeeded { rows },
-                Outcome::Failed(error) => {
-                    Ending::Failed(Failure { class: firesteel_base::Class::User, error: error.clone() })
-                }
-                Outcome::Cancelled(reason) => Ending::Cancelled { reason: reason.clone() },
-            };
+        if let Some(job) = query.manager_job.filter(|_| self.submitted.is_none()) {
             self.openings += 1;
             let resumes = Some(Resumed { job, leases: Vec::new(), gone: Vec::new(), only_to_close: true });
             let open = OpenJob { resumes, ..query.open(number, self.openings) };
-            self.unheard.push((open, job, ending.clone()));
-            self.say_to_manager(DriverEvent::CloseJob { job, ending }, scene);
+            self.say_end(open, job, outcome, rows, scene);
         }
+    }
+
+    /// Frees what an executor has of a query: all of its job, or its stages when others may run under the same job.
+    fn forget_at(&mut self, life: &Life, job: JobId, graph: &Graph, scene: &mut Scene) {
+        if self.submitted.is_none() {
+            return self.say(life, Message::FreeJob(job), scene);
+        }
+        for stage in graph.stages.iter().map(|stage| stage.id) {
+            self.say(life, Message::FreeStage(StageKey { job, stage }), scene);
+        }
+    }
+
+    /// Tells the manager how a job ended; `open` takes it up at one that has not heard it.
+    pub(super) fn say_end(
+        &mut self,
+        open: OpenJob,
+        job: JobId,
+        outcome: &Outcome,
+        rows: u64,
+        scene: &mut Scene,
+    ) {
+        let ending = match outcome {
+            Outcome::Succeeded => Ending::Succeeded { rows },
+            Outcome::Failed(error) => {
+                Ending::Failed(Failure { class: firesteel_base::Class::User, error: error.clone() })
+            }
+            Outcome::Cancelled(reason) => Ending::Cancelled { reason: reason.clone() },
+        };
+        self.unheard.push((open, job, ending.clone()));
+        self.say_to_manager(DriverEvent::CloseJob { job, ending }, scene);
     }
 }
 

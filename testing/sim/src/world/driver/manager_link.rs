@@ -15,12 +15,12 @@ use firesteel_base::{JobId, LeaseId, Timestamp, UserError};
 use firesteel_driver::machine::{Event, Life, Outcome};
 use firesteel_manager::machine::message::{DriverEvent, Ending, ExecutorRef, Grant, Members, ToDriver};
 
-use super::Driver;
+use super::{Driver, submitted};
 use crate::channel::{Conn, Host, Message, Proc};
 use crate::world::{Scene, Timer};
 
 const WELCOME_TIMEOUT: Duration = Duration::from_secs(10);
-const AWAY_MAX: Duration = Duration::from_secs(60);
+pub(super) const AWAY_MAX: Duration = Duration::from_secs(60);
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(2);
 
@@ -35,6 +35,8 @@ pub struct ManagerLink {
     is_first: bool,
     deadline: Timestamp,
     backoff: Duration,
+    /// The latest run of a manager that was heard.
+    latest_run: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,7 +50,15 @@ impl ManagerLink {
     /// Of a driver that has not called yet.
     pub fn first(now: Timestamp) -> Self {
         let (state, backoff) = (State::Away, BACKOFF_MIN);
-        Self { conn: None, called: None, state, is_first: true, deadline: now, backoff }
+        Self {
+            conn: None,
+            called: None,
+            state,
+            is_first: true,
+            deadline: now + AWAY_MAX,
+            backoff,
+            latest_run: 0,
+        }
     }
 
     pub(super) fn is(&self, conn: Conn) -> bool {
@@ -120,7 +130,8 @@ impl Driver {
 
     fn call_again_or_give_up(&mut self, scene: &mut Scene) {
         let backoff = self.manager.backoff;
-        if !self.manager.is_first && scene.clock(self.proc) + backoff >= self.manager.deadline {
+        let is_patient = self.manager.is_first && self.submitted.is_none();
+        if !is_patient && scene.clock(self.proc) + backoff >= self.manager.deadline {
             return self.manager_gone(scene);
         }
         scene.wake(self.proc, backoff, Timer::DriverCall);
@@ -138,10 +149,16 @@ impl Driver {
         }
     }
 
-    pub(super) fn manager_said(&mut self, conn: Conn, message: ToDriver, scene: &mut Scene) {
+    pub(super) fn manager_said(&mut self, conn: Conn, run: u64, message: ToDriver, scene: &mut Scene) {
         if !self.manager.is(conn) {
             return;
         }
+        if run < self.manager.latest_run {
+            scene.tell(self.proc, || "does not listen to a manager that was replaced".to_owned());
+            scene.close(conn, 0);
+            return self.manager_down(scene);
+        }
+        self.manager.latest_run = run;
         match message {
             ToDriver::Welcome(members) => self.manager_up(&members, scene),
             ToDriver::JobOpened { request, job, resumed } => self.job_opened(request, job, resumed, scene),
@@ -151,6 +168,7 @@ impl Driver {
             ToDriver::ExecutorGone { executor, reason, blocks_kept } => {
                 self.executor_gone(&life(&executor), reason, blocks_kept, scene);
             }
+            ToDriver::CancelJob { job, reason } if self.submitted_cancelled(job, &reason, scene) => {}
             ToDriver::CancelJob { job, reason } => {
                 let meant = self.queries.iter().filter(|(_, query)| query.manager_job == Some(job));
                 for number in meant.map(|(number, _)| *number).collect::<Vec<_>>() {
@@ -175,6 +193,7 @@ impl Driver {
             .tell(self.proc, || format!("is welcomed by the manager: {} executors", members.executors.len()));
         self.manager.state = State::Connected;
         self.cluster_changed(members);
+        self.greet_for_submitted(scene);
         if std::mem::take(&mut self.manager.is_first) {
             for number in self.planned.keys().copied().collect::<Vec<_>>() {
                 scene.wake_within(self.proc, (0, 4_000), Timer::Query(number));
@@ -193,6 +212,9 @@ impl Driver {
     fn job_opened(&mut self, request: u64, job: JobId, resumed: Option<Vec<LeaseId>>, scene: &mut Scene) {
         if self.unheard.iter().any(|(open, ..)| open.request == request) {
             return;
+        }
+        if self.submitted.is_some() && request == submitted::REQUEST {
+            return self.submitted_opened(resumed, scene);
         }
         let Some(number) = self.queries.iter().find(|(_, q)| q.opening == request).map(|(n, _)| *n) else {
             let ending = Ending::Cancelled { reason: "it was cancelled before it began".to_owned() };

@@ -14,6 +14,7 @@ mod links;
 mod manager_link;
 mod query;
 mod reader;
+mod submitted;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -23,13 +24,14 @@ use firesteel_driver::machine::{Event, Life};
 use firesteel_manager::machine::message::{Ending, ExecutorRef, OpenJob};
 
 use super::{Command, Scene, Timer};
-use crate::channel::{Conn, Host, Message, Proc};
-use crate::mutation;
+use crate::channel::{Conn, Host, Message, Proc, Speaker};
+use crate::mutation::{self, Kind};
 pub use effects::Calls;
 use links::Link;
 use manager_link::ManagerLink;
 pub use query::{Query, QueryPlan};
 pub use reader::Reader;
+pub use submitted::{Launched, Submitted};
 
 /// A running driver.
 #[derive(Debug)]
@@ -38,6 +40,8 @@ pub struct Driver {
     pub proc: Proc,
     /// Its number.
     pub number: u32,
+    /// The job that a worker has launched it for.
+    pub submitted: Option<Submitted>,
     /// Its queries that have not ended.
     pub queries: BTreeMap<u64, Query>,
     manager: ManagerLink,
@@ -72,6 +76,7 @@ impl Driver {
         Self {
             proc,
             number,
+            submitted: None,
             queries: BTreeMap::new(),
             manager: ManagerLink::first(scene.clock(proc)),
             links: BTreeMap::new(),
@@ -90,6 +95,29 @@ impl Driver {
         }
     }
 
+    /// A driver that a worker has just launched.
+    pub fn launched(proc: Proc, number: u32, launched: Launched, plan: QueryPlan, scene: &mut Scene) -> Self {
+        let driver = Self::start(proc, number, BTreeMap::from([(0, plan)]), scene);
+        Self { submitted: Some(Submitted::new(launched)), ..driver }
+    }
+
+    /// Who it says it is to executors.
+    #[must_use]
+    pub fn speaker(&self) -> Speaker {
+        let launch = self.submitted.as_ref().map_or(0, |submitted| submitted.launched.launch);
+        Speaker { driver: self.proc, launch }
+    }
+
+    /// The number of the first attempt of each task: no two drivers of one job number theirs alike.
+    fn first_attempt(&self, scene: &Scene) -> u32 {
+        let is_alike = scene.mutation.as_ref().is_some_and(|mutation| mutation.kind == Kind::SameAttempts);
+        match &self.submitted {
+            Some(_) if !is_alike => AttemptKey::first_of_driver(u128::from(self.proc.0)),
+            // No other driver has the job of a client's.
+            Some(_) | None => 0,
+        }
+    }
+
     /// Queries that were not run yet.
     #[must_use]
     pub fn planned(&self) -> usize {
@@ -104,7 +132,7 @@ impl Driver {
     /// A message comes in.
     pub fn hear(&mut self, conn: Conn, message: Message, scene: &mut Scene) {
         match message {
-            Message::ToDriver(message) => self.manager_said(conn, message, scene),
+            Message::ToDriver(run, message) => self.manager_said(conn, run, message, scene),
             other => self.executor_said(conn, other, scene),
         }
         self.drain(scene);
@@ -119,6 +147,7 @@ impl Driver {
             self.link_down(conn, "the connection broke", scene);
         }
         self.drain(scene);
+        self.end_submitted(scene);
     }
 
     /// Something is due by time.
@@ -129,6 +158,7 @@ impl Driver {
             Timer::Query(number) => self.begin(number, scene),
             Timer::Command(number, command) => self.command(number, command),
             Timer::DriverTick => {}
+            Timer::DriverStopped => self.asked_to_stop(scene),
             other => unreachable!("{other:?} is not for drivers"),
         }
         self.drain(scene);
@@ -168,6 +198,9 @@ impl Driver {
             machine.step(now, event.clone(), &mut effects);
             mutation::of_driver(scene.mutation.as_mut(), &mut effects);
             scene.check.driver_steps(self.proc, number, &event, &effects);
+            if self.submitted.is_some() {
+                scene.check.submitted_launches(self.proc, &effects);
+            }
             for effect in effects {
                 self.apply(number, effect, scene);
             }
@@ -190,6 +223,7 @@ impl Driver {
             self.beat(now, scene);
             self.drain(scene);
         }
+        self.end_submitted(scene);
     }
 
     /// Where its host is.

@@ -60,7 +60,7 @@ impl Query {
     }
 
     /// What a manager is told of it that may know nothing, once it is open.
-    fn resumed(&self) -> Option<Resumed> {
+    pub(super) fn resumed(&self) -> Option<Resumed> {
         let (machine, job) = (self.machine.as_ref()?, self.manager_job?);
         let held = |held: Held| HeldLease {
             lease: held.lease,
@@ -101,6 +101,9 @@ impl Driver {
     }
 
     pub(super) fn ask_for_job(&mut self, number: u64, scene: &mut Scene) {
+        if self.open_under_submitted(number, scene) {
+            return;
+        }
         let query = &self.queries[&number];
         let open = OpenJob { resumes: query.resumed(), ..query.open(number, query.opening) };
         self.say_to_manager(DriverEvent::OpenJob(open), scene);
@@ -114,9 +117,10 @@ impl Driver {
 
     /// The query has its job.
     pub(super) fn open_query(&mut self, number: u64, job: JobId, scene: &mut Scene) {
+        let policy = Policy { first_attempt: self.first_attempt(scene), ..Policy::default() };
         let query = self.queries.get_mut(&number).expect("a query that waits for its job");
         let plan = JobPlan { job, stages: query.graph.stages.clone() };
-        query.machine = Some(JobMachine::new(plan, Policy::default()));
+        query.machine = Some(JobMachine::new(plan, policy));
         query.manager_job = Some(job);
         query.opened_at = self.manager.called();
         scene.tell(self.proc, || format!("q{number} is {job}"));
@@ -141,6 +145,9 @@ impl Driver {
         if self.queries.remove(&number).is_some() {
             scene.tell(self.proc, || format!("q{number} ends before it had a job: {outcome:?}"));
             scene.check.query_ends(self.proc, number, outcome, 0);
+            if let Some(submitted) = &mut self.submitted {
+                submitted.note(outcome, 0);
+            }
         }
     }
 }

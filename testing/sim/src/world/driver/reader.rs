@@ -169,6 +169,9 @@ impl Driver {
                 let block = rows.get(reader.lane as usize).and_then(|lane| lane.first());
                 let taken = reader.take(block.map_or(&[], Vec::as_slice));
                 scene.check.handed_out(self.proc, number, &taken);
+                if let Some(submitted) = &mut self.submitted {
+                    submitted.take_rows(&taken);
+                }
                 if !std::mem::replace(&mut reader.is_begun, true) {
                     let command = Command::Begun(wanted.producer);
                     self.reader_says(number, command, scene);

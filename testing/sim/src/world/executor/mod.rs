@@ -18,14 +18,14 @@ mod take;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use firesteel_base::{AttemptKey, Class, Epoch, ExecutorId, JobId, StageKey};
-use firesteel_driver::machine::{Launch, Life};
+use firesteel_base::{AttemptKey, Class, Epoch, ExecutorId, JobId, StageKey, UserError};
+use firesteel_driver::machine::{AttemptFailure, Launch, Life};
 use firesteel_executor::cores::CorePool;
 
 use super::store::Store;
 use super::{Scene, Timer};
-use crate::channel::{Conn, Host, Located, Message, Proc, Stated};
-use registry::{Begun, Registry, Session};
+use crate::channel::{Conn, Host, Located, Message, Proc, Speaker, Stated};
+use registry::{Begun, Claim, Registry, Session, Voice};
 pub use run::{Phase, Run};
 use take::Take;
 
@@ -52,9 +52,9 @@ pub struct Executor {
     pool: CorePool,
     registry: Registry,
     /// Streams of drivers by their connection.
-    sessions: BTreeMap<Conn, Session>,
+    sessions: BTreeMap<Conn, Voice>,
     /// Drivers that wait for an epoch, and what they have said meanwhile.
-    waiting: BTreeMap<Conn, (Epoch, Vec<Message>)>,
+    waiting: BTreeMap<Conn, (Epoch, Speaker, Vec<Message>)>,
     runs: BTreeMap<u64, Run>,
     /// Outputs that are taken over.
     takes: BTreeMap<u64, Take>,
@@ -116,16 +116,16 @@ impl Executor {
         for job in self.jobs() {
             self.free_job(job, scene);
         }
-        for (conn, session) in std::mem::take(&mut self.sessions) {
+        for (conn, voice) in std::mem::take(&mut self.sessions) {
             scene.close(conn, 1);
-            self.grace(session, scene);
+            self.grace(voice.session, scene);
         }
-        for (conn, (wanted, said)) in std::mem::take(&mut self.waiting) {
+        for (conn, (wanted, speaker, said)) in std::mem::take(&mut self.waiting) {
             match wanted.cmp(&epoch) {
                 std::cmp::Ordering::Less => scene.close(conn, 1),
-                std::cmp::Ordering::Equal => self.attach(conn, said, scene),
+                std::cmp::Ordering::Equal => self.attach(conn, speaker, said, scene),
                 std::cmp::Ordering::Greater => {
-                    self.waiting.insert(conn, (wanted, said));
+                    self.waiting.insert(conn, (wanted, speaker, said));
                 }
             }
         }
@@ -133,26 +133,26 @@ impl Executor {
 
     /// A message of a driver.
     pub fn hear(&mut self, conn: Conn, message: Message, scene: &mut Scene) {
-        if let Message::Attach(epoch) = message {
-            return self.greet(conn, epoch, scene);
+        if let Message::Attach(epoch, speaker) = message {
+            return self.greet(conn, epoch, speaker, scene);
         }
-        if let Some((_, said)) = self.waiting.get_mut(&conn) {
+        if let Some((.., said)) = self.waiting.get_mut(&conn) {
             return said.push(message);
         }
-        if let Some(session) = self.sessions.get(&conn).copied() {
-            self.obey(conn, session, message, scene);
+        if let Some(voice) = self.sessions.get(&conn).copied() {
+            self.obey(conn, voice, message, scene);
         }
     }
 
-    fn greet(&mut self, conn: Conn, epoch: Epoch, scene: &mut Scene) {
+    fn greet(&mut self, conn: Conn, epoch: Epoch, speaker: Speaker, scene: &mut Scene) {
         match self.epoch {
-            Some(known) if known == epoch => self.attach(conn, Vec::new(), scene),
+            Some(known) if known == epoch => self.attach(conn, speaker, Vec::new(), scene),
             Some(known) if known > epoch => {
                 scene.tell(self.proc, || format!("refuses a driver that means {epoch}: it is in {known}"));
                 scene.close(conn, 1);
             }
             _ => {
-                self.waiting.insert(conn, (epoch, Vec::new()));
+                self.waiting.insert(conn, (epoch, speaker, Vec::new()));
                 scene.wake(self.proc, EPOCH_WAIT, Timer::EpochWaited(conn));
             }
         }
@@ -166,21 +166,21 @@ impl Executor {
         }
     }
 
-    fn attach(&mut self, conn: Conn, said: Vec<Message>, scene: &mut Scene) {
+    fn attach(&mut self, conn: Conn, speaker: Speaker, said: Vec<Message>, scene: &mut Scene) {
         self.numbered += 1;
-        let session = self.numbered;
-        self.sessions.insert(conn, session);
+        let voice = Voice { session: self.numbered, speaker };
+        self.sessions.insert(conn, voice);
         scene.send(conn, 1, Message::Attached);
         for message in said {
-            self.obey(conn, session, message, scene);
+            self.obey(conn, voice, message, scene);
         }
     }
 
     /// A connection is broken.
     pub fn lose(&mut self, conn: Conn, scene: &mut Scene) {
         self.waiting.remove(&conn);
-        if let Some(session) = self.sessions.remove(&conn) {
-            self.grace(session, scene);
+        if let Some(voice) = self.sessions.remove(&conn) {
+            self.grace(voice.session, scene);
         }
     }
 
@@ -198,10 +198,14 @@ impl Executor {
         }
     }
 
-    fn obey(&mut self, conn: Conn, session: Session, message: Message, scene: &mut Scene) {
+    fn obey(&mut self, conn: Conn, voice: Voice, message: Message, scene: &mut Scene) {
         match message {
-            Message::PutStage(key, work) => self.registry.put_stage(session, key, work),
-            Message::Launch(launch) => self.launch(conn, session, launch, scene),
+            Message::PutStage(key, work) => {
+                if self.claim(key.job, voice, scene) {
+                    self.registry.put_stage(key, work);
+                }
+            }
+            Message::Launch(launch) => self.launch(conn, voice, launch, scene),
             Message::MoreInputs(key, more) => {
                 if let Some(run) = self.registry.run_of(&key).and_then(|run| self.runs.get_mut(&run)) {
                     run.add(&more);
@@ -209,24 +213,59 @@ impl Executor {
                     self.go_on(number, scene);
                 }
             }
-            Message::TakeOutput(output) => self.take_output(conn, session, output, scene),
+            Message::TakeOutput(output) => self.take_output(conn, voice, output, scene),
             Message::OutputMoved(producer, life) => self.output_moved(producer, life),
             Message::Cancel(key, reason) => {
                 let run = self.registry.run_of(&key);
                 self.end_early(run, Class::Cancelled, &reason, scene);
             }
             Message::FreeAttempt(key) => self.free_attempt(key, scene),
-            Message::FreeStage(key) => self.free_stage(key, scene),
-            Message::FreeJob(job) => self.free_job(job, scene),
+            Message::FreeStage(key) if self.registry.is_of(key.job, voice.speaker) => {
+                self.free_stage(key, scene);
+            }
+            Message::FreeJob(job) if self.registry.is_of(job, voice.speaker) => self.free_job(job, scene),
+            // A later driver has the job.
+            Message::FreeStage(_) | Message::FreeJob(_) => {}
             Message::Ping => scene.send(conn, 1, Message::Pong),
             other => unreachable!("no driver says {other:?}"),
         }
     }
 
-    fn launch(&mut self, conn: Conn, session: Session, launch: Located<Launch>, scene: &mut Scene) {
+    /// Takes a job for a driver, and frees what an earlier one has of it; false when a later one has it.
+    fn claim(&mut self, job: JobId, voice: Voice, scene: &mut Scene) -> bool {
+        match self.registry.claim(job, voice) {
+            Claim::Had => true,
+            Claim::Taken(runs) => {
+                scene.tell(self.proc, || format!("another driver has {job}: frees what the one before had"));
+                for run in runs {
+                    self.end_early(Some(run), Class::Cancelled, "another driver runs its job now", scene);
+                }
+                self.moved.retain(|producer, _| producer.job() != job);
+                self.store.free_job(job);
+                true
+            }
+            Claim::Refused => {
+                scene.tell(self.proc, || format!("a driver speaks of {job}, which a later one has"));
+                false
+            }
+        }
+    }
+
+    fn belongs_to_another(&self, conn: Conn, key: AttemptKey, scene: &mut Scene) {
+        let error = UserError::new("a later driver has the job");
+        let failure = AttemptFailure { class: Class::Transient, error, lost: None };
+        scene.send(conn, 1, Message::Report(key, Stated::Failed(failure)));
+    }
+
+    fn launch(&mut self, conn: Conn, voice: Voice, launch: Located<Launch>, scene: &mut Scene) {
         let key = launch.what.attempt;
+        if !self.claim(key.job(), voice, scene) {
+            return self.belongs_to_another(conn, key, scene);
+        }
+        let former = self.store.keys().into_iter().filter(|held| held.job() == key.job());
+        scene.check.driver_has_job(voice.speaker.driver, former);
         self.numbered += 1;
-        match self.registry.begin(session, key, self.numbered) {
+        match self.registry.begin(key, self.numbered) {
             Begun::Running(run) => {
                 scene.send(conn, 1, Message::Report(key, Stated::Started));
                 self.hear_again(run, &launch, scene);
@@ -272,7 +311,8 @@ impl Executor {
 
     fn report(&mut self, key: AttemptKey, report: Stated, scene: &mut Scene) {
         let owner = self.registry.owner(key.job());
-        let conn = self.sessions.iter().find(|(_, session)| Some(**session) == owner).map(|(conn, _)| *conn);
+        let conn =
+            self.sessions.iter().find(|(_, voice)| Some(voice.session) == owner).map(|(conn, _)| *conn);
         if let Some(conn) = conn {
             scene.send(conn, 1, Message::Report(key, report));
         }

@@ -5,12 +5,21 @@ use std::rc::Rc;
 
 use firesteel_base::{AttemptKey, JobId, StageId, StageKey};
 
-use crate::channel::{StageWork, Stated};
+use crate::channel::{Proc, Speaker, StageWork, Stated};
 
 /// A driver's stream, by its number.
 pub type Session = u64;
 
-/// All jobs. A job belongs to the stream that spoke of it last.
+/// Who says something on a stream.
+#[derive(Debug, Clone, Copy)]
+pub struct Voice {
+    /// The stream.
+    pub session: Session,
+    /// The driver.
+    pub speaker: Speaker,
+}
+
+/// All jobs. A job belongs to the stream that spoke of it last, and to the latest driver that did.
 #[derive(Debug, Default)]
 pub struct Registry {
     jobs: BTreeMap<JobId, Job>,
@@ -18,6 +27,9 @@ pub struct Registry {
 
 #[derive(Debug, Default)]
 struct Job {
+    driver: Option<Speaker>,
+    /// Those that had the job before: they do not get it back.
+    former: Vec<Proc>,
     owner: Option<Session>,
     stages: BTreeMap<StageId, Rc<StageWork>>,
     attempts: BTreeMap<AttemptKey, State>,
@@ -40,15 +52,58 @@ pub enum Begun {
     Ended(Stated),
 }
 
+/// What comes of speaking of a job.
+#[derive(Debug)]
+pub enum Claim {
+    /// The driver has it.
+    Had,
+    /// It has it from now on: the one before had these runs, and blocks.
+    Taken(Vec<u64>),
+    /// A later driver has it.
+    Refused,
+}
+
+impl Job {
+    fn may_have(&self, speaker: Speaker) -> bool {
+        self.driver.is_none_or(|known| {
+            let is_later = speaker.launch >= known.launch && !self.former.contains(&speaker.driver);
+            known == speaker || is_later
+        })
+    }
+}
+
 impl Registry {
+    /// Gives a job to whoever speaks of it, unless a later driver has it.
+    pub fn claim(&mut self, job: JobId, voice: Voice) -> Claim {
+        let job = self.jobs.entry(job).or_default();
+        if !job.may_have(voice.speaker) {
+            return Claim::Refused;
+        }
+        let former = job.driver.filter(|known| *known != voice.speaker);
+        let runs = former.map(|former| {
+            let Job { former: mut known, attempts, .. } = std::mem::take(job);
+            known.push(former.driver);
+            job.former = known;
+            running(attempts.into_values())
+        });
+        (job.driver, job.owner) = (Some(voice.speaker), Some(voice.session));
+        runs.map_or(Claim::Had, Claim::Taken)
+    }
+
+    /// Whether what this driver says of a job counts: nobody else has it.
+    #[must_use]
+    pub fn is_of(&self, job: JobId, speaker: Speaker) -> bool {
+        self.jobs.get(&job).and_then(|job| job.driver).is_none_or(|known| known == speaker)
+    }
+
     /// Keeps a stage's plan.
-    pub fn put_stage(&mut self, owner: Session, key: StageKey, work: Rc<StageWork>) {
-        self.claim(key.job, owner).stages.insert(key.stage, work);
+    pub fn put_stage(&mut self, key: StageKey, work: Rc<StageWork>) {
+        self.jobs.entry(key.job).or_default().stages.insert(key.stage, work);
     }
 
     /// Notes an attempt as running under that number, unless it is known.
-    pub fn begin(&mut self, owner: Session, key: AttemptKey, run: u64) -> Begun {
-        let job = self.claim(key.job(), owner);
+    pub fn begin(&mut self, key: AttemptKey, run: u64) -> Begun {
+        let job = self.jobs.entry(key.job()).or_default();
         match job.attempts.get(&key) {
             Some(State::Running(run)) => Begun::Running(*run),
             Some(State::Ended(report)) => Begun::Ended(report.clone()),
@@ -111,12 +166,6 @@ impl Registry {
     #[must_use]
     pub fn jobs(&self) -> Vec<JobId> {
         self.jobs.keys().copied().collect()
-    }
-
-    fn claim(&mut self, job: JobId, owner: Session) -> &mut Job {
-        let job = self.jobs.entry(job).or_default();
-        job.owner = Some(owner);
-        job
     }
 }
 

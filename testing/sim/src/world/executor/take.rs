@@ -5,7 +5,7 @@ use std::time::Duration;
 use firesteel_base::AttemptKey;
 use firesteel_driver::machine::{Life, MapOutput};
 
-use super::registry::{Begun, Session};
+use super::registry::{Begun, Voice};
 use super::{Executor, Phase};
 use crate::channel::{Conn, Located, Stated};
 use crate::world::fetch::{Fetch, Fetched, Wanted};
@@ -25,13 +25,16 @@ impl Executor {
     pub(super) fn take_output(
         &mut self,
         conn: Conn,
-        session: Session,
+        voice: Voice,
         output: Located<MapOutput>,
         scene: &mut Scene,
     ) {
         let (producer, life) = (output.what.producer, output.what.life);
+        if !self.claim(producer.job(), voice, scene) {
+            return self.belongs_to_another(conn, producer, scene);
+        }
         self.numbered += 1;
-        match self.registry.begin(session, producer, self.numbered) {
+        match self.registry.begin(producer, self.numbered) {
             Begun::Running(_) => {}
             Begun::Ended(report) => scene.send(conn, 1, crate::channel::Message::Report(producer, report)),
             Begun::New(_) => {

@@ -61,7 +61,7 @@ impl Worker {
             draining: self.drain.drain.is_some(),
             left: until.map(|until| until - scene.clock(self.proc)),
             reason: "somebody wants it".to_owned(),
-            drivers: 0,
+            drivers: self.drivers.count(),
             kept_bytes: self.kept.values().map(|store| store.keys().len() as u64).sum(),
         };
         self.say(WorkerEvent::Drain(report), scene);

@@ -8,6 +8,7 @@
 
 mod children;
 mod drain;
+mod drivers;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,9 +22,10 @@ use firesteel_manager::machine::message::{
 
 use super::store::Store;
 use super::{Scene, Timer};
-use crate::channel::{Conn, Host, Message, Proc};
+use crate::channel::{Asked, Conn, Host, Message, Proc, Told};
 pub use children::{Child, Spawn};
 use drain::DrainState;
+pub use drivers::{Drivers, KeptResult, Order};
 
 const BEAT: Duration = Duration::from_secs(2);
 const REGISTER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -58,7 +60,11 @@ pub struct Worker {
     pub children: BTreeMap<u32, Child>,
     /// What executors that are gone have left.
     pub kept: BTreeMap<Life, Store>,
+    /// Drivers of submitted jobs, and their results.
+    pub drivers: Drivers,
     incarnation: String,
+    /// The latest run of a manager that was heard.
+    latest_run: u64,
     conn: Option<Conn>,
     is_registered: bool,
     /// Since when its session with the manager stands, or stood last.
@@ -78,6 +84,8 @@ impl Worker {
             setup,
             children: BTreeMap::new(),
             kept: BTreeMap::new(),
+            drivers: Drivers::default(),
+            latest_run: 0,
             conn: None,
             is_registered: false,
             since: Timestamp(0),
@@ -147,12 +155,29 @@ impl Worker {
         self.retry = (self.retry * 2).min(RETRY_MAX);
     }
 
-    /// The manager says something.
+    /// A message comes in: of the manager, or of a client that wants a result.
     pub fn hear(&mut self, conn: Conn, message: Message, scene: &mut Scene) {
-        let Message::ToWorker(message) = message else { unreachable!("only the manager talks to workers") };
-        if self.conn != Some(conn) {
-            return;
+        match message {
+            Message::ToWorker(run, message) if self.conn == Some(conn) => {
+                self.obey(conn, run, message, scene);
+            }
+            Message::ToWorker(..) => {}
+            Message::Asked(Asked::Result(job)) => {
+                let kept = self.drivers.results.get(&job);
+                let told = kept.map(|kept| (kept.launch, std::rc::Rc::clone(&kept.rows)));
+                scene.send(conn, 1, Message::Told(Told::Result(told)));
+            }
+            other => unreachable!("nobody says {other:?} to workers"),
         }
+    }
+
+    fn obey(&mut self, conn: Conn, run: u64, message: ToWorker, scene: &mut Scene) {
+        if run < self.latest_run {
+            scene.tell(self.proc, || "does not listen to a manager that was replaced".to_owned());
+            scene.close(conn, 0);
+            return self.lose(conn, scene);
+        }
+        self.latest_run = run;
         match message {
             ToWorker::Registered => self.registered(scene),
             ToWorker::ExecutorEpoch { index, epoch } => self.epoch(index, epoch, scene),
@@ -164,8 +189,11 @@ impl Worker {
                 self.obey_drain(order, draining, deadline, scene)
             }
             ToWorker::Leave => self.let_go(),
-            // No driver runs under a worker here.
-            ToWorker::LaunchDriver { .. } | ToWorker::StopDriver(_) | ToWorker::FreeResult(_) => {}
+            ToWorker::LaunchDriver { job, sql, launch, .. } => {
+                self.launch_driver(Order { job, sql: sql.to_string(), launch }, scene);
+            }
+            ToWorker::StopDriver(job) => self.stop_driver(job, scene),
+            ToWorker::FreeResult(job) => self.free_result(job),
         }
     }
 
@@ -199,7 +227,7 @@ impl Worker {
             (None, Some((epoch, reason))) => Some(down(index, *epoch, reason)),
             (None, None) => None,
         };
-        self.children.iter().filter_map(of).collect()
+        self.children.iter().filter_map(of).chain(self.drivers.told()).collect()
     }
 
     /// It says that it lives.
