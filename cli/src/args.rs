@@ -132,6 +132,9 @@ pub struct PlaceArgs {
     /// Run on the cluster of this manager; of several all, separated by commas [env: FIRESTEEL_MANAGER]
     #[arg(long, value_name = "HOST:PORT,..")]
     manager: Option<String>,
+    /// The queue whose share of the cluster the jobs draw on [env: FIRESTEEL_CLIENT_QUEUE] [default: the one without a name]
+    #[arg(long, value_name = "NAME", conflicts_with = "local")]
+    queue: Option<String>,
     /// Run in this process even if a manager is configured
     #[arg(long, conflicts_with = "manager")]
     local: bool,
@@ -154,6 +157,7 @@ impl PlaceArgs {
     pub fn flags(&self) -> Flags {
         let mut flags = Flags::default();
         flags.put("client.manager", "--manager", self.manager.as_ref());
+        flags.put("client.queue", "--queue", self.queue.as_ref());
         flags.put("local.cores", "--cores", self.cores.as_ref());
         flags.put("local.memory", "--memory", self.memory.as_ref());
         flags.put("local.scratch", "--scratch", self.scratch.as_ref());
@@ -162,8 +166,8 @@ impl PlaceArgs {
 
     /// The place they name.
     pub fn place(&self, context: &Context) -> Place {
-        match context.manager_if_set() {
-            Some(manager) if !self.local => Place::Cluster(manager),
+        match context.client_if_set() {
+            Some(client) if !self.local => Place::Cluster(client),
             _ => Place::Local(context.config.local.clone()),
         }
     }

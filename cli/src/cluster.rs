@@ -20,6 +20,7 @@ use futures::{Stream, StreamExt, stream};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
+use crate::context::Client;
 use crate::exit::Failure;
 use crate::output::results::Rows;
 use crate::output::text::unix_ms_now;
@@ -42,6 +43,7 @@ const CHANGE_MAX: Duration = Duration::from_secs(20);
 #[derive(Debug)]
 pub struct Cluster {
     managers: Managers,
+    queue: String,
     leader: Mutex<Leader>,
 }
 
@@ -61,13 +63,13 @@ enum Again {
 }
 
 impl Cluster {
-    /// Connects to the manager that leads, of those at `addresses` (`host:port,host:port`).
-    pub async fn connect(addresses: &str) -> Result<Self, Failure> {
-        let managers = Managers::of(addresses);
+    /// Connects to the manager that leads.
+    pub async fn connect(client: &Client) -> Result<Self, Failure> {
+        let managers = Managers::of(&client.manager);
         let leader = find(&managers, FIND_MAX).await;
         // Who names several knows how.
         let leader = if managers.are_several() { leader } else { leader.map_err(with_hint) }?;
-        Ok(Self { managers, leader: Mutex::new(leader) })
+        Ok(Self { managers, queue: client.queue.clone(), leader: Mutex::new(leader) })
     }
 
     /// Asks the manager that leads. Of several another one is asked when that one does not lead any more, or is gone.
@@ -115,6 +117,8 @@ impl Cluster {
             sql: sql.to_owned(),
             conf: conf.into_iter().collect(),
             user: user(),
+            queue: self.queue.clone(),
+            weight: 1,
         };
         let submit = async |mut manager: ManagerClient<Channel>| manager.submit(request.clone()).await;
         Ok(JobId(self.ask(Again::Untaken, submit).await?.job))

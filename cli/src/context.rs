@@ -18,6 +18,22 @@ pub struct Context {
     pub quiet: bool,
 }
 
+/// A cluster, and as whose client it is talked to.
+#[derive(Debug, Clone)]
+pub struct Client {
+    /// The managers, separated by commas.
+    pub manager: String,
+    /// The queue of its jobs; empty for the default one.
+    pub queue: String,
+}
+
+impl Client {
+    /// A client with nothing of its own set.
+    pub fn of(manager: impl Into<String>) -> Self {
+        Self { manager: manager.into(), queue: String::new() }
+    }
+}
+
 /// Whether a process serves others or answers a person; it decides what is logged by default.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
@@ -40,14 +56,19 @@ impl Context {
         Ok(Self { config, quiet: global.quiet })
     }
 
-    /// The managers to talk to, separated by commas.
-    pub fn manager(&self) -> String {
-        self.manager_if_set().unwrap_or_else(|| LOCAL_MANAGER.to_owned())
+    /// The cluster to talk to.
+    pub fn client(&self) -> Client {
+        self.client_if_set().unwrap_or_else(|| self.client_of(LOCAL_MANAGER.to_owned()))
     }
 
-    /// The managers to talk to, if any is set anywhere.
-    pub fn manager_if_set(&self) -> Option<String> {
-        self.config.client.manager.clone().set().map(|addresses| address_list(&addresses))
+    /// The cluster to talk to, if any is set anywhere.
+    pub fn client_if_set(&self) -> Option<Client> {
+        let addresses = self.config.client.manager.clone().set()?;
+        Some(self.client_of(address_list(&addresses)))
+    }
+
+    fn client_of(&self, manager: String) -> Client {
+        Client { manager, queue: self.config.client.queue.clone() }
     }
 
     /// Says something that is neither result nor error, on standard error.

@@ -8,23 +8,24 @@ use firesteel_base::UserError;
 use firesteel_base::config::LocalSettings;
 use firesteel_driver::{ConnectOptions, JobProgress, LocalOptions, Session};
 
+use crate::context::Client;
 use crate::exit::Failure;
 use crate::output::progress::{Snapshot, StageSnapshot};
 
 /// Where queries run.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Place {
     /// In this process.
     Local(LocalSettings),
     /// On the cluster of the manager at this address.
-    Cluster(String),
+    Cluster(Client),
 }
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Local(_) => f.write_str("running in this process"),
-            Self::Cluster(manager) => write!(f, "running on the cluster of {manager}"),
+            Self::Cluster(client) => write!(f, "running on the cluster of {}", client.manager),
         }
     }
 }
@@ -33,9 +34,10 @@ impl fmt::Display for Place {
 pub async fn open(place: &Place, name: &str, conf: BTreeMap<String, String>) -> Result<Session, Failure> {
     match place {
         Place::Local(local) => Ok(Session::local(local_options(local, conf)).await?),
-        Place::Cluster(manager) => {
-            let options = ConnectOptions { name: name.to_owned(), conf, ..ConnectOptions::default() };
-            Session::connect(manager, options).await.map_err(Failure::cluster)
+        Place::Cluster(client) => {
+            let (name, queue) = (name.to_owned(), client.queue.clone());
+            let options = ConnectOptions { name, conf, queue, ..ConnectOptions::default() };
+            Session::connect(&client.manager, options).await.map_err(Failure::cluster)
         }
     }
 }
@@ -64,6 +66,7 @@ pub fn snapshot(progress: &JobProgress) -> Snapshot {
     Snapshot {
         job: progress.job.map(|job| job.to_string()).unwrap_or_default(),
         waiting: progress.waiting_for_slots,
+        waiting_for: String::new(),
         stages: progress.stages.iter().map(stage).collect(),
     }
 }

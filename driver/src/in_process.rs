@@ -14,7 +14,7 @@ use firesteel_executor::{BlockSettings, Executor, ExecutorConfig, Limits};
 use firesteel_hw::core_loop::LoopKind;
 use firesteel_hw::layout::{ExecutorLayout, LayoutRequest, plan_executors};
 use firesteel_hw::topology::Topology;
-use firesteel_manager::{Manager, ManagerConfig};
+use firesteel_manager::{Manager, ManagerConfig, Messages};
 use firesteel_protocol::v1;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::UnboundedReceiverStream;
@@ -39,6 +39,7 @@ const BESIDE_MEMORY_SHARE: u64 = 4;
 /// heartbeats until it leaves or is dropped.
 #[derive(Debug)]
 pub struct InProcessWorker {
+    /// Without a bound: heartbeats, and a manager in this process takes them.
     outgoing: mpsc::UnboundedSender<v1::WorkerToManager>,
     task: tokio::task::JoinHandle<()>,
 }
@@ -97,7 +98,7 @@ impl Drop for InProcessWorker {
 /// Hands out epochs and sends heartbeats until the manager ends the session.
 async fn attend(
     executors: Vec<Arc<Executor>>,
-    mut incoming: mpsc::Receiver<v1::ManagerToWorker>,
+    mut incoming: Messages<v1::ManagerToWorker>,
     outgoing: mpsc::UnboundedSender<v1::WorkerToManager>,
     ready: watch::Sender<usize>,
 ) {
@@ -177,6 +178,8 @@ fn registration(
         rack: String::new(),
         // Who would serve them ends with the executors.
         keeper_address: String::new(),
+        // It starts no processes.
+        driver_places: Some(0),
     }
 }
 
@@ -231,8 +234,9 @@ impl HomeCluster {
     }
 
     /// A cluster for the few plans of a cluster session that cannot travel.
-    pub(crate) async fn start_beside() -> Result<Arc<Self>, UserError> {
-        Self::start_with(LocalOptions::default(), BESIDE_MEMORY_SHARE).await
+    pub(crate) async fn start_beside(memory: Option<ByteSize>) -> Result<Arc<Self>, UserError> {
+        let share = if memory.is_some() { 1 } else { BESIDE_MEMORY_SHARE };
+        Self::start_with(LocalOptions { memory, ..LocalOptions::default() }, share).await
     }
 
     async fn start_with(options: LocalOptions, memory_share: u64) -> Result<Arc<Self>, UserError> {

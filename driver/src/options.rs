@@ -35,6 +35,8 @@ pub struct ConnectOptions {
     pub queue: String,
     /// Share of slots relative to other jobs.
     pub weight: u32,
+    /// Memory for what of its queries runs in this process; a share of the machine's, when unset.
+    pub memory: Option<ByteSize>,
     /// How long a query waits on a cluster without executors for a first one.
     pub executors_wait_max: Duration,
     /// How long jobs go on without the manager before they fail.
@@ -49,6 +51,7 @@ impl Default for ConnectOptions {
             submitted_job: None,
             queue: String::new(),
             weight: 1,
+            memory: None,
             executors_wait_max: Duration::from_secs(60),
             manager_away_max: Duration::from_secs(60),
         }

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use datafusion::error::Result;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use firesteel_base::UserError;
+use firesteel_base::{ByteSize, UserError};
 use firesteel_engine::stage::localize::over_cores;
 use firesteel_engine::{ClusterShape, JobRunner, JobSpec, Place, Stage, codec, datafusion};
 use firesteel_shuffle::Fetcher;
@@ -33,8 +33,9 @@ pub(crate) struct Runner {
 }
 
 /// An executor in the driver's own process, started when the first plan comes that cannot travel.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Home {
+    memory: Option<ByteSize>,
     runner: tokio::sync::OnceCell<Runner>,
 }
 
@@ -123,16 +124,21 @@ fn shape_of(members: &[Member], is_local: bool) -> ClusterShape {
 }
 
 impl Home {
+    /// One that will have so much memory, or its share of the machine's.
+    pub(crate) fn new(memory: Option<ByteSize>) -> Self {
+        Self { memory, runner: tokio::sync::OnceCell::new() }
+    }
+
     /// Runs a job in this process. The executor is started by whoever reads the first rows.
     fn run(self: Arc<Self>, job: JobSpec) -> SendableRecordBatchStream {
         let schema = job.graph.result().plan.schema();
-        let rows = async move { self.runner.get_or_try_init(Self::start).await?.submit(job) };
+        let rows = async move { self.runner.get_or_try_init(|| self.start()).await?.submit(job) };
         let batches = stream::once(rows).try_flatten().boxed();
         Box::pin(RecordBatchStreamAdapter::new(schema, batches))
     }
 
-    async fn start() -> Result<Runner> {
-        Ok(HomeCluster::start_beside().await.map_err(failed)?.runner())
+    async fn start(&self) -> Result<Runner> {
+        Ok(HomeCluster::start_beside(self.memory).await.map_err(failed)?.runner())
     }
 
     /// Ends the executor, if there is one.

@@ -105,7 +105,7 @@ impl Session {
         let fetcher = Arc::clone(&config.fetcher);
         let here = peers.executors.keys().cloned().collect();
         let control = Arc::new(start(peers, config).await?);
-        let home = Arc::new(Home::default());
+        let home = Arc::new(Home::new(options.memory));
         let runner = Runner {
             control: Arc::clone(&control),
             fetcher,

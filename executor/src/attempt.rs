@@ -161,7 +161,7 @@ impl Cancelled {
     }
 }
 
-/// Starts every lane on its core. The receiver ends when all lanes have ended, whichever way.
+/// Starts every lane on its core. The receiver ends when all lanes have ended, whichever way: it gets one message of each.
 fn spawn_lanes(scope: &AttemptScope, task: &Arc<Task>) -> mpsc::UnboundedReceiver<LaneEnd> {
     let (sender, ends) = mpsc::unbounded_channel();
     for lane in 0..scope.lanes() {

@@ -56,6 +56,12 @@ impl Default for ManagerConfig {
 pub struct Limits {
     /// Jobs that have not ended; more are refused.
     pub live_jobs: usize,
+    /// Of these, submitted ones that wait for a driver; more are refused.
+    pub queued_jobs: usize,
+    /// Of these, those whose driver is in a client; more are refused.
+    pub open_jobs: usize,
+    /// Bytes of names, SQL texts and settings of jobs that have not ended; what is more is refused.
+    pub live_bytes: usize,
     /// Ended jobs kept for showing; the oldest go.
     pub ended_jobs: usize,
     /// Workers alive or suspect; more are refused.
@@ -64,7 +70,7 @@ pub struct Limits {
     pub gone_nodes: usize,
     /// Executors of one worker; a worker with more is refused.
     pub executors_per_node: usize,
-    /// Drivers in cluster deploy mode that one worker runs at a time; further jobs wait.
+    /// Drivers in cluster deploy mode that one worker runs at a time, whatever it says that it may; further jobs wait.
     pub drivers_per_node: usize,
     /// Drivers connected; more are refused.
     pub drivers: usize,
@@ -72,12 +78,22 @@ pub struct Limits {
     pub stages_per_job: usize,
     /// Bytes of a job's SQL text; longer ones are refused.
     pub sql_bytes: usize,
-    /// Bytes of a job's SQL text that are kept once it has ended.
-    pub ended_sql_bytes: usize,
+    /// Bytes of a job's settings; longer ones are refused.
+    pub conf_bytes: usize,
+    /// Bytes of the name of a job, of its user or of its queue; longer ones are refused.
+    pub name_bytes: usize,
+    /// Bytes of a job's SQL text, and of each text of how it ended, that are kept once it has.
+    pub ended_text_bytes: usize,
     /// Messages waiting for one worker or driver; one that lets more pile up is dropped as dead.
     pub session_queue: usize,
+    /// Bytes of those messages; the same.
+    pub session_queue_bytes: usize,
     /// Messages waiting for the machine; senders wait.
     pub event_queue: usize,
+    /// Questions waiting for their answer that change nothing; who asks more waits.
+    pub look_queue: usize,
+    /// Messages that the machine takes at a time, before what it says to them is written and sent.
+    pub batch: usize,
     /// Callers waiting for jobs to end; more are refused.
     pub waiters: usize,
 }
@@ -86,17 +102,25 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             live_jobs: 10_000,
+            queued_jobs: 5_000,
+            open_jobs: 2_000,
+            live_bytes: 256 << 20,
             ended_jobs: 1_000,
             nodes: 10_000,
             gone_nodes: 100,
             executors_per_node: 64,
-            drivers_per_node: 32,
+            drivers_per_node: 1_024,
             drivers: 10_000,
             stages_per_job: 10_000,
             sql_bytes: 16 << 20,
-            ended_sql_bytes: 64 << 10,
+            conf_bytes: 1 << 20,
+            name_bytes: 1 << 10,
+            ended_text_bytes: 64 << 10,
             session_queue: 65_536,
+            session_queue_bytes: 64 << 20,
             event_queue: 4_096,
+            look_queue: 1_024,
+            batch: 256,
             waiters: 10_000,
         }
     }

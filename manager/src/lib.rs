@@ -27,4 +27,4 @@ pub mod placement;
 pub mod shell;
 
 pub use config::{Limits, ManagerConfig};
-pub use shell::{BoxStream, Journal, Manager, Member, Peers};
+pub use shell::{BoxStream, Journal, Manager, Member, Messages, Peers};

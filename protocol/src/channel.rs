@@ -28,6 +28,12 @@ const ALERT_TIMEOUT: Duration = Duration::from_secs(2);
 /// The name under which a status carries who leads.
 const LEADER: &str = "firesteel-leader";
 
+/// The name under which a status carries what whoever is refused can do.
+const HINT: &str = "firesteel-hint-bin";
+
+/// Calls under way on one connection, sessions included; who makes more waits.
+const CALLS_PER_CONNECTION_MAX: u32 = 256;
+
 /// Connects to `address` (`host:port`, with or without `http://`), or says what is not there.
 ///
 /// # Errors
@@ -88,6 +94,7 @@ fn endpoint(role: &str, address: &str) -> Result<Endpoint, UserError> {
 pub fn server() -> Server {
     Server::builder()
         .tcp_nodelay(true)
+        .max_concurrent_streams(Some(CALLS_PER_CONNECTION_MAX))
         .http2_keepalive_interval(Some(KEEP_ALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
         .initial_stream_window_size(WINDOW_BYTES)
@@ -146,6 +153,20 @@ pub fn leader_told(status: &Status) -> Option<Option<String>> {
     Some((!leader.is_empty()).then(|| leader.to_owned()))
 }
 
+/// The same refusal with what whoever is refused can do.
+#[must_use]
+pub fn with_hint(mut status: Status, hint: Option<&str>) -> Status {
+    if let Some(hint) = hint {
+        status.metadata_mut().insert_bin(HINT, MetadataValue::from_bytes(hint.as_bytes()));
+    }
+    status
+}
+
+fn hint(status: &Status) -> Option<String> {
+    let bytes = status.metadata().get_bin(HINT)?.to_bytes().ok()?;
+    String::from_utf8(bytes.to_vec()).ok()
+}
+
 /// What a status of a call tells a person.
 #[must_use]
 pub fn user_error(role: &str, address: &str, status: &Status) -> UserError {
@@ -162,7 +183,13 @@ pub fn user_error(role: &str, address: &str, status: &Status) -> UserError {
         Code::DeadlineExceeded => {
             UserError::new(format!("the {role} at {address} did not answer in time")).detail(status.message())
         }
-        _ => UserError::new(status.message()),
+        _ => {
+            let error = UserError::new(status.message());
+            match hint(status) {
+                Some(hint) => error.hint(hint),
+                None => error,
+            }
+        }
     }
 }
 

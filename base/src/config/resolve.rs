@@ -191,6 +191,10 @@ impl Resolver {
                 state: self.get("manager.state"),
                 peers: self.get("manager.peers"),
                 advertise: self.get("manager.advertise"),
+                jobs: self.get("manager.jobs"),
+                jobs_size: self.get("manager.jobs_size"),
+                queued_jobs: self.get("manager.queued_jobs"),
+                open_jobs: self.get("manager.open_jobs"),
             },
             worker: WorkerSettings {
                 id: self.get("worker.id"),
@@ -205,6 +209,8 @@ impl Resolver {
                 cpus: self.get("worker.cpus"),
                 pin: self.get("worker.pin"),
                 memory: self.get("worker.memory"),
+                drivers: self.get("worker.drivers"),
+                driver_memory: self.get("worker.driver_memory"),
                 scratch: self.get("worker.scratch"),
                 log_folder: self.get("worker.log_folder"),
                 results: self.get("worker.results"),
@@ -227,7 +233,10 @@ impl Resolver {
                 memory: self.get("local.memory"),
                 scratch: self.get("local.scratch"),
             },
-            client: ClientSettings { manager: self.get("client.manager") },
+            client: ClientSettings {
+                manager: self.get("client.manager"),
+                queue: self.get("client.queue"),
+            },
             log: LogSettings { level: self.get("log.level"), format: self.get("log.format") },
             entries: KEYS.iter().filter_map(|key| self.entries.get(key.name).cloned()).collect(),
         }

@@ -46,6 +46,14 @@ pub struct ManagerSettings {
     pub peers: Auto<Vec<HostPort>>,
     /// Which of `peers` this one is.
     pub advertise: Auto<HostPort>,
+    /// Jobs at a time that have not ended.
+    pub jobs: u32,
+    /// Bytes of their names, texts and settings.
+    pub jobs_size: ByteSize,
+    /// Submitted jobs that wait for a driver.
+    pub queued_jobs: u32,
+    /// Jobs at a time whose driver is in a client.
+    pub open_jobs: u32,
 }
 
 /// `[worker]`
@@ -75,6 +83,10 @@ pub struct WorkerSettings {
     pub pin: bool,
     /// Memory of each executor.
     pub memory: Auto<ByteSize>,
+    /// Drivers of submitted jobs at a time.
+    pub drivers: Auto<u32>,
+    /// Memory of each.
+    pub driver_memory: ByteSize,
     /// Folders for what does not fit in memory; at least one.
     pub scratch: Vec<PathBuf>,
     /// Folder for the logs of child processes.
@@ -126,6 +138,8 @@ pub struct LocalSettings {
 pub struct ClientSettings {
     /// The managers to talk to.
     pub manager: Auto<Vec<HostPort>>,
+    /// The queue of their jobs, or empty.
+    pub queue: String,
 }
 
 /// `[log]`

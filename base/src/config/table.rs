@@ -63,6 +63,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 const MEMORY: Kind = Kind::Size(ByteSize(64 << 20), ByteSize(64 << 40));
 const CORES: Kind = Kind::Count(1, 4096);
+const JOBS: Kind = Kind::Count(1, 1_000_000);
 
 /// Every key, by section.
 pub const KEYS: &[Key] = &[
@@ -119,6 +120,30 @@ pub const KEYS: &[Key] = &[
         kind: Kind::OrAuto(&Kind::Address),
         help: "Which of `manager.peers` this manager is. auto: the one with an address of this host and the port of \
                `manager.bind`.",
+    },
+    Key {
+        name: "manager.jobs",
+        default: "10000",
+        kind: JOBS,
+        help: "How many jobs there may be at a time that have not ended, running or waiting; more are refused.",
+    },
+    Key {
+        name: "manager.jobs_size",
+        default: "256MiB",
+        kind: Kind::Size(ByteSize(1 << 20), ByteSize(64 << 30)),
+        help: "How much the names, SQL texts and settings of those may take together; jobs with more are refused.",
+    },
+    Key {
+        name: "manager.queued_jobs",
+        default: "5000",
+        kind: JOBS,
+        help: "How many submitted jobs may wait for a place for their driver (`worker.drivers`); more are refused.",
+    },
+    Key {
+        name: "manager.open_jobs",
+        default: "2000",
+        kind: JOBS,
+        help: "How many jobs there may be at a time whose driver is in a client; more are refused.",
     },
     Key {
         name: "worker.id",
@@ -197,6 +222,19 @@ pub const KEYS: &[Key] = &[
         kind: Kind::OrAuto(&MEMORY),
         help: "Memory of each executor: all that its operators, blocks and buffers may take together. auto: its share of \
                three quarters of the host's.",
+    },
+    Key {
+        name: "worker.drivers",
+        default: "auto",
+        kind: Kind::OrAuto(&Kind::Count(0, 1024)),
+        help: "Drivers of submitted jobs that the worker runs at a time; further jobs wait. 0: none, on this host. auto: as many \
+               as fit, with `worker.driver_memory` each, beside the executors' memory on this host, at least 1 and at most 16.",
+    },
+    Key {
+        name: "worker.driver_memory",
+        default: "512MiB",
+        kind: MEMORY,
+        help: "Memory of each driver of a submitted job: what of the job runs in its driver's process may take so much.",
     },
     Key {
         name: "worker.scratch",
@@ -315,6 +353,13 @@ pub const KEYS: &[Key] = &[
         kind: Kind::OrAuto(&Kind::Addresses),
         help: "The manager that commands talk to; of several all, separated by commas. auto: 127.0.0.1:7400, except that `firesteel sql` runs locally. \
                The environment variable FIRESTEEL_MANAGER sets it too.",
+    },
+    Key {
+        name: "client.queue",
+        default: "",
+        kind: Kind::Text,
+        help: "The queue whose share of the cluster the jobs of commands draw on: queues share it equally. Empty: the one \
+               without a name.",
     },
     Key {
         name: "log.level",

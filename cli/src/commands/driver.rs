@@ -4,7 +4,7 @@ use std::io::{BufRead, Write};
 use std::path::PathBuf;
 
 use clap::Args;
-use firesteel_base::{JobId, UserError};
+use firesteel_base::{ByteSize, JobId, UserError};
 use firesteel_driver::{ConnectOptions, Session};
 use firesteel_engine::session::split_statements;
 use firesteel_executor::worker::DriverRequest;
@@ -58,6 +58,7 @@ fn drive(global: &Global, args: &DriverArgs) -> Result<Exit, Failure> {
             name: request.name,
             conf: request.conf,
             submitted_job: Some((JobId(args.job), request.launch)),
+            memory: Some(ByteSize(request.memory_bytes)),
             ..ConnectOptions::default()
         };
         let session = Session::connect(&args.manager, options).await.map_err(Failure::cluster)?;

@@ -96,7 +96,7 @@ pub fn run(global: &Global, args: JobsArgs) -> Result<Exit, Failure> {
     let context = Context::load(global, flags.0, Role::Command)?;
     let json = args.json;
     runtime::run(async {
-        let cluster = Cluster::connect(&context.manager()).await?;
+        let cluster = Cluster::connect(&context.client()).await?;
         match args.command.unwrap_or(JobsCommand::List(args.list)) {
             JobsCommand::List(ListArgs { all }) => list(&cluster, all || args.list.all, json).await?,
             JobsCommand::Show { job } => show(&cluster.job(job).await?, json)?,
@@ -116,7 +116,19 @@ async fn list(cluster: &Cluster, all: bool, json: bool) -> Result<(), Failure> {
     if jobs.is_empty() {
         return print(if all { "no jobs\n" } else { "no jobs run or wait (--all lists ended ones too)\n" });
     }
-    let headers = ["JOB", "STATE", "NAME", "USER", ">SLOTS", ">TASKS", ">TIME", "SUBMITTED", "SQL"];
+    let headers = [
+        "JOB",
+        "STATE",
+        "NAME",
+        "USER",
+        "QUEUE",
+        ">SLOTS",
+        ">TASKS",
+        ">TIME",
+        "SUBMITTED",
+        "WAITS FOR",
+        "SQL",
+    ];
     print(&text::columns(&headers, jobs.iter().map(row)))
 }
 
@@ -126,12 +138,18 @@ fn row(job: &JobInfo) -> Vec<String> {
         state(job).to_owned(),
         job.name.clone(),
         job.user.clone(),
+        or_dash(&job.queue),
         job.slots_held.to_string(),
         tasks(job),
         running_time(job),
         text::ago(job.submitted_unix_ms),
+        or_dash(&text::brief(&job.waiting_for, 72)),
         text::brief(&job.sql, 40),
     ]
+}
+
+fn or_dash(text: &str) -> String {
+    if text.is_empty() { "-".to_owned() } else { text.to_owned() }
 }
 
 fn tasks(job: &JobInfo) -> String {
@@ -179,6 +197,12 @@ fn show(job: &JobInfo, json: bool) -> Result<(), Failure> {
         running_time(job),
         job.slots_held
     );
+    if !job.queue.is_empty() {
+        shown.push_str(&format!("  queue {}\n", job.queue));
+    }
+    if !job.waiting_for.is_empty() {
+        shown.push_str(&format!("  waits for {}\n", job.waiting_for));
+    }
     if job.state() == JobState::Succeeded {
         shown.push_str(&format!("  {} in the result\n", text::count(job.result_rows, "row")));
     }
@@ -265,6 +289,7 @@ pub fn snapshot(job: &JobInfo) -> Snapshot {
     Snapshot {
         job: JobId(job.job).to_string(),
         waiting: None,
+        waiting_for: job.waiting_for.clone(),
         stages: job.stages.iter().map(StageSnapshot::from).collect(),
     }
 }
@@ -276,6 +301,8 @@ fn as_json(job: &JobInfo) -> Value {
         "name": job.name,
         "state": state(job),
         "user": job.user,
+        "queue": job.queue,
+        "waiting_for": (!job.waiting_for.is_empty()).then_some(&job.waiting_for),
         "sql": job.sql,
         "cluster_mode": job.cluster_mode,
         "driver_host": job.driver_host,

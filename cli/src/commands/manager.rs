@@ -6,7 +6,7 @@ use std::sync::Arc;
 use clap::Args;
 use firesteel_base::UserError;
 use firesteel_base::config::{HostPort, ManagerSettings};
-use firesteel_manager::{Journal, Manager, ManagerConfig, Member, Peers, shell::grpc};
+use firesteel_manager::{Journal, Limits, Manager, ManagerConfig, Member, Peers, shell::grpc};
 use tokio::net::TcpListener;
 
 use crate::args::{Flags, Global};
@@ -122,7 +122,23 @@ fn manager_config(settings: &ManagerSettings) -> ManagerConfig {
         node_suspect_after: settings.node_suspect_after,
         node_timeout: settings.node_timeout,
         driver_timeout: settings.driver_timeout,
+        limits: limits(settings),
         ..ManagerConfig::default()
+    }
+}
+
+/// Who raises one of these limits means it: what is bounded beside it follows.
+fn limits(settings: &ManagerSettings) -> Limits {
+    let count = |count: u32| usize::try_from(count).unwrap_or(usize::MAX);
+    let (jobs, defaults) = (count(settings.jobs), Limits::default());
+    Limits {
+        live_jobs: jobs,
+        live_bytes: usize::try_from(settings.jobs_size.0).unwrap_or(usize::MAX),
+        queued_jobs: count(settings.queued_jobs),
+        open_jobs: count(settings.open_jobs),
+        drivers: defaults.drivers.max(jobs),
+        waiters: defaults.waiters.max(jobs),
+        ..defaults
     }
 }
 

@@ -52,6 +52,9 @@ pub struct SubmitArgs {
     /// The name under which the job is listed [default: the name of FILE]
     #[arg(long)]
     name: Option<String>,
+    /// The queue whose share of the cluster the job draws on [env: FIRESTEEL_CLIENT_QUEUE] [default: the one without a name]
+    #[arg(long, value_name = "NAME")]
+    queue: Option<String>,
     /// Set a session setting, such as datafusion.execution.batch_size=4096; may be given several times
     #[arg(long = "conf", value_name = "KEY=VALUE")]
     conf: Vec<String>,
@@ -82,6 +85,7 @@ impl SubmitArgs {
 pub fn run(global: &Global, args: SubmitArgs) -> Result<Exit, Failure> {
     let mut flags = Flags::default();
     flags.put("client.manager", "--manager", args.manager.as_ref());
+    flags.put("client.queue", "--queue", args.queue.as_ref());
     let context = Context::load(global, flags.0, Role::Command)?;
     if args.detach && args.deploy_mode == DeployMode::Client {
         return Err(Failure::usage(
@@ -97,20 +101,20 @@ pub fn run(global: &Global, args: SubmitArgs) -> Result<Exit, Failure> {
     if statements.is_empty() {
         return Err(Failure::usage(UserError::new(format!("{} holds no statement", args.file.display()))));
     }
-    let manager = context.manager();
+    let client = context.client();
     let name = args.job_name();
     runtime::run(async {
         let mut stop = Stop::listen()?;
         match args.deploy_mode {
             DeployMode::Client => {
-                let session = session::open(&Place::Cluster(manager), &name, conf).await?;
+                let session = session::open(&Place::Cluster(client), &name, conf).await?;
                 let runner = Runner::new(session, context.quiet);
                 let outcome = runner.run_all(&statements, &output, &mut stop).await;
                 runner.close().await;
                 outcome.map(drop)
             }
             DeployMode::Cluster => {
-                let cluster = Cluster::connect(&manager).await?;
+                let cluster = Cluster::connect(&client).await?;
                 let job = cluster.submit(&name, &sql, conf).await?;
                 if args.detach {
                     print(&format!("{job}\n"))

@@ -10,7 +10,7 @@ use firesteel_base::config::{Config, ExecutorSettings, HostPort, WorkerSettings,
 use firesteel_base::{UserError, WorkerId};
 use firesteel_executor::BlockSettings;
 use firesteel_executor::worker::{
-    self, ChildCommand, RestartPolicy, ResultLimits, WorkerConfig, WorkerLimits,
+    self, ChildCommand, DriverSettings, RestartPolicy, ResultLimits, WorkerConfig, WorkerLimits,
 };
 use firesteel_hw::layout::{LayoutRequest, plan_executors};
 use firesteel_hw::topology::Topology;
@@ -142,6 +142,10 @@ async fn worker_config(context: &Context, global: &Global) -> Result<WorkerConfi
         },
         keep_blocks: worker.keep_blocks,
         drain: worker.drain,
+        drivers: DriverSettings {
+            places: worker.drivers.set().map(|places| usize::try_from(places).unwrap_or(usize::MAX)),
+            memory: worker.driver_memory,
+        },
         limits: WorkerLimits::default(),
     })
 }

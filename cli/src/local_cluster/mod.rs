@@ -16,7 +16,7 @@ use futures::FutureExt;
 use futures::stream::{FuturesUnordered, StreamExt};
 
 use crate::cluster::Cluster;
-use crate::context::Context;
+use crate::context::{Client, Context};
 use crate::exit::{Exit, Failure};
 use crate::output::results::print;
 use crate::output::text;
@@ -185,7 +185,7 @@ impl Running {
             ];
             self.processes.push(Process::start(&format!("worker-{i}"), &args, folder, &settings)?);
         }
-        let cluster = Cluster::connect(address).await?;
+        let cluster = Cluster::connect(&Client::of(address)).await?;
         tokio::select! {
             died = self.death() => Err(died),
             joined = tokio::time::timeout(READY_MAX, all_joined(&cluster, plan.shares.len())) => {

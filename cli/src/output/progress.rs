@@ -26,6 +26,8 @@ pub struct Snapshot {
     pub job: String,
     /// For how long it has had nothing running and waited for slots, when that is known.
     pub waiting: Option<Duration>,
+    /// What it waits for, as the manager says; empty when it waits for nothing.
+    pub waiting_for: String,
     /// Its stages that are known so far.
     pub stages: Vec<StageSnapshot>,
 }
@@ -70,6 +72,10 @@ impl Snapshot {
         let stages_done = self.stages.iter().filter(|stage| stage.done == stage.tasks).count();
         let mut line =
             format!("{}  {}", if self.job.is_empty() { "query" } else { &self.job }, span(elapsed));
+        if self.stages.is_empty() && !self.waiting_for.is_empty() {
+            line.push_str(&format!("  waiting for {}", self.waiting_for));
+            return line;
+        }
         if self.stages.is_empty() {
             line.push_str("  planning");
             return line;
@@ -214,6 +220,7 @@ mod tests {
         let snapshot = Snapshot {
             job: "job7".to_owned(),
             waiting: None,
+            waiting_for: String::new(),
             stages: vec![stage(0, 0, 8), stage(1, 2, 2), stage(2, 0, 0)],
         };
         let line = "job7  12.0s  stages 1/3  tasks 10/24 (2 running, 1 failed)  3,000 rows  3MiB";
@@ -221,5 +228,7 @@ mod tests {
         let expected = format!("{line}\n  s1   [######------------------] 2/8, 1 failed  1,000 rows  1MiB");
         assert_eq!(snapshot.screen(Duration::from_secs(12)), expected);
         assert_eq!(Snapshot::default().line(Duration::from_secs(1)), "query  1.0s  planning");
+        let queued = Snapshot { waiting_for: "a place".to_owned(), ..Snapshot::default() };
+        assert_eq!(queued.line(Duration::from_secs(1)), "query  1.0s  waiting for a place");
     }
 }

@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod admission;
 mod bad_input;
 mod bench;
 mod chaos;

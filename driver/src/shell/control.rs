@@ -125,7 +125,8 @@ impl Control {
     }
 }
 
-/// Tells a driver loop things.
+/// Tells a driver loop things. The queue has no bound: a query is asked for once, and its results say a few things for each
+/// task that they read; who asks for queries and reads them is this process.
 #[derive(Debug, Clone)]
 pub(crate) struct Commands(mpsc::UnboundedSender<Command>);
 

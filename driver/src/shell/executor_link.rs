@@ -20,6 +20,7 @@ use tokio::task::JoinHandle;
 use v1::driver_to_executor::Message;
 
 use super::messages::{Input, LinkNews};
+use super::outgoing::{Messages, Outgoing, outgoing};
 use super::peers::Peers;
 use crate::machine::Life;
 
@@ -28,7 +29,7 @@ const ATTACH_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The driver's end of a link.
 pub(super) struct ExecutorLink {
-    pub outgoing: mpsc::UnboundedSender<v1::DriverToExecutor>,
+    pub outgoing: Outgoing<v1::DriverToExecutor>,
     /// Which of the connections to this life it is.
     pub generation: u64,
     /// It has answered the greeting.
@@ -50,7 +51,7 @@ pub(super) struct ExecutorLink {
 impl ExecutorLink {
     /// Sends a message; one that the peer is no longer there to take is lost with the link, which is told.
     pub fn send(&self, message: Message) {
-        let _ = self.outgoing.send(v1::DriverToExecutor { message: Some(message) });
+        self.outgoing.say(v1::DriverToExecutor { message: Some(message) });
     }
 }
 
@@ -63,7 +64,7 @@ pub(super) fn open(
     now: Timestamp,
     inbox: mpsc::Sender<Input>,
 ) -> ExecutorLink {
-    let (outgoing, messages) = mpsc::unbounded_channel();
+    let (outgoing, messages) = outgoing();
     let greeting = v1::AttachDriver {
         wire_version: version::WIRE_OLDEST,
         wire_newest: version::WIRE,
@@ -74,7 +75,7 @@ pub(super) fn open(
         launch: peers.launch,
     };
     let greeting = v1::DriverToExecutor { message: Some(Message::Attach(greeting)) };
-    outgoing.send(greeting).expect("the receiver is right here");
+    outgoing.say(greeting);
     let task = tokio::spawn(async move {
         let reason = relay(&peers, &life, &executor, generation, messages, &inbox).await;
         // The loop is gone when it does not take it.
@@ -100,7 +101,7 @@ async fn relay(
     life: &Life,
     executor: &v1::ExecutorRef,
     generation: u64,
-    messages: mpsc::UnboundedReceiver<v1::DriverToExecutor>,
+    messages: Messages<v1::DriverToExecutor>,
     inbox: &mpsc::Sender<Input>,
 ) -> String {
     let open = peers.open_executor(executor, &life.executor, messages);

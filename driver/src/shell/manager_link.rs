@@ -19,6 +19,7 @@ use v1::driver_to_manager::Message as ToManager;
 use v1::manager_to_driver::Message as FromManager;
 
 use super::messages::{Input, ManagerNews};
+use super::outgoing::{Outgoing, outgoing};
 use super::peers::{Incoming, Peers};
 
 /// How long the manager may take to answer the greeting.
@@ -28,14 +29,14 @@ const BACKOFF_MAX: Duration = Duration::from_secs(2);
 
 /// An open session.
 pub(super) struct Opened {
-    pub outgoing: mpsc::UnboundedSender<v1::DriverToManager>,
+    pub outgoing: Outgoing<v1::DriverToManager>,
     pub incoming: Incoming<v1::ManagerToDriver>,
     pub welcome: v1::DriverWelcome,
 }
 
 /// Where the connection stands.
 pub(super) enum ManagerLink {
-    Connected(mpsc::UnboundedSender<v1::DriverToManager>),
+    Connected(Outgoing<v1::DriverToManager>),
     Away,
     Lost,
 }
@@ -45,7 +46,7 @@ impl ManagerLink {
     pub fn send(&self, message: ToManager) {
         match self {
             Self::Connected(outgoing) => {
-                let _ = outgoing.send(v1::DriverToManager { message: Some(message) });
+                outgoing.say(v1::DriverToManager { message: Some(message) });
             }
             Self::Away | Self::Lost => {}
         }
@@ -61,9 +62,9 @@ impl ManagerLink {
 
 /// Opens a session and waits for the welcome.
 pub(super) async fn open(peers: &Peers) -> Result<Opened, UserError> {
-    let (outgoing, messages) = mpsc::unbounded_channel();
+    let (outgoing, messages) = outgoing();
     let hello = hello(&peers.incarnation.to_string());
-    outgoing.send(v1::DriverToManager { message: Some(hello) }).expect("the receiver is right here");
+    outgoing.say(v1::DriverToManager { message: Some(hello) });
     let greet = async {
         let mut incoming = peers.open_manager(messages).await?;
         match incoming.next().await {

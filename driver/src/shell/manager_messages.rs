@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 
 use firesteel_base::{JobId, LeaseId, StageId, UserError, WorkerId, version};
 use firesteel_protocol::{MalformedMessage, required, v1};
-use tokio::sync::mpsc;
 use v1::driver_to_manager::Message as ToManager;
 use v1::manager_to_driver::Message as FromManager;
 
 use super::convert;
 use super::manager_link::{self, ManagerLink};
 use super::messages::{ManagerNews, Member, RunId};
+use super::outgoing::Outgoing;
 use super::peers::Incoming;
 use super::run::DriverLoop;
 use crate::machine::{Event, Outcome};
@@ -97,7 +97,7 @@ impl DriverLoop {
     /// A session with the manager begins.
     pub fn manager_up(
         &mut self,
-        outgoing: mpsc::UnboundedSender<v1::DriverToManager>,
+        outgoing: Outgoing<v1::DriverToManager>,
         incoming: Incoming<v1::ManagerToDriver>,
         welcome: v1::DriverWelcome,
     ) {

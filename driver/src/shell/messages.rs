@@ -8,8 +8,9 @@ use firesteel_engine::runner::MetricsSink;
 use firesteel_engine::{Settings, Stage};
 use firesteel_protocol::v1;
 use firesteel_shuffle::MapOutput;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 
+use super::outgoing::Outgoing;
 use super::peers::Incoming;
 use crate::machine::{Life, Outcome};
 
@@ -89,7 +90,7 @@ pub(super) enum ManagerNews {
     /// The session has ended.
     Down(String),
     /// A new session was opened.
-    Up(mpsc::UnboundedSender<v1::DriverToManager>, Incoming<v1::ManagerToDriver>, v1::DriverWelcome),
+    Up(Outgoing<v1::DriverToManager>, Incoming<v1::ManagerToDriver>, v1::DriverWelcome),
     /// No new session could be opened in time.
     GaveUp(UserError),
 }

@@ -21,6 +21,7 @@ mod manager_link;
 mod manager_messages;
 mod messages;
 mod meter;
+mod outgoing;
 mod peers;
 mod run;
 mod running;

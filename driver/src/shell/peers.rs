@@ -13,10 +13,11 @@ use firesteel_protocol::managers::Managers;
 use firesteel_protocol::v1;
 use futures::StreamExt;
 use futures::stream::BoxStream;
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::{ReceiverStream, UnboundedReceiverStream};
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 use uuid::Uuid;
+
+use super::outgoing::Messages;
 
 /// How long of several managers one that leads is looked for at a time.
 const FIND_MAX: Duration = Duration::from_secs(5);
@@ -74,14 +75,13 @@ impl Peers {
     /// Opens a session with the manager. The greeting must be waiting in `outgoing`.
     pub(super) async fn open_manager(
         &self,
-        outgoing: mpsc::UnboundedReceiver<v1::DriverToManager>,
+        outgoing: Messages<v1::DriverToManager>,
     ) -> Result<Incoming<v1::ManagerToDriver>, UserError> {
-        let outgoing = UnboundedReceiverStream::new(outgoing);
         match &self.manager {
             ManagerAt::Here(manager) => {
                 let incoming =
-                    manager.driver_session(Box::pin(outgoing)).await.map_err(|status| refused(&status))?;
-                Ok(ReceiverStream::new(incoming).map(Ok).boxed())
+                    manager.driver_session(outgoing.boxed()).await.map_err(|status| refused(&status))?;
+                Ok(incoming.map(Ok).boxed())
             }
             ManagerAt::At(managers) => {
                 let (address, channel) = managers.connect(FIND_MAX).await?;
@@ -103,9 +103,8 @@ impl Peers {
         &self,
         executor: &v1::ExecutorRef,
         id: &ExecutorId,
-        outgoing: mpsc::UnboundedReceiver<v1::DriverToExecutor>,
+        outgoing: Messages<v1::DriverToExecutor>,
     ) -> Result<Incoming<v1::ExecutorToDriver>, UserError> {
-        let outgoing = UnboundedReceiverStream::new(outgoing);
         if let Some(here) = self.executors.get(id) {
             let incoming = here.attach(outgoing.boxed()).await.map_err(|status| refused(&status))?;
             return Ok(ReceiverStream::new(incoming).map(Ok).boxed());

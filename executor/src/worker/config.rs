@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use firesteel_base::{UserError, WorkerId};
+use firesteel_base::{ByteSize, UserError, WorkerId};
 use firesteel_hw::layout::LayoutRequest;
 
 use super::restart::RestartPolicy;
@@ -51,8 +51,37 @@ pub struct WorkerConfig {
     pub keep_blocks: bool,
     /// How long what runs and lies here may take to end and to move when the worker is asked to stop; zero: it ends at once.
     pub drain: Duration,
+    /// How many cluster-mode drivers run at a time, and what each gets.
+    pub drivers: DriverSettings,
     /// Bounds of waits and counts.
     pub limits: WorkerLimits,
+}
+
+/// How many cluster-mode drivers a worker runs at a time, and what each gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DriverSettings {
+    /// How many; `None`: as many as fit in the host's memory beside the executors, within bounds.
+    pub places: Option<usize>,
+    /// Memory for what of its job runs in a driver's process.
+    pub memory: ByteSize,
+}
+
+impl Default for DriverSettings {
+    fn default() -> Self {
+        Self { places: None, memory: ByteSize(512 << 20) }
+    }
+}
+
+/// Drivers at a time when nobody has set how many: each is a process with threads of its own.
+const DRIVERS_AUTO_MAX: u64 = 16;
+
+impl DriverSettings {
+    /// How many run at a time on a host with so much memory, of which its executors have so much.
+    pub(crate) fn places_beside(&self, host: u64, executors: u64) -> usize {
+        let fitting = host.saturating_sub(executors) / self.memory.0.max(1);
+        let fitting = usize::try_from(fitting.clamp(1, DRIVERS_AUTO_MAX)).expect("it is small");
+        self.places.unwrap_or(fitting)
+    }
 }
 
 /// A program and its first arguments.
@@ -97,8 +126,9 @@ pub struct WorkerLimits {
     /// How long a worker whose id is in use asks again before it ends: longer than a manager believes, by default, in one that it
     /// hears nothing of, as when its host lost power and is back before that.
     pub in_use_max: Duration,
-    /// Cluster-mode drivers that may run at a time; more are refused.
-    pub drivers_max: usize,
+    /// Cluster-mode drivers that wait for the end of others; more are refused. The manager launches no more than there are
+    /// places, but one whose job has ended may take a moment to end.
+    pub drivers_waiting_max: usize,
 }
 
 impl Default for WorkerLimits {
@@ -109,7 +139,7 @@ impl Default for WorkerLimits {
             silence_max: Duration::from_secs(20),
             stop_timeout: Duration::from_secs(10),
             in_use_max: Duration::from_secs(20),
-            drivers_max: 16,
+            drivers_waiting_max: 1024,
         }
     }
 }

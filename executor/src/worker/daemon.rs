@@ -17,7 +17,7 @@ use v1::worker_to_manager::Message as ToManager;
 
 use super::config::WorkerConfig;
 use super::drain::{DrainState, Left, PACE};
-use super::driver_child::{DriverChild, DriverEnd, DriverRequest, Launched, RunningDriver};
+use super::driver_child::{DriverEnd, Launched};
 use super::executor_child::{EpochOfLife, ExecutorChild, ExecutorEvent};
 use super::plan::{Plan, process_config};
 use super::results::ResultStore;
@@ -27,7 +27,10 @@ use crate::scratch::FolderLock;
 use crate::shell::manager_link::{self, LinkEvent};
 use crate::shell::worker_service;
 
+mod drivers;
 mod leaving;
+
+use drivers::Drivers;
 
 /// Something that happened.
 #[derive(Debug)]
@@ -141,6 +144,7 @@ fn registration(config: &WorkerConfig, plan: &Plan, address: String) -> v1::Regi
         executors: plan.specs(),
         rack: config.rack.clone(),
         keeper_address: String::new(),
+        driver_places: Some(u32::try_from(plan.driver_places).unwrap_or(u32::MAX)),
     }
 }
 
@@ -180,7 +184,7 @@ struct Daemon {
     /// Why it stops.
     reason: &'static str,
     epochs: BTreeMap<u32, watch::Sender<EpochOfLife>>,
-    drivers: BTreeMap<JobId, RunningDriver>,
+    drivers: Drivers,
     children: TaskTracker,
     stop: CancellationToken,
 }
@@ -212,7 +216,7 @@ impl Daemon {
             pace,
             reason: "the worker was told to stop",
             epochs: BTreeMap::new(),
-            drivers: BTreeMap::new(),
+            drivers: Drivers::default(),
             children: TaskTracker::new(),
             stop: CancellationToken::new(),
         }
@@ -326,12 +330,7 @@ impl Daemon {
                 }
             }
             FromManager::LaunchDriver(launch) => self.launch_driver(launch),
-            FromManager::StopDriver(stop) => {
-                if let Some(driver) = self.drivers.get_mut(&JobId(stop.job)) {
-                    driver.stop.cancel();
-                    driver.next = None;
-                }
-            }
+            FromManager::StopDriver(stop) => self.stop_driver(JobId(stop.job)),
             FromManager::FreeResult(free) => {
                 self.results.free(JobId(free.job));
                 self.state.forget_job(JobId(free.job));
@@ -372,62 +371,6 @@ impl Daemon {
                 stop: self.stop.child_token(),
             };
             self.children.spawn(child.supervise());
-        }
-    }
-
-    fn launch_driver(&mut self, launch: v1::LaunchDriver) {
-        let launched = Launched { job: JobId(launch.job), launch: launch.launch };
-        let job = launched.job;
-        // The manager tells it again when it may not have been heard.
-        if let Some(message) = self.state.end_of(launched) {
-            return self.say(message);
-        }
-        if let Some(driver) = self.drivers.get_mut(&job) {
-            if driver.launch < launch.launch {
-                tracing::info!(%job, "stopping the driver of a launch that was given up");
-                driver.stop.cancel();
-                driver.next = Some(launch);
-            }
-            return;
-        }
-        if self.drivers.len() >= self.config.limits.drivers_max {
-            let running = self.drivers.len();
-            self.driver_ended(
-                launched,
-                Err(format!("worker {} runs {running} drivers already", self.config.id)),
-            );
-            return;
-        }
-        let stop = self.stop.child_token();
-        let running = RunningDriver { launch: launch.launch, stop: stop.clone(), next: None };
-        self.drivers.insert(job, running);
-        let child = DriverChild {
-            job,
-            request: DriverRequest {
-                name: launch.name,
-                sql: launch.sql,
-                conf: launch.conf.into_iter().collect(),
-                launch: launch.launch,
-            },
-            manager: self.config.manager.clone(),
-            command: self.config.driver_command.clone(),
-            log_folder: self.config.log_folder.clone(),
-            limits: self.config.limits.clone(),
-            results: Arc::clone(&self.results),
-            events: self.events.clone(),
-            stop,
-        };
-        tracing::info!(%job, "starting a driver");
-        self.children.spawn(child.supervise());
-    }
-
-    fn driver_ended(&mut self, launched: Launched, end: DriverEnd) {
-        tracing::info!(job = %launched.job, launch = launched.launch, ?end, "a driver ended");
-        let next = self.drivers.remove(&launched.job).and_then(|driver| driver.next);
-        let message = self.state.driver_ended(launched, end);
-        self.say(message);
-        if let Some(next) = next {
-            self.launch_driver(next);
         }
     }
 

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use firesteel_base::{JobId, UserError};
-use firesteel_protocol::v1;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, ChildStderr, ChildStdin};
@@ -32,6 +31,8 @@ pub struct DriverRequest {
     pub conf: BTreeMap<String, String>,
     /// The how manyth launch of the job's driver it is.
     pub launch: u32,
+    /// Memory for what of the job runs in the driver's process.
+    pub memory_bytes: u64,
 }
 
 /// One launch of a job's driver.
@@ -40,16 +41,6 @@ pub(crate) struct Launched {
     pub(crate) job: JobId,
     /// The how manyth it is.
     pub(crate) launch: u32,
-}
-
-/// A driver that runs.
-pub(crate) struct RunningDriver {
-    /// The how manyth launch of its job's driver it is.
-    pub(crate) launch: u32,
-    /// Stops it.
-    pub(crate) stop: CancellationToken,
-    /// The launch after it, which begins when this one has ended.
-    pub(crate) next: Option<v1::LaunchDriver>,
 }
 
 /// How a driver process ended: well, or why not.

@@ -15,7 +15,7 @@ pub mod restart;
 mod results;
 mod state;
 
-pub use config::{ChildCommand, WorkerConfig, WorkerLimits};
+pub use config::{ChildCommand, DriverSettings, WorkerConfig, WorkerLimits};
 pub(crate) use daemon::Event;
 pub use daemon::{Stops, run};
 pub use driver_child::DriverRequest;

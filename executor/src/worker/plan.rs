@@ -15,13 +15,17 @@ use crate::process::ExecutorProcessConfig;
 pub(crate) struct Plan {
     pub(crate) topology: Topology,
     pub(crate) layouts: Vec<ExecutorLayout>,
+    /// Cluster-mode drivers at a time.
+    pub(crate) driver_places: usize,
 }
 
 impl Plan {
     pub(crate) fn make(config: &WorkerConfig) -> Result<Self, UserError> {
         let topology = discover(config.topology.as_deref())?;
         let layouts = plan_executors(&topology, &config.layout)?;
-        Ok(Self { topology, layouts })
+        let executors = layouts.iter().map(|layout| layout.memory_bytes).sum();
+        let driver_places = config.drivers.places_beside(topology.usable_memory_bytes(), executors);
+        Ok(Self { topology, layouts, driver_places })
     }
 
     pub(crate) fn specs(&self) -> Vec<v1::ExecutorSpec> {

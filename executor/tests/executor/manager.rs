@@ -5,7 +5,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use firesteel_base::UserError;
-use firesteel_executor::worker::{self, ChildCommand, RestartPolicy, ResultLimits, Stops, WorkerLimits};
+use firesteel_executor::worker::{
+    self, ChildCommand, DriverSettings, RestartPolicy, ResultLimits, Stops, WorkerLimits,
+};
 use firesteel_executor::{BlockSettings, WorkerConfig};
 use firesteel_hw::layout::LayoutRequest;
 use firesteel_protocol::v1;
@@ -268,6 +270,7 @@ pub fn config(manager: &str, scratch: &Path, executor: ChildCommand, driver: Chi
         results: ResultLimits::default(),
         keep_blocks: true,
         drain: Duration::from_secs(30),
+        drivers: DriverSettings::default(),
         limits: WorkerLimits { status_interval: Duration::from_millis(10), ..WorkerLimits::default() },
     }
 }

@@ -52,7 +52,10 @@ async fn a_driver_hears_what_to_run_and_its_result_is_kept() {
     let ended = session.hear_driver_ended().await;
     assert_eq!((ended.job, ended.succeeded, ended.reason.as_str()), (4, true, ""));
     let result = String::from_utf8(fetch(&session, 4).await.unwrap()).unwrap();
-    assert_eq!(result, r#"4 {"name":"nightly","sql":"select 'a\nb'","conf":{"k":"v"},"launch":1}"#);
+    assert_eq!(
+        result,
+        r#"4 {"name":"nightly","sql":"select 'a\nb'","conf":{"k":"v"},"launch":1,"memory_bytes":536870912}"#
+    );
     worker.stop().await.unwrap();
 }
 

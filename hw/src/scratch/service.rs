@@ -165,7 +165,8 @@ impl Scratch {
         &self.pool
     }
 
-    /// Says what needs no answer. A service that has ended has closed all its files.
+    /// Says what needs no answer. The queue has no bound of its own: who writes or reads waits for the answer, and the rest is
+    /// said once of a file or of a part of it. A service that has ended has closed all its files.
     pub(super) fn tell(&self, request: Request) {
         let _ = self.requests.unbounded_send(request);
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::Machine;
-use super::job::Phase;
+use super::job::{Job, Phase};
 
 impl Machine {
     /// Checks every invariant that holds between two steps.
@@ -82,6 +82,8 @@ impl Machine {
     fn check_bounds(&self) {
         let limits = &self.config.limits;
         assert!(self.jobs.live_count() <= limits.live_jobs);
+        assert!(self.jobs.live_bytes() <= limits.live_bytes);
+        assert_eq!(self.jobs.live_bytes(), self.jobs.iter_live().map(Job::bytes).sum::<usize>());
         assert!(self.jobs.iter_ended().count() <= limits.ended_jobs);
         assert!(self.nodes.present().count() == self.nodes.present_count());
         assert!(self.nodes.present_count() <= limits.nodes);

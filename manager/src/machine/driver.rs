@@ -12,7 +12,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use firesteel_base::{Class, JobId, LeaseId, Timestamp, UserError};
+use firesteel_base::{Class, JobId, LeaseId, Timestamp};
 
 use super::Machine;
 use super::job::{Job, Phase, lost};
@@ -190,26 +190,24 @@ impl Machine {
 
     /// A job that may not be is one that has failed at once: its driver's other jobs go on.
     fn open_job(&mut self, now: Timestamp, session: SessionId, open: OpenJob, fx: &mut Vec<Effect>) {
-        let limits = &self.config.limits;
-        let refusal = if self.jobs.live_count() >= limits.live_jobs {
-            Some(Refusal::TooMany { what: "jobs at a time", limit: limits.live_jobs })
-        } else if open.sql.len() > limits.sql_bytes {
-            Some(Refusal::TooLong { what: "job's SQL text", limit: limits.sql_bytes })
-        } else {
-            None
-        };
+        let refusal = self.refusal_to_open(&open);
         let driver = self.drivers.all.get_mut(&session).expect("a known driver opens jobs");
-        // A text that is too long is not kept either.
-        let sql = if refusal.is_some() { String::new() } else { open.sql.clone() };
-        let id = self.jobs.add(driver.job(session, OpenJob { sql, ..open.clone() }, now));
+        // What is too much is not kept either.
+        let kept = match &refusal {
+            Some(_) => OpenJob { sql: String::new(), name: String::new(), queue: String::new(), ..open },
+            None => open,
+        };
+        let (request, name) = (kept.request, kept.name.clone());
+        let id = self.jobs.add(driver.job(session, kept, now));
         driver.jobs.insert(id);
-        fx.push(Effect::Note(Note::JobAdded { job: id, name: open.name }));
+        fx.push(Effect::Note(Note::JobAdded { job: id, name }));
         fx.push(Effect::Keep { job: id, at_once: false });
-        let opened = ToDriver::JobOpened { request: open.request, job: id, resumed: None };
+        let opened = ToDriver::JobOpened { request, job: id, resumed: None };
         fx.push(Effect::ToDriver(session, opened));
         if let Some(refusal) = refusal {
-            let (job, reason) = (id, refusal.to_string());
-            let failure = Failure { class: Class::User, error: UserError::new(reason.clone()) };
+            let error = refusal.error();
+            let (job, reason) = (id, error.to_string());
+            let failure = Failure { class: Class::User, error };
             self.end_job(now, id, Ending::Failed(failure), fx);
             fx.push(Effect::ToDriver(session, ToDriver::CancelJob { job, reason }));
         }

@@ -159,6 +159,13 @@ impl Job {
         self.demands.values().filter(|demand| !demand.early)
     }
 
+    /// Bytes that it takes because of what its client said.
+    pub(super) fn bytes(&self) -> usize {
+        let conf = self.launch.iter().flat_map(|launch| &launch.conf);
+        let settings: usize = conf.map(|(key, value)| key.len() + value.len()).sum();
+        self.name.len() + self.sql.len() + self.user.len() + self.queue.len() + settings
+    }
+
     /// Cores that its unmet demands come to.
     #[must_use]
     pub fn cores_wanted(&self) -> u64 {
@@ -171,6 +178,8 @@ impl Job {
 pub struct Jobs {
     opened: u64,
     live: BTreeMap<JobId, Job>,
+    /// That the live ones take because of what their clients said.
+    live_bytes: usize,
     ended: BTreeMap<JobId, Job>,
     /// In the order in which they ended.
     history: VecDeque<JobId>,
@@ -182,8 +191,19 @@ impl Jobs {
         self.opened += 1;
         job.id = JobId(self.opened);
         let id = job.id;
-        self.live.insert(id, job);
+        self.insert_live(job);
         id
+    }
+
+    fn insert_live(&mut self, job: Job) {
+        self.live_bytes += job.bytes();
+        self.live.insert(job.id, job);
+    }
+
+    /// Bytes that the live jobs take because of what their clients said.
+    #[must_use]
+    pub fn live_bytes(&self) -> usize {
+        self.live_bytes
     }
 
     /// The largest number that was given.
@@ -206,7 +226,7 @@ impl Jobs {
                 self.ended.insert(job.id, job);
             }
             Phase::Submitted | Phase::Launching { .. } | Phase::Open { .. } | Phase::Detached { .. } => {
-                self.live.insert(job.id, job);
+                self.insert_live(job);
             }
         }
     }
@@ -256,14 +276,17 @@ impl Jobs {
         ending: Ending,
         now: Timestamp,
         kept: usize,
-        sql_kept: usize,
+        text_kept: usize,
     ) -> Option<Job> {
         let mut job = self.live.remove(&id).expect("only a live job ends");
+        self.live_bytes -= job.bytes();
+        let ending = ending.shortened(text_kept);
         job.phase = Phase::Ended(ending);
         job.ended = Some(now);
         job.demands.clear();
-        if job.sql.len() > sql_kept {
-            job.sql = shortened(&job.sql, sql_kept).into();
+        job.stages.shrink_to_fit();
+        if job.sql.len() > text_kept {
+            job.sql = shortened(job.sql.to_string(), text_kept).into();
         }
         if let Some(launch) = &mut job.launch {
             launch.conf.clear();
@@ -278,7 +301,28 @@ impl Jobs {
     }
 }
 
-fn shortened(text: &str, bytes: usize) -> String {
+impl Ending {
+    /// With no text in it that is much longer than that: drivers say how their jobs end.
+    fn shortened(self, bytes: usize) -> Self {
+        let short = |text: String| shortened(text, bytes);
+        match self {
+            Self::Succeeded { rows } => Self::Succeeded { rows },
+            Self::Cancelled { reason } => Self::Cancelled { reason: short(reason) },
+            Self::Failed(Failure { class, error: UserError { message, detail, hint } }) => {
+                let error =
+                    UserError { message: short(message), detail: detail.map(short), hint: hint.map(short) };
+                Self::Failed(Failure { class, error })
+            }
+        }
+    }
+}
+
+/// A text with no more than so many bytes of it.
+#[must_use]
+pub fn shortened(text: String, bytes: usize) -> String {
+    if text.len() <= bytes {
+        return text;
+    }
     let end = (0..=bytes).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
     format!("{}…", &text[..end])
 }

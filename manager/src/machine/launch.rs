@@ -1,14 +1,14 @@
 //! Cluster deploy mode: which worker runs a submitted job's driver, and what happens when it does not end well.
 //! The states are those of a [`Job`](super::job::Job).
 
-use std::collections::BTreeMap;
-
 use firesteel_base::units::display_duration;
 use firesteel_base::{JobId, Timestamp, WorkerId};
 
 use super::Machine;
 use super::job::{Job, Launch, Phase, lost};
-use super::message::{Answer, ClientRequest, Effect, Ending, Note, Refusal, Ticket, ToDriver, ToWorker};
+use super::message::{
+    Answer, ClientRequest, Effect, Ending, Note, Refusal, Submission, Ticket, ToDriver, ToWorker,
+};
 use super::node::{Node, NodeState};
 
 /// How often a job's driver is launched, all in all: once more after it died, or its worker was lost.
@@ -26,9 +26,7 @@ impl Machine {
         fx: &mut Vec<Effect>,
     ) {
         let answer = match request {
-            ClientRequest::Submit { name, sql, conf, user } => {
-                self.submit(now, name, sql, conf, user, fx).map(Answer::Job)
-            }
+            ClientRequest::Submit(submission) => self.submit(now, submission, fx).map(Answer::Job),
             ClientRequest::Cancel { job } => self.cancel(now, job, fx).map(Answer::Job),
             ClientRequest::Drain { worker, deadline, force } => {
                 let drained = self.drain(now, &worker, deadline, force, fx);
@@ -42,20 +40,15 @@ impl Machine {
     fn submit(
         &mut self,
         now: Timestamp,
-        name: String,
-        sql: String,
-        conf: BTreeMap<String, String>,
-        user: String,
+        submission: Submission,
         fx: &mut Vec<Effect>,
     ) -> Result<JobId, Refusal> {
-        let limits = &self.config.limits;
-        if self.jobs.live_count() >= limits.live_jobs {
-            return Err(Refusal::TooMany { what: "jobs at a time", limit: limits.live_jobs });
+        if let Some(refusal) = self.refusal_to_submit(&submission) {
+            return Err(refusal);
         }
-        if sql.len() > limits.sql_bytes {
-            return Err(Refusal::TooLong { what: "job's SQL text", limit: limits.sql_bytes });
-        }
+        let Submission { name, sql, conf, user, queue, weight } = submission;
         let mut job = Job::new(name, sql, user, Phase::Submitted, now);
+        (job.queue, job.weight) = (queue, weight.max(1));
         job.launch = Some(Launch {
             conf,
             worker: None,
@@ -106,30 +99,24 @@ impl Machine {
         }
     }
 
-    /// Launches the drivers of submitted jobs, oldest first, each on the alive worker with the fewest of them.
+    /// Launches the drivers of submitted jobs in the fair order, each on the alive worker with the fewest of them.
     pub(super) fn launch_submitted(&mut self, now: Timestamp, fx: &mut Vec<Effect>) {
-        let mut drivers: BTreeMap<WorkerId, usize> = self
-            .nodes
-            .present()
-            .filter(|node| self.takes_work(node))
-            .map(|node| (node.id.clone(), 0))
-            .collect();
-        for worker in
-            self.jobs.iter_live().filter(|job| job.phase != Phase::Submitted).filter_map(Job::worker)
-        {
-            if let Some(count) = drivers.get_mut(worker) {
-                *count += 1;
-            }
+        let mut places = self.driver_places();
+        // The order is not made in vain for each job that comes to a full cluster.
+        if !places.values().any(|places| places.has_room()) {
+            return;
         }
-        let limit = self.config.limits.drivers_per_node;
-        for job in self.jobs.iter_live_mut().filter(|job| job.phase == Phase::Submitted) {
-            let fewest =
-                drivers.iter_mut().filter(|(_, count)| **count < limit).min_by_key(|(_, count)| **count);
-            let Some((worker, count)) = fewest else { break };
+        let mut order = self.launch_order();
+        while let Some(id) = order.next() {
+            let free = places.iter_mut().filter(|(_, places)| places.has_room());
+            let Some((worker, places)) = free.min_by_key(|(_, places)| places.taken) else { break };
+            order.charge(id, 1);
+            order.retire(id);
+            places.taken += 1;
             let node = self.nodes.get(worker).expect("it is present");
             let session = node.session.expect("an alive worker has a stream");
+            let job = self.jobs.live_mut(id).expect("only live jobs are in the order");
             let launch = job.launch.as_mut().expect("a submitted job is of cluster mode");
-            *count += 1;
             launch.worker = Some(worker.clone());
             launch.worker_address = Some(node.address.clone());
             launch.worker_incarnation = Some(node.incarnation.clone());

@@ -1,10 +1,11 @@
 //! The manager's logic: what happened goes in, what is to be done comes out.
 //!
 //! Every thing with a life has its own file, which opens with its states: [`node`], [`executor`], [`driver`], [`job`], [`lease`].
-//! `launch` runs drivers in cluster deploy mode, `resume` lets drivers and executors outlive a connection or the manager itself, [`drain`] empties workers that are to go,
+//! `admission` says which jobs are taken and when a submitted one gets a place for its driver, `launch` runs drivers in cluster deploy mode, `resume` lets drivers and executors outlive a connection or the manager itself, [`drain`] empties workers that are to go,
 //! [`queue`] says whose turn it is and [`share`] what is fair, `schedule` lends slots and `revoke`
 //! asks them back, [`show`] is what clients see.
 
+mod admission;
 mod check;
 pub mod drain;
 pub mod driver;
@@ -24,6 +25,7 @@ mod silence;
 #[cfg(test)]
 mod tests;
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -59,6 +61,7 @@ pub struct Machine {
     /// The last one given out, to any executor.
     last_epoch: Epoch,
     /// Lives that an earlier manager began and this one has ended: the latest of each executor. Drivers have heard that they are over.
+    /// There are no more than executors were up when this manager began.
     ended: BTreeMap<ExecutorId, Epoch>,
     /// Executors came or went in this step: drivers are to be told.
     cluster_changed: bool,
@@ -66,6 +69,8 @@ pub struct Machine {
     slots_changed: bool,
     /// A job was submitted, or a worker can run another driver.
     launch_due: bool,
+    /// How many jobs come before each that waits for a place for its driver, since somebody asked.
+    jobs_before: OnceCell<BTreeMap<JobId, usize>>,
 }
 
 impl Machine {
@@ -87,12 +92,19 @@ impl Machine {
             cluster_changed: false,
             slots_changed: false,
             launch_due: false,
+            jobs_before: OnceCell::new(),
             config,
         }
     }
 
     /// Takes in what happened at `now` and appends what is to be done. `now` never goes back.
     pub fn step(&mut self, now: Timestamp, event: Event, effects: &mut Vec<Effect>) {
+        self.hear(now, event, effects);
+        self.settle(now, effects);
+    }
+
+    /// Takes in what happened at `now`, one thing of several at a time; [`settle`](Self::settle) follows the last of them.
+    pub fn hear(&mut self, now: Timestamp, event: Event, effects: &mut Vec<Effect>) {
         match event {
             Event::Worker(session, event) => self.on_worker(now, session, event, effects),
             Event::Driver(session, event) => self.on_driver(now, session, event, effects),
@@ -104,7 +116,6 @@ impl Machine {
             }
             Event::Absence(span) => self.forgive_silence(now, span),
         }
-        self.settle(now, effects);
     }
 
     /// Everybody was heard so much later, and whoever is waited for is waited for so much longer.
@@ -124,10 +135,11 @@ impl Machine {
         }
     }
 
-    /// Draws the conclusions of a step: drivers hear of executors before they get slots on them.
-    fn settle(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
+    /// Draws the conclusions of what was heard: drivers hear of executors before they get slots on them.
+    pub fn settle(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
         if std::mem::take(&mut self.launch_due) {
             self.launch_submitted(now, effects);
+            self.jobs_before.take();
         }
         if std::mem::take(&mut self.cluster_changed) {
             let sessions = self.drivers.sessions();
@@ -158,7 +170,7 @@ impl Machine {
             self.drivers.forget_job(driver, id);
         }
         let limits = &self.config.limits;
-        let forgotten = self.jobs.end(id, ending, now, limits.ended_jobs, limits.ended_sql_bytes);
+        let forgotten = self.jobs.end(id, ending, now, limits.ended_jobs, limits.ended_text_bytes);
         effects.extend(self.jobs.get(id).map(Job::keep));
         effects.push(Effect::JobEnded(id));
         let keepers = self.nodes.present().filter(|node| node.keeps_blocks).filter_map(|node| node.session);

@@ -74,6 +74,8 @@ pub struct Node {
     pub heard: Timestamp,
     /// Its executors.
     pub executors: BTreeMap<u32, Executor>,
+    /// Drivers in cluster deploy mode that it runs at a time.
+    pub driver_places: usize,
 }
 
 impl Node {
@@ -101,6 +103,7 @@ impl Node {
             session: Some(session),
             heard: now,
             executors,
+            driver_places: registration.driver_places,
         }
     }
 

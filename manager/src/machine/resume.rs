@@ -145,8 +145,7 @@ impl Machine {
 
     /// A job of a client's driver that an earlier manager numbered, and that nothing was kept of.
     fn may_recreate(&self, id: JobId, open: &OpenJob) -> bool {
-        let limits = &self.config.limits;
-        let fits = self.jobs.live_count() < limits.live_jobs && open.sql.len() <= limits.sql_bytes;
+        let fits = self.refusal_to_open(open).is_none();
         let is_number = (1..=JOB_NUMBER_MAX).contains(&id.0);
         open.submitted_job.is_none() && fits && is_number
     }

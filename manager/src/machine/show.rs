@@ -83,7 +83,7 @@ impl Machine {
     #[must_use]
     pub fn waiting_for(&self, job: &Job) -> Option<String> {
         match &job.phase {
-            Phase::Submitted => Some(self.why_not_launched().to_owned()),
+            Phase::Submitted => Some(self.why_not_launched(job.id)),
             Phase::Launching { .. } => Some(format!(
                 "its driver to start on worker '{}'",
                 job.worker().expect("launching has a worker")
@@ -95,18 +95,6 @@ impl Machine {
             Phase::Open { .. } if job.demands.is_empty() => None,
             Phase::Open { .. } => Some(self.why_no_slots(job)),
             Phase::Ended(_) => None,
-        }
-    }
-
-    fn why_not_launched(&self) -> &'static str {
-        if self.nodes.present_count() == 0 {
-            "a worker to run its driver: none is registered"
-        } else if self.nodes.present().all(|node| self.drains.get(&node.id).is_some()) {
-            "a worker to run its driver: all of them are being drained"
-        } else if self.nodes.present().any(|node| self.takes_work(node)) {
-            "a worker to run its driver: each runs as many drivers as it may"
-        } else {
-            "a worker to run its driver: none is alive"
         }
     }
 

@@ -10,11 +10,11 @@ use firesteel_protocol::channel;
 use firesteel_protocol::v1;
 use firesteel_protocol::v1::manager_server::{Manager as Service, ManagerServer};
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{BoxStream, Manager, Member, Outgoing, replication};
+use super::{BoxStream, Manager, Member, Messages, Outgoing, replication};
 
 /// How long open connections may take to end once the manager stops.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
@@ -199,7 +199,7 @@ fn said<M: Send + 'static>(request: Request<Streaming<M>>) -> BoxStream<M> {
 
 /// What a session is told, and in the end why it ended.
 struct Told<M> {
-    messages: mpsc::Receiver<M>,
+    messages: Messages<M>,
     why: Option<Arc<OnceLock<Status>>>,
 }
 
@@ -213,7 +213,7 @@ impl<M> Stream for Told<M> {
     type Item = Result<M, Status>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.messages.poll_recv(cx).map(|message| match message {
+        Pin::new(&mut self.messages).poll_next(cx).map(|message| match message {
             Some(message) => Some(Ok(message)),
             None => self.why.take().and_then(|why| why.get().cloned()).map(Err),
         })

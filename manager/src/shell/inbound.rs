@@ -10,10 +10,25 @@ use firesteel_protocol::{MalformedMessage, required};
 
 use crate::machine::message::{
     Demand, DrainReport, DriverEvent, Ending, ExecutorSpec, ExecutorUp, Failure, HeldLease, LeftThere,
-    OpenJob, Registration, Resumed, StageProgress, Usage, WorkerEvent,
+    OpenJob, Registration, Resumed, StageProgress, Submission, Usage, WorkerEvent,
 };
 
+/// Drivers that a worker runs at a time which is of a release that does not say.
+const DRIVER_PLACES_BEFORE: usize = 16;
+
 type Converted<T> = Result<T, MalformedMessage>;
+
+/// A job that a client leaves to the cluster.
+pub(super) fn submission(request: v1::SubmitRequest) -> Submission {
+    Submission {
+        name: request.name,
+        sql: request.sql,
+        conf: request.conf.into_iter().collect(),
+        user: request.user,
+        queue: request.queue,
+        weight: request.weight.max(1),
+    }
+}
 
 /// What a worker says after its registration.
 pub(super) fn worker_event(message: v1::WorkerToManager) -> Converted<WorkerEvent> {
@@ -81,6 +96,7 @@ pub(super) fn registration(message: v1::RegisterWorker, wire: u32) -> Converted<
         nics: nics(&message.topology_json)?,
         topology_json: message.topology_json.into(),
         executors,
+        driver_places: message.driver_places.map_or(DRIVER_PLACES_BEFORE, |places| places as usize),
     })
 }
 

@@ -14,7 +14,7 @@ mod kept;
 mod own;
 pub(super) mod records;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use firesteel_base::{JobId, Timestamp, UserError};
@@ -32,6 +32,9 @@ use records::{Change, Numbers, Row};
 
 /// Numbers that jobs may be given before the journal is written anew.
 const NUMBERS_AHEAD: u64 = 1000;
+
+/// Bytes of SQL texts from which on a change takes no further job: it must be a call between managers.
+const CHANGE_TEXT_MAX: usize = 16 << 20;
 
 /// What a manager keeps for the one after it.
 #[derive(Debug)]
@@ -133,18 +136,24 @@ impl Journal {
         self.numbers.numbered
     }
 
-    /// What is to be written of a machine, if anything is: it is taken to be written from now on.
+    /// What is to be written of a machine next, if anything is: it is taken to be written from now on.
     pub(super) fn take_change(&mut self, machine: &Machine) -> Option<Change> {
         let needs_numbers = machine.numbered() + NUMBERS_AHEAD / 2 > self.numbers.numbered;
         if self.changed.is_empty() && !needs_numbers {
             return None;
         }
-        self.urgent = false;
         if needs_numbers {
             self.numbers.numbered = machine.numbered() + NUMBERS_AHEAD;
         }
-        let kept = |id: JobId| (id.0, machine.job(id).map(KeptJob::of));
-        let jobs = std::mem::take(&mut self.changed).into_iter().map(kept).collect();
+        let (mut jobs, mut text) = (BTreeMap::new(), 0);
+        while text < CHANGE_TEXT_MAX
+            && let Some(id) = self.changed.pop_first()
+        {
+            let job = machine.job(id);
+            text += job.map_or(0, |job| job.sql.len());
+            jobs.insert(id.0, job.map(KeptJob::of));
+        }
+        self.urgent &= !self.changed.is_empty();
         Some(Change { run: self.numbers.epoch_seed, numbered: self.numbers.numbered, jobs })
     }
 

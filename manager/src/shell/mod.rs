@@ -6,8 +6,9 @@
 //!   timer ─────────────────────────┘  owns the machine  └──► answers
 //! ```
 //!
-//! The task never waits for anybody: a session that lets its queue run full is dropped as dead. [`Manager`] is the
-//! handle; [`grpc`] serves it to other processes, and local mode calls it as it is.
+//! The task never waits for anybody: a session that lets its queue run full is dropped as dead. It takes what waits in
+//! batches, and writes and tells what comes of one at once: so a burst of jobs costs a few writes, and no heartbeat waits for
+//! many. Who only looks has a queue of its own, of which each batch is followed by a few. [`Manager`] is the handle; [`grpc`] serves it to other processes, and local mode calls it as it is.
 //!
 //! Several managers are [`Member`]s of which one leads and runs what is above ([`replication`]).
 //!
@@ -21,12 +22,12 @@ mod drain;
 pub mod grpc;
 mod inbound;
 mod journal;
+mod mailbox;
 mod outbound;
 mod replication;
 mod run;
 mod session;
 
-use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -45,8 +46,10 @@ use crate::config::{lease_seed, unix_ms};
 use crate::machine::Machine;
 use crate::machine::message::{Answer, ClientRequest, Refusal};
 pub use journal::Journal;
+pub use mailbox::Messages;
+use mailbox::Room;
 pub use replication::{Member, Peers};
-use run::{Input, Runner, Start, View};
+use run::{Input, Inputs, Look, Runner, Start, View};
 pub(crate) use session::Outgoing;
 
 /// A stream of messages.
@@ -59,8 +62,9 @@ const WAIT_MAX: Duration = Duration::from_secs(3600);
 #[derive(Debug)]
 pub struct Manager {
     inputs: mpsc::Sender<Input>,
+    looks: mpsc::Sender<Look>,
     sessions: AtomicU64,
-    session_queue: usize,
+    session_room: Room,
     started_unix_ms: u64,
     failure: watch::Receiver<Option<UserError>>,
 }
@@ -92,17 +96,20 @@ impl Manager {
     }
 
     fn launch(config: &ManagerConfig, start: Start) -> Arc<Self> {
-        let (inputs, queue) = mpsc::channel(config.limits.event_queue);
+        let limits = &config.limits;
+        let (inputs, queue) = mpsc::channel(limits.event_queue);
+        let (looks, looking) = mpsc::channel(limits.look_queue);
         let (failed, failure) = watch::channel(None);
-        let run = Runner::new(config, start).run(queue);
+        let run = Runner::new(config, start).run(Inputs { queue, looking });
         tokio::spawn(async move {
             if let Err(error) = run.await {
                 tracing::error!(%error, "the manager ends");
                 failed.send_replace(Some(error));
             }
         });
-        let (session_queue, started_unix_ms) = (config.limits.session_queue, unix_ms());
-        Arc::new(Self { inputs, sessions: AtomicU64::new(1), session_queue, started_unix_ms, failure })
+        let session_room = Room { messages: limits.session_queue, bytes: limits.session_queue_bytes };
+        let (sessions, started_unix_ms) = (AtomicU64::new(1), unix_ms());
+        Arc::new(Self { inputs, looks, sessions, session_room, started_unix_ms, failure })
     }
 
     /// Whether the manager has ended by itself.
@@ -127,7 +134,7 @@ impl Manager {
     pub async fn worker_session(
         &self,
         inbound: BoxStream<v1::WorkerToManager>,
-    ) -> Result<mpsc::Receiver<v1::ManagerToWorker>, Status> {
+    ) -> Result<Messages<v1::ManagerToWorker>, Status> {
         Ok(self.open_worker(inbound).await?.messages)
     }
 
@@ -138,7 +145,7 @@ impl Manager {
     pub async fn driver_session(
         &self,
         inbound: BoxStream<v1::DriverToManager>,
-    ) -> Result<mpsc::Receiver<v1::ManagerToDriver>, Status> {
+    ) -> Result<Messages<v1::ManagerToDriver>, Status> {
         Ok(self.open_driver(inbound).await?.messages)
     }
 
@@ -151,13 +158,12 @@ impl Manager {
         if request.sql.trim().is_empty() {
             return Err(Status::invalid_argument("there is no SQL to run"));
         }
-        let conf = request.conf.into_iter().collect::<BTreeMap<_, _>>();
-        let (name, sql, user) = (request.name, request.sql, request.user);
-        let job = self.request_job(ClientRequest::Submit { name, sql, conf, user }).await?;
+        let job = self.request_job(ClientRequest::Submit(inbound::submission(request))).await?;
         Ok(v1::SubmitReply { job: job.0 })
     }
 
-    /// The live jobs by age, and the ended ones that are remembered when all are asked for.
+    /// The live jobs by age, and the ended ones that are remembered when all are asked for. Of a long SQL text the beginning
+    /// is told; [`show_job`](Self::show_job) tells all of it.
     ///
     /// # Errors
     /// When the request is of another wire version.
@@ -165,7 +171,8 @@ impl Manager {
         check_client(request.wire_version)?;
         self.look(move |view| {
             let jobs = view.machine.jobs(request.all);
-            v1::ListJobsReply { jobs: jobs.into_iter().map(|job| view.job_info(job)).collect() }
+            let brief = |job| outbound::brief(view.job_info(job));
+            v1::ListJobsReply { jobs: jobs.into_iter().map(brief).collect() }
         })
         .await
     }
@@ -266,7 +273,7 @@ impl Manager {
             // Whoever asked may have gone.
             let _ = answer.send(look(view));
         };
-        self.send(Input::Look(Box::new(look))).await?;
+        self.looks.send(Box::new(look)).await.map_err(|_| stopping())?;
         answered.await.map_err(|_| stopping())
     }
 

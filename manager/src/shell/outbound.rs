@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use firesteel_base::{Class, Timestamp, UserError, version};
+use firesteel_protocol::channel::with_hint;
 use firesteel_protocol::v1::{self, manager_to_driver, manager_to_worker};
 use tonic::Status;
 
 use crate::machine::Machine;
 use crate::machine::drain::Drain;
 use crate::machine::executor::Executor;
-use crate::machine::job::{Job, Phase};
+use crate::machine::job::{Job, Phase, shortened};
 use crate::machine::message::{
     Ending, ExecutorRef, ExecutorShape, ExecutorSpec, Grant, LeftThere, Members, Refusal, StageProgress,
     ToDriver, ToWorker, Usage,
@@ -125,16 +126,27 @@ fn cluster(members: Members) -> v1::ClusterChanged {
 /// Why a request is refused.
 pub(super) fn status(refusal: &Refusal) -> Status {
     let text = refusal.to_string();
-    match refusal {
+    let status = match refusal {
         Refusal::IdInUse { .. } => Status::already_exists(text),
-        Refusal::TooMany { .. } => Status::resource_exhausted(text),
+        Refusal::TooMany { .. } | Refusal::Full { .. } => Status::resource_exhausted(text),
         Refusal::TooLong { .. } => Status::invalid_argument(text),
         Refusal::UnknownJob(_) | Refusal::UnknownWorker { .. } => Status::not_found(text),
         Refusal::LastWorker(_) => Status::aborted(text),
-        Refusal::OldWorker { .. } | Refusal::WorkerAway(_) | Refusal::NotDrained(_) | Refusal::Leaving(_) => {
-            Status::invalid_argument(text)
-        }
-    }
+        Refusal::NoDrivers
+        | Refusal::OldWorker { .. }
+        | Refusal::WorkerAway(_)
+        | Refusal::NotDrained(_)
+        | Refusal::Leaving(_) => Status::invalid_argument(text),
+    };
+    with_hint(status, refusal.hint().as_deref())
+}
+
+/// Bytes of a job's SQL text that a list of jobs tells.
+const LISTED_SQL_BYTES_MAX: usize = 4 << 10;
+
+/// A job as a list tells of it: so that the longest one is no more than a client takes.
+pub(super) fn brief(job: v1::JobInfo) -> v1::JobInfo {
+    v1::JobInfo { sql: shortened(job.sql, LISTED_SQL_BYTES_MAX), ..job }
 }
 
 /// A job as clients see it; `unix_ms` is the unix clock at the machine's time 0.
@@ -167,6 +179,7 @@ pub(super) fn job_info(machine: &Machine, job: &Job, unix_ms: u64) -> v1::JobInf
         result_rows,
         result_address: job.launch.as_ref().and_then(|l| l.result_address.clone()).unwrap_or_default(),
         waiting_for: machine.waiting_for(job).unwrap_or_default(),
+        queue: job.queue.clone(),
     }
 }
 

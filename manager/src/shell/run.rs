@@ -1,6 +1,6 @@
 //! The task that owns the machine.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use tonic::Status;
 use tracing::{debug, info, warn};
 
 use super::journal::Journal;
+use super::mailbox::Mailbox;
 use super::{outbound, stopping};
 use crate::ManagerConfig;
 use crate::machine::Machine;
@@ -31,8 +32,30 @@ pub(super) enum Input {
     Fault { id: SessionId, status: Status },
     Client { request: ClientRequest, answer: oneshot::Sender<Result<Answer, Refusal>> },
     Wait { job: JobId, ended: oneshot::Sender<Result<v1::JobInfo, Status>> },
-    Look(Box<dyn FnOnce(&View<'_>) + Send>),
     Stop(oneshot::Sender<()>),
+}
+
+/// A question that changes nothing.
+pub(super) type Look = Box<dyn FnOnce(&View<'_>) + Send>;
+
+/// Where the task hears what it is asked to do.
+pub(super) struct Inputs {
+    pub(super) queue: mpsc::Receiver<Input>,
+    pub(super) looking: mpsc::Receiver<Look>,
+}
+
+/// Questions that are answered after each batch, so that many of them hold up nobody's heartbeat.
+const LOOKS_PER_TURN: usize = 16;
+
+/// Effects of a batch at which they are run, should it not be done: one of them may be a word to every driver.
+const EFFECTS_MAX: usize = 4_096;
+
+/// What there is to do in a turn of the loop.
+enum Turn {
+    Tick,
+    /// Messages, or one question.
+    Batch,
+    Over,
 }
 
 /// The way to a session. Dropped, it ends the session's queue and its pump.
@@ -44,8 +67,8 @@ pub(super) struct Link {
 
 /// What waits for a session, and the wire version that it speaks.
 pub(super) enum Queue {
-    Worker(mpsc::Sender<v1::ManagerToWorker>, u32),
-    Driver(mpsc::Sender<v1::ManagerToDriver>, u32),
+    Worker(Mailbox<v1::ManagerToWorker>, u32),
+    Driver(Mailbox<v1::ManagerToDriver>, u32),
 }
 
 impl Queue {
@@ -79,6 +102,7 @@ pub(super) struct Runner {
     /// Where the epochs of this manager begin, which names it.
     run: u64,
     tick: Duration,
+    batch: usize,
     links: BTreeMap<SessionId, Link>,
     greetings: BTreeMap<SessionId, oneshot::Sender<Result<(), Status>>>,
     tickets: u64,
@@ -108,6 +132,7 @@ impl Runner {
             heartbeat: config.heartbeat,
             run: config.epoch_seed,
             tick: tick_of(config),
+            batch: config.limits.batch,
             links: BTreeMap::new(),
             greetings: BTreeMap::new(),
             tickets: 0,
@@ -124,38 +149,51 @@ impl Runner {
     ///
     /// # Errors
     /// When the journal cannot be written: what nobody will remember is told to nobody.
-    pub(super) async fn run(mut self, mut inputs: mpsc::Receiver<Input>) -> Result<(), UserError> {
+    pub(super) async fn run(mut self, mut inputs: Inputs) -> Result<(), UserError> {
         let ended = self.take_turns(&mut inputs).await;
         self.end_links();
         ended
     }
 
-    async fn take_turns(&mut self, inputs: &mut mpsc::Receiver<Input>) -> Result<(), UserError> {
+    async fn take_turns(&mut self, inputs: &mut Inputs) -> Result<(), UserError> {
         let mut ticks = tokio::time::interval(self.tick);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut seen = std::time::Instant::now();
+        let (mut batch, mut looks) = (Vec::new(), Vec::new());
         loop {
-            let input = tokio::select! {
+            let turn = tokio::select! {
                 // A flood of messages must not hold up time-outs.
                 biased;
-                _ = ticks.tick() => Some(Input::Event(Event::Tick)),
-                input = inputs.recv() => input,
+                _ = ticks.tick() => Turn::Tick,
+                count = inputs.queue.recv_many(&mut batch, self.batch) => if count == 0 { Turn::Over } else { Turn::Batch },
+                Some(look) = inputs.looking.recv() => {
+                    looks.push(look);
+                    Turn::Batch
+                }
             };
             if let Some(absence) = self.absence(seen.elapsed()) {
                 warn!(?absence, "the manager has stood still; nobody is given up for it");
                 self.step(Event::Absence(absence)).await?;
             }
             seen = std::time::Instant::now();
-            match input {
-                None => return self.end_all().await,
-                Some(Input::Stop(stopped)) => {
-                    let ended = self.end_all().await;
-                    // Whoever stops the manager may not wait for it.
-                    let _ = stopped.send(());
-                    return ended;
+            match turn {
+                Turn::Over => return self.end_all().await,
+                Turn::Tick => self.take_tick().await?,
+                Turn::Batch => {
+                    if let Some(stopped) = self.take(&mut batch).await? {
+                        let ended = self.end_all().await;
+                        // Whoever stops the manager may not wait for it.
+                        let _ = stopped.send(());
+                        return ended;
+                    }
                 }
-                Some(input) => self.take(input).await?,
             }
+            let more = std::iter::from_fn(|| inputs.looking.try_recv().ok()).take(LOOKS_PER_TURN);
+            looks.extend(more);
+            if !looks.is_empty() {
+                self.check_office()?;
+            }
+            looks.drain(..).for_each(|look| look(&self.view()));
         }
     }
 
@@ -164,61 +202,85 @@ impl Runner {
         (gap > 2 * self.tick + STARVED).then(|| gap - self.tick)
     }
 
-    async fn take(&mut self, input: Input) -> Result<(), UserError> {
+    async fn take_tick(&mut self) -> Result<(), UserError> {
         self.check_office()?;
-        match input {
-            Input::Event(event) => {
-                let is_tick = event == Event::Tick;
-                self.step(event).await?;
-                if is_tick {
-                    self.forget_waiters();
-                    for event in self.write_journal().await? {
-                        self.step(event).await?;
-                    }
-                }
-            }
-            Input::Open { id, link, greeting, greeted } => {
-                self.links.insert(id, link);
-                self.greetings.insert(id, greeted);
-                self.step(*greeting).await?;
-                if let Some(greeted) = self.greetings.remove(&id) {
-                    // When the caller has gone its pump never starts, and its queue is closed.
-                    let _ = greeted.send(Ok(()));
-                }
-            }
-            Input::Fault { id, status } => {
-                warn!(session = id.0, fault = status.message(), "a session sent what makes no sense");
-                if let Some(event) = self.end(id, status) {
-                    self.step(event).await?;
-                }
-            }
-            Input::Client { request, answer } => {
-                self.tickets += 1;
-                let ticket = Ticket(self.tickets);
-                self.answers.insert(ticket, answer);
-                self.step(Event::Client(ticket, request)).await?;
-            }
-            Input::Wait { job, ended } => self.wait(job, ended),
-            Input::Look(look) => look(&self.view()),
-            Input::Stop(_) => unreachable!("the loop takes it"),
+        self.step(Event::Tick).await?;
+        self.forget_waiters();
+        for event in self.write_journal().await? {
+            self.step(event).await?;
         }
         Ok(())
     }
 
+    /// Takes a batch in: the machine hears all of it, then what comes of it is written and told. Returns whom to tell that
+    /// the manager has stopped, when somebody wants it to.
+    async fn take(&mut self, batch: &mut Vec<Input>) -> Result<Option<oneshot::Sender<()>>, UserError> {
+        self.check_office()?;
+        let (mut effects, mut waits, mut opened, mut stop) = (Vec::new(), Vec::new(), Vec::new(), None);
+        for input in batch.drain(..) {
+            match input {
+                Input::Event(event) => self.hear(event, &mut effects),
+                Input::Open { id, link, greeting, greeted } => {
+                    self.links.insert(id, link);
+                    self.greetings.insert(id, greeted);
+                    opened.push(id);
+                    self.hear(*greeting, &mut effects);
+                }
+                Input::Fault { id, status } => {
+                    warn!(session = id.0, fault = status.message(), "a session sent what makes no sense");
+                    let lost = self.end(id, status);
+                    lost.into_iter().for_each(|event| self.hear(event, &mut effects));
+                }
+                Input::Client { request, answer } => {
+                    self.tickets += 1;
+                    let ticket = Ticket(self.tickets);
+                    self.answers.insert(ticket, answer);
+                    self.hear(Event::Client(ticket, request), &mut effects);
+                }
+                Input::Wait { job, ended } => waits.push((job, ended)),
+                Input::Stop(stopped) => stop = Some(stopped),
+            }
+            if effects.len() >= EFFECTS_MAX {
+                self.settle(&mut effects).await?;
+            }
+        }
+        self.settle(&mut effects).await?;
+        for id in opened {
+            if let Some(greeted) = self.greetings.remove(&id) {
+                // When the caller has gone its pump never starts, and its queue is closed.
+                let _ = greeted.send(Ok(()));
+            }
+        }
+        waits.into_iter().for_each(|(job, ended)| self.wait(job, ended));
+        Ok(stop)
+    }
+
     async fn step(&mut self, event: Event) -> Result<(), UserError> {
-        let mut events = VecDeque::from([event]);
         let mut effects = Vec::new();
-        while let Some(event) = events.pop_front() {
-            debug!(?event, "step");
-            self.machine.step(self.clock.now(), event, &mut effects);
-            events.extend(self.keep(&effects).await?);
+        self.hear(event, &mut effects);
+        self.settle(&mut effects).await
+    }
+
+    fn hear(&mut self, event: Event, effects: &mut Vec<Effect>) {
+        debug!(?event, "step");
+        self.machine.hear(self.clock.now(), event, effects);
+    }
+
+    /// Has the machine draw its conclusions, writes and tells what is to be done, and does the same for what comes of that.
+    async fn settle(&mut self, effects: &mut Vec<Effect>) -> Result<(), UserError> {
+        loop {
+            self.machine.settle(self.clock.now(), effects);
+            let mut events = self.keep(effects).await?;
             // Writing takes its time, and so may whatever stopped this process since.
             self.check_office()?;
             for effect in effects.drain(..) {
                 events.extend(self.perform(effect));
             }
+            if events.is_empty() {
+                return Ok(());
+            }
+            events.into_iter().for_each(|event| self.hear(event, effects));
         }
-        Ok(())
     }
 
     /// Notes which jobs changed. Those that their clients leave to the cluster are written before anybody hears of it.
@@ -238,10 +300,10 @@ impl Runner {
     /// Writes what has changed. Returns what happens of telling so: a session that cannot be told is lost.
     async fn write_journal(&mut self) -> Result<Vec<Event>, UserError> {
         let Some(journal) = &mut self.journal else { return Ok(Vec::new()) };
-        if let Some(change) = journal.take_change(&self.machine) {
+        while let Some(change) = journal.take_change(&self.machine) {
             journal.write(change).await?;
-            self.check_office()?;
         }
+        self.check_office()?;
         let ends = std::mem::take(&mut self.unwritten_ends);
         Ok(ends.into_iter().filter_map(|(id, job)| self.tell_driver(id, ToDriver::JobClosed(job))).collect())
     }
@@ -261,7 +323,7 @@ impl Runner {
         self.tell(id, |queue| match queue {
             Queue::Driver(queue, wire) => {
                 let message = outbound::to_driver(message, heartbeat, run, *wire);
-                queue.try_send(message).map_err(|fault| fault.to_string())
+                queue.put(message)
             }
             Queue::Worker(..) => unreachable!("a driver's session is not a worker's"),
         })
@@ -276,7 +338,7 @@ impl Runner {
                 self.tell(id, |queue| match queue {
                     Queue::Worker(queue, wire) => {
                         let message = outbound::to_worker(message, heartbeat, (*wire, run));
-                        queue.try_send(message).map_err(|fault| fault.to_string())
+                        queue.put(message)
                     }
                     Queue::Driver(..) => unreachable!("a worker's session is not a driver's"),
                 })

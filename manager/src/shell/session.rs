@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_stream::StreamExt;
 use tonic::Status;
 
+use super::mailbox::{Mailbox, Messages, mailbox};
 use super::run::{Input, Link, Queue};
 use super::{BoxStream, Manager, inbound, stopping};
 use crate::machine::message::{Event, SessionId, WorkerEvent};
@@ -21,7 +22,7 @@ const GREETING_TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(crate) struct Outgoing<M> {
     /// What it is told.
-    pub(crate) messages: mpsc::Receiver<M>,
+    pub(crate) messages: Messages<M>,
     /// Set before `messages` ends, unless the other side ended the session.
     pub(crate) why: Arc<OnceLock<Status>>,
 }
@@ -64,11 +65,11 @@ impl Manager {
         &self,
         id: SessionId,
         greeting: Event,
-        queue: impl FnOnce(mpsc::Sender<Out>) -> Queue,
+        queue: impl FnOnce(Mailbox<Out>) -> Queue,
         inbound: BoxStream<In>,
         convert: impl Fn(In) -> Result<Event, MalformedMessage> + Send + 'static,
     ) -> Result<Outgoing<Out>, Status> {
-        let (sender, messages) = mpsc::channel(self.session_queue);
+        let (sender, messages) = mailbox(self.session_room);
         let (open, ended) = oneshot::channel();
         let (greeted, answer) = oneshot::channel();
         let why = Arc::new(OnceLock::new());

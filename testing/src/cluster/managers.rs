@@ -78,6 +78,12 @@ impl ProcessCluster {
         self.managers.addresses()
     }
 
+    /// The process of a manager that runs.
+    #[must_use]
+    pub fn manager_pid(&self, index: usize) -> u32 {
+        self.managers.running[&index].pid()
+    }
+
     /// The folder in which one of several managers keeps what it must.
     #[must_use]
     pub fn manager_state(&self, index: usize) -> PathBuf {

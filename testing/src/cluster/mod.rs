@@ -278,6 +278,21 @@ impl ProcessCluster {
         Ok(children.into_iter().filter(|&pid| proc::arguments(pid).iter().any(|a| a == "executor")).collect())
     }
 
+    /// The process of a worker.
+    #[must_use]
+    pub fn worker_pid(&self, worker: usize) -> u32 {
+        self.workers[worker].pid()
+    }
+
+    /// The processes of the drivers that a worker runs.
+    ///
+    /// # Errors
+    /// When the processes cannot be listed.
+    pub fn driver_pids(&self, worker: usize) -> anyhow::Result<Vec<u32>> {
+        let children = proc::children(self.workers[worker].pid())?;
+        Ok(children.into_iter().filter(|&pid| proc::arguments(pid).iter().any(|a| a == "driver")).collect())
+    }
+
     /// Sends a signal to a worker, which is then no longer expected to live.
     ///
     /// # Errors

@@ -42,6 +42,17 @@ pub fn arguments(pid: u32) -> Vec<String> {
     line.split('\0').map(str::to_owned).collect()
 }
 
+/// The most memory that a process has had so far, in bytes.
+///
+/// # Errors
+/// When it has ended.
+pub fn peak_memory(pid: u32) -> anyhow::Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no such line")?;
+    let kib: u64 = peak.trim().trim_end_matches("kB").trim().parse()?;
+    Ok(kib << 10)
+}
+
 /// State and parent of a process. Its name stands before them in parentheses and may hold anything.
 fn status(pid: u32) -> Option<(char, u32)> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;

@@ -16,7 +16,7 @@ use firesteel_bench::{Benchmark, Progress, progress, queries};
 use firesteel_hw::topology::Topology;
 
 use crate::args::{Flags, Global};
-use crate::context::{Context, Role};
+use crate::context::{Client, Context, Role};
 use crate::exit::{Exit, Failure};
 use crate::local_cluster::{self, Plan, default_memory, shares};
 use crate::runtime;
@@ -194,7 +194,8 @@ async fn measure(
     told: &dyn Progress,
 ) -> Result<RunRecord, Failure> {
     let work = async |manager: String| {
-        let session = session::open(&Place::Cluster(manager), "bench scale", options.conf.clone()).await?;
+        let place = Place::Cluster(Client::of(manager));
+        let session = session::open(&place, "bench scale", options.conf.clone()).await?;
         let outcome = measured_on(size, session.clone(), options, told).await;
         session.close().await;
         outcome

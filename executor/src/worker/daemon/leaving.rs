@@ -32,7 +32,7 @@ impl Daemon {
         if self.wire.is_some_and(|wire| wire >= version::WIRE_DRAIN) {
             let kept = self.keeper.as_ref().map(|keeper| keeper.usage()).unwrap_or_default();
             let kept_bytes = kept.memory_bytes + kept.disk_bytes;
-            self.say(ToManager::Drain(self.drain.report(is_first, self.drivers.len(), kept_bytes)));
+            self.say(ToManager::Drain(self.drain.report(is_first, self.drivers.count(), kept_bytes)));
         }
     }
 
@@ -42,7 +42,7 @@ impl Daemon {
             return None;
         }
         let kept = self.keeper.as_ref().map_or(0, |keeper| keeper.usage().blocks);
-        let is_empty = || self.drivers.is_empty() && kept == 0 && self.state.is_idle();
+        let is_empty = || self.drivers.count() == 0 && kept == 0 && self.state.is_idle();
         if self.may_leave || (self.outgoing.is_none() && is_empty()) {
             return Some(Left::Empty);
         }

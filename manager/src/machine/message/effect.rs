@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use firesteel_base::{Epoch, ExecutorId, JobId, LeaseId, StageId, WorkerId};
+use firesteel_base::{Epoch, ExecutorId, JobId, LeaseId, StageId, UserError, WorkerId};
 
 use super::{Answer, SessionId, Ticket};
 
@@ -247,6 +247,15 @@ pub enum Refusal {
         /// The limit.
         limit: usize,
     },
+    /// As many jobs as there may be wait or run.
+    Full {
+        /// Which jobs.
+        what: &'static str,
+        /// How much of them there may be.
+        limit: String,
+        /// The setting that says so.
+        setting: &'static str,
+    },
     /// What was sent is too long.
     TooLong {
         /// What.
@@ -254,6 +263,8 @@ pub enum Refusal {
         /// The limit in bytes.
         limit: usize,
     },
+    /// Workers are there, and none of them runs drivers.
+    NoDrivers,
     /// There is no such job, or it ended long ago.
     UnknownJob(JobId),
     /// There is no such worker.
@@ -283,6 +294,41 @@ pub enum Refusal {
 /// Workers that are named to somebody who names one that is not there.
 const NAMES_SHOWN_MAX: usize = 20;
 
+impl Refusal {
+    /// As it is told to a person.
+    #[must_use]
+    pub fn error(&self) -> UserError {
+        let error = UserError::new(self.to_string());
+        match self.hint() {
+            Some(hint) => error.hint(hint),
+            None => error,
+        }
+    }
+
+    /// What whoever is refused can do.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Full { setting, .. } => Some(format!(
+                "wait until some have ended (`firesteel jobs` lists them), or raise {setting} on the manager"
+            )),
+            Self::NoDrivers => {
+                Some("run the driver here with --deploy-mode client, or raise worker.drivers".to_owned())
+            }
+            Self::IdInUse { .. }
+            | Self::TooMany { .. }
+            | Self::TooLong { .. }
+            | Self::UnknownJob(_)
+            | Self::UnknownWorker { .. }
+            | Self::LastWorker(_)
+            | Self::OldWorker { .. }
+            | Self::WorkerAway(_)
+            | Self::NotDrained(_)
+            | Self::Leaving(_) => None,
+        }
+    }
+}
+
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -290,7 +336,9 @@ impl fmt::Display for Refusal {
                 write!(f, "the worker id '{worker}' is in use by a live worker at {address}")
             }
             Self::TooMany { what, limit } => write!(f, "the manager takes no more than {limit} {what}"),
+            Self::Full { what, limit, .. } => write!(f, "the manager takes no more than {limit} {what}"),
             Self::TooLong { what, limit } => write!(f, "the {what} is longer than {limit} bytes"),
+            Self::NoDrivers => f.write_str("no worker of this cluster runs drivers of submitted jobs"),
             Self::UnknownJob(job) => {
                 write!(f, "there is no {job}, or it ended too long ago to be remembered")
             }

@@ -96,6 +96,8 @@ pub struct Registration {
     pub nics: Vec<Option<u32>>,
     /// Its executors, as planned.
     pub executors: Vec<ExecutorSpec>,
+    /// Drivers in cluster deploy mode that it runs at a time.
+    pub driver_places: usize,
 }
 
 /// An executor as planned by its worker.
@@ -343,16 +345,7 @@ pub enum Ending {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ClientRequest {
     /// Run a job in cluster deploy mode.
-    Submit {
-        /// What its user calls it.
-        name: String,
-        /// What it runs.
-        sql: String,
-        /// Its session settings.
-        conf: BTreeMap<String, String>,
-        /// Who submits it.
-        user: String,
-    },
+    Submit(Submission),
     /// Cancel a job.
     Cancel {
         /// Which.
@@ -372,6 +365,23 @@ pub enum ClientRequest {
         /// Which.
         worker: WorkerId,
     },
+}
+
+/// A job that a client leaves to the cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Submission {
+    /// What its user calls it.
+    pub name: String,
+    /// What it runs.
+    pub sql: String,
+    /// Its session settings.
+    pub conf: BTreeMap<String, String>,
+    /// Who submits it.
+    pub user: String,
+    /// The queue whose share it draws on; empty for the default one.
+    pub queue: String,
+    /// Its share relative to other jobs of its queue.
+    pub weight: u32,
 }
 
 /// What a client is answered that was not refused.

@@ -254,7 +254,7 @@ fn drivers_and_jobs_are_bounded() {
         ended_jobs: 2,
         stages_per_job: 1,
         sql_bytes: 100,
-        ended_sql_bytes: 4,
+        ended_text_bytes: 4,
         ..Limits::default()
     };
     let mut world = World::with(ManagerConfig { limits, ..ManagerConfig::default() });
@@ -281,7 +281,12 @@ fn drivers_and_jobs_are_bounded() {
     assert_eq!(&*world.machine.job(JobId(3)).unwrap().sql, "sele…");
     assert_eq!(
         world.driver_says(d, DriverEvent::OpenJob(open_job())),
-        ["d1 opened job5", "job5 ended", "d1 cancel job5: the manager takes no more than 1 jobs at a time"]
+        [
+            "d1 opened job5",
+            "job5 ended",
+            "d1 cancel job5: the manager takes no more than 1 jobs at a time\n  hint: wait until some have ended \
+             (`firesteel jobs` lists them), or raise manager.jobs on the manager"
+        ]
     );
 }
 

@@ -58,19 +58,6 @@ fn without_a_worker_it_stays_queued_and_says_why() {
 }
 
 #[test]
-fn a_worker_runs_so_many_drivers_and_no_more() {
-    let limits = Limits { drivers_per_node: 1, ..Limits::default() };
-    let mut world = World::with(ManagerConfig { limits, ..ManagerConfig::default() });
-    world.worker("a", &[2]);
-    let (first, _) = world.submit("first");
-    let (second, told) = world.submit("second");
-    assert_eq!(told, ["answer job2"]);
-    let reason = world.machine.waiting_for(world.machine.job(second).unwrap()).unwrap();
-    assert_eq!(reason, "a worker to run its driver: each runs as many drivers as it may");
-    assert_eq!(world.cancel(first), ["w1 stop job1", "job1 ended", "answer job1", "w1 launch job2"]);
-}
-
-#[test]
 fn a_driver_that_ends_without_a_word_is_launched_once_more() {
     let mut world = World::new();
     let a = world.worker("a", &[2]);
@@ -343,18 +330,4 @@ fn a_forgotten_jobs_result_is_freed() {
         told = world.driver_says(d, DriverEvent::CloseJob { job, ending: Ending::Succeeded { rows: 1 } });
     }
     assert_eq!(told, ["job2 ended", "w1 free result of job1"]);
-}
-
-#[test]
-fn submissions_are_bounded() {
-    let limits = Limits { live_jobs: 1, sql_bytes: 20, ..Limits::default() };
-    let mut world = World::with(ManagerConfig { limits, ..ManagerConfig::default() });
-    assert_eq!(world.submit("one").1, ["answer job1"]);
-    assert_eq!(world.submit("two").1, ["answer: the manager takes no more than 1 jobs at a time"]);
-    world.cancel(JobId(1));
-    let sql = "select 'long long long'".to_owned();
-    let request =
-        ClientRequest::Submit { name: String::new(), sql, conf: BTreeMap::new(), user: String::new() };
-    let told = world.step(Event::Client(Ticket(1), request));
-    assert_eq!(told, ["answer: the job's SQL text is longer than 20 bytes"]);
 }

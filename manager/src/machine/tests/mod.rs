@@ -1,5 +1,6 @@
 //! Scripts: events go in, and what comes out is compared as text. Every step checks every invariant.
 
+mod admission;
 mod draining;
 mod drivers;
 mod launches;
@@ -104,14 +105,16 @@ impl World {
     }
 
     fn submit(&mut self, name: &str) -> (JobId, Vec<String>) {
-        let request = ClientRequest::Submit {
-            name: name.to_owned(),
-            sql: format!("select '{name}'"),
-            conf: BTreeMap::new(),
-            user: "ana".to_owned(),
-        };
-        let told = self.step(Event::Client(Ticket(1), request));
+        let told = self.submit_it(submission(name));
         (JobId(self.machine.jobs.iter_live().map(|job| job.id.0).max().unwrap()), told)
+    }
+
+    fn submit_it(&mut self, submission: Submission) -> Vec<String> {
+        self.step(Event::Client(Ticket(1), ClientRequest::Submit(submission)))
+    }
+
+    fn waiting_for(&self, job: JobId) -> String {
+        self.machine.waiting_for(self.machine.job(job).unwrap()).unwrap_or_default()
     }
 
     fn cancel(&mut self, job: JobId) -> Vec<String> {
@@ -136,6 +139,16 @@ impl World {
     }
 }
 
+fn submission(name: &str) -> Submission {
+    Submission {
+        name: name.to_owned(),
+        sql: format!("select '{name}'"),
+        user: "ana".to_owned(),
+        weight: 1,
+        ..Submission::default()
+    }
+}
+
 fn registration(name: &str, incarnation: &str, slots: &[u32]) -> Registration {
     let spec = |(index, &slots): (usize, &u32)| ExecutorSpec {
         index: u32::try_from(index).unwrap(),
@@ -156,6 +169,7 @@ fn registration(name: &str, incarnation: &str, slots: &[u32]) -> Registration {
         topology_json: "".into(),
         nics: Vec::new(),
         executors: slots.iter().enumerate().map(spec).collect(),
+        driver_places: 32,
     }
 }
 

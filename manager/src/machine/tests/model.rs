@@ -488,11 +488,7 @@ impl Model {
             Action::CutDriver { session } => {
                 Event::Driver(self.driver_session(session), DriverEvent::StreamLost)
             }
-            Action::Submit => {
-                let (name, sql, user) = ("s".to_owned(), "select 1".to_owned(), "ana".to_owned());
-                let request = ClientRequest::Submit { name, sql, conf: BTreeMap::new(), user };
-                Event::Client(Ticket(0), request)
-            }
+            Action::Submit => Event::Client(Ticket(0), ClientRequest::Submit(submission("s"))),
             Action::Cancel { job } => Event::Client(Ticket(0), ClientRequest::Cancel { job: self.job(job) }),
             Action::Absence { millis } => {
                 self.now = self.now + Duration::from_millis(millis);

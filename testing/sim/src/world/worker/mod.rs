@@ -28,6 +28,8 @@ use drain::DrainState;
 pub use drivers::{Drivers, KeptResult, Order};
 
 const BEAT: Duration = Duration::from_secs(2);
+/// No job of a simulation is submitted.
+const DRIVER_PLACES: usize = 0;
 const REGISTER_TIMEOUT: Duration = Duration::from_secs(10);
 const RETRY_FIRST: Duration = Duration::from_millis(200);
 const RETRY_MAX: Duration = Duration::from_secs(5);
@@ -130,6 +132,7 @@ impl Worker {
             topology_json: Arc::from(""),
             nics: vec![Some(0)],
             executors: (0..).zip(&self.setup.cores).map(spec).collect(),
+            driver_places: DRIVER_PLACES,
         }
     }
 
