@@ -7,6 +7,9 @@
 //!
 //! Files lie in the folder that `FIRESTEEL_BENCH_DIR` names, else in the target folder.
 
+#[path = "../tests/certs/mod.rs"]
+#[allow(dead_code, clippy::unwrap_used)] // it is of the tests, which use all of it
+mod certs;
 mod clock;
 mod data;
 mod peers;
@@ -146,27 +149,30 @@ enum Way {
     Pointer,
     Shared,
     Tcp,
+    /// Over TCP, under TLS.
+    Tls,
     /// In the own executor, through files.
     Spilled,
 }
 
 impl Way {
-    const ALL: [Self; 4] = [Self::Pointer, Self::Shared, Self::Tcp, Self::Spilled];
+    const ALL: [Self; 5] = [Self::Pointer, Self::Shared, Self::Tcp, Self::Tls, Self::Spilled];
 
     fn name(self) -> &'static str {
         match self {
             Self::Pointer => "pointer",
             Self::Shared => "shared",
             Self::Tcp => "tcp",
+            Self::Tls => "tls",
             Self::Spilled => "spilled",
         }
     }
 
-    /// Copies of each byte, as `PROTOCOL.md` has them.
+    /// Copies of each byte that are counted, as `PROTOCOL.md` has them: those that TLS makes are not.
     fn copies(self) -> u64 {
         match self {
             Self::Pointer | Self::Shared => 1,
-            Self::Tcp | Self::Spilled => 3,
+            Self::Tcp | Self::Tls | Self::Spilled => 3,
         }
     }
 }
@@ -193,13 +199,15 @@ impl Exchange {
         let executor: ExecutorId = "bench/e0".parse().expect("an executor's name");
         let transport = if way == Way::Shared { Transport::Shared } else { Transport::Tcp };
         let identity = Some((executor.clone(), EPOCH));
-        let config = ServeConfig { identity, transport, ..ServeConfig::default() };
+        let tls = (way == Way::Tls).then(certs::server);
+        let config = ServeConfig { identity, transport, tls, ..ServeConfig::default() };
         let entered = serving.enter();
         let server = BlockServer::start(listener, Arc::clone(&store), config).expect("a server");
         drop(entered);
         let is_own = matches!(way, Way::Pointer | Way::Spilled);
         let local = is_own.then(|| (executor.clone(), EPOCH, Arc::clone(&store)));
-        let config = FetchConfig { local, budget: Some(budget), transport, ..FetchConfig::default() };
+        let (budget, tls) = (Some(budget), (way == Way::Tls).then(certs::client));
+        let config = FetchConfig { local, budget, transport, tls, ..FetchConfig::default() };
         let address = server.local_addr().to_string();
         let holder = Holder { executor, epoch: EPOCH, address, keeper: String::new() };
         let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");

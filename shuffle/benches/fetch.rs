@@ -4,8 +4,12 @@
 //!
 //! `over_tcp` has what one connection carries, by fetches at one time, threads that fetch and threads that receive, beside as
 //! many bytes from one thread's memory through a socket into another's (`plain`): what this host's TCP can do. `over_tcp_per_core` is the
-//! same by processor time of all threads, at both ends: bytes per second of one core, whoever else uses the cores.
+//! same by processor time of all threads, at both ends: bytes per second of one core, whoever else uses the cores. `over_tls_per_core` is
+//! that under TLS, beside as many bytes through streams of tokio-rustls (`tokio_rustls`).
 
+#[path = "../tests/certs/mod.rs"]
+#[allow(dead_code, clippy::unwrap_used)] // it is of the tests, which use all of it
+mod certs;
 mod clock;
 mod data;
 mod plain;
@@ -23,6 +27,7 @@ use firesteel_shuffle::{
     BlockKey, BlockServer, BlockStat, BlockStore, FetchConfig, Fetcher, Holder, ServeConfig, Transport,
 };
 use futures::stream::{self, StreamExt, TryStreamExt};
+use plain::tls::PlainTls;
 use plain::{MEMORY_BYTES, Plain};
 use tokio::runtime::{Builder, Runtime};
 
@@ -41,6 +46,8 @@ enum Way {
     Pointer,
     Shared,
     Tcp,
+    /// TCP, under TLS.
+    Tls,
 }
 
 impl Way {
@@ -49,16 +56,17 @@ impl Way {
             Self::Pointer => "pointer",
             Self::Shared => "shared",
             Self::Tcp => "tcp",
+            Self::Tls => "tls",
         }
     }
 
     /// What the producer's server offers. An executor that is alone has its frames in memory of its own.
     fn offered(self) -> Transport {
-        if self == Self::Pointer { Transport::Tcp } else { Transport::Shared }
+        if matches!(self, Self::Pointer | Self::Tls) { Transport::Tcp } else { Transport::Shared }
     }
 
     fn taken(self) -> Transport {
-        if self == Self::Tcp { Transport::Tcp } else { Transport::Shared }
+        if matches!(self, Self::Tcp | Self::Tls) { Transport::Tcp } else { Transport::Shared }
     }
 }
 
@@ -74,12 +82,21 @@ struct Producer {
 
 impl Producer {
     fn start(bench: &Bench, transport: Transport) -> Self {
+        Self::with(bench, ServeConfig { transport, ..ServeConfig::default() })
+    }
+
+    fn start_for(bench: &Bench, way: Way) -> Self {
+        let tls = (way == Way::Tls).then(certs::server);
+        Self::with(bench, ServeConfig { transport: way.offered(), tls, ..ServeConfig::default() })
+    }
+
+    fn with(bench: &Bench, config: ServeConfig) -> Self {
         let (store, budget) = store();
         let id: ExecutorId = "bench/e0".parse().expect("an executor's name");
         let serving = Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let identity = Some((id.clone(), EPOCH));
-        let config = ServeConfig { identity, transport, ..ServeConfig::default() };
+        let config = ServeConfig { identity, ..config };
         let entered = serving.enter();
         let server = BlockServer::start(listener, Arc::clone(&store), config).expect("a server");
         drop(entered);
@@ -117,8 +134,8 @@ impl Consumer {
     fn with(producer: &Producer, way: Way, receivers: usize) -> Self {
         let local = (way == Way::Pointer).then(|| (producer.id.clone(), EPOCH, Arc::clone(&producer.store)));
         let budget = Some(producer.budget.clone());
-        let config =
-            FetchConfig { local, budget, transport: way.taken(), receivers, ..FetchConfig::default() };
+        let (transport, tls) = (way.taken(), (way == Way::Tls).then(certs::client));
+        let config = FetchConfig { local, budget, transport, receivers, tls, ..FetchConfig::default() };
         let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
         Self { fetcher: Fetcher::new(config), runtime, holder: producer.holder() }
     }
@@ -141,7 +158,7 @@ impl Consumer {
         let counters = self.fetcher.counters();
         let (local, shared, tcp) =
             (counters.local_bytes() > 0, counters.shared_bytes() > 0, counters.tcp_bytes() > 0);
-        let expected = (way == Way::Pointer, way == Way::Shared, way == Way::Tcp);
+        let expected = (way == Way::Pointer, way == Way::Shared, matches!(way, Way::Tcp | Way::Tls));
         assert_eq!((local, shared, tcp), expected, "{way:?}");
     }
 }
@@ -155,8 +172,8 @@ fn hash(batches: &Vec<RecordBatch>, digest: &mut Digest) {
 }
 
 fn shuffle(bench: &mut Bench) {
-    for way in [Way::Pointer, Way::Shared, Way::Tcp] {
-        let producer = Producer::start(bench, way.offered());
+    for way in [Way::Pointer, Way::Shared, Way::Tcp, Way::Tls] {
+        let producer = Producer::start_for(bench, way);
         let bytes = producer.write(attempt(0)).bytes;
         let consumer = Consumer::new(&producer, way);
         let mut group = bench.group("fetch", Throughput::Bytes(bytes));
@@ -183,6 +200,18 @@ fn shuffle(bench: &mut Bench) {
     }
 }
 
+fn over_tls(bench: &mut Bench) {
+    let producer = Producer::start_for(bench, Way::Tls);
+    let bytes = producer.write(attempt(0)).bytes;
+    let mut memory = vec![0; MEMORY_BYTES];
+    let mut group = bench.group("over_tls_per_core", Throughput::Bytes(bytes));
+    group.samples(20);
+    let mut plain = PlainTls::start(bytes);
+    let number = |bytes: &u64, digest: &mut Digest| digest.number(*bytes);
+    measure(&mut group, "tokio_rustls", || plain.receive(&mut memory), number);
+    by_one_connection(&producer, Way::Tls, |name, work| measure(&mut group, name, work, hash));
+}
+
 fn over_tcp(bench: &mut Bench) {
     let producer = Producer::start(bench, Transport::Tcp);
     let bytes = producer.write(attempt(0)).bytes;
@@ -193,29 +222,30 @@ fn over_tcp(bench: &mut Bench) {
     let mut group = bench.group("over_tcp", Throughput::Bytes(bytes));
     group.samples(20);
     group.bench("plain", &mut receive, number);
-    by_one_connection(&producer, |name, work| group.bench(name, work, hash));
+    by_one_connection(&producer, Way::Tcp, |name, work| group.bench(name, work, hash));
     drop(group);
 
     let mut group = bench.group("over_tcp_per_core", Throughput::Bytes(bytes));
     group.samples(20);
     measure(&mut group, "plain", receive, number);
-    by_one_connection(&producer, |name, work| measure(&mut group, name, work, hash));
+    by_one_connection(&producer, Way::Tcp, |name, work| measure(&mut group, name, work, hash));
 }
 
 /// What one connection carries, by how it is used; each as it is measured.
 fn by_one_connection(
     producer: &Producer,
+    way: Way,
     mut measured: impl FnMut(&str, &mut dyn FnMut() -> Vec<RecordBatch>),
 ) {
     for (name, at_a_time, receivers) in
         [("fetches_1", 1, 1), ("fetches_4", 4, 1), ("fetches_16", 16, 1), ("fetches_16_receivers_2", 16, 2)]
     {
-        let consumer = Consumer::with(producer, Way::Tcp, receivers);
+        let consumer = Consumer::with(producer, way, receivers);
         measured(name, &mut || consumer.fetch_some(attempt(0), 0..PARTITIONS, at_a_time));
     }
     // Two core threads that share the connection.
     let runtimes = [0, 1].map(|_| Builder::new_current_thread().enable_all().build().expect("a runtime"));
-    let shared = Consumer::new(producer, Way::Tcp);
+    let shared = Consumer::new(producer, way);
     let cores = runtimes.map(|runtime| Consumer {
         fetcher: Arc::clone(&shared.fetcher),
         runtime,
@@ -262,5 +292,5 @@ fn write_only(bench: &mut Bench) {
 }
 
 fn main() {
-    run(include_str!("fetch.hashes"), &[shuffle, over_tcp, write_only]);
+    run(include_str!("fetch.hashes"), &[shuffle, over_tcp, over_tls, write_only]);
 }

@@ -31,6 +31,7 @@ mod slice;
 pub mod store;
 mod sync;
 pub mod take;
+mod tls;
 mod transport;
 mod wire;
 pub mod write;

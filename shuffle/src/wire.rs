@@ -15,7 +15,7 @@ pub use shared::*;
 /// The version of the protocol that this build speaks.
 pub const VERSION: u16 = 4;
 /// `FSS1` as text: the first bytes of either side.
-const MAGIC: [u8; 4] = *b"FSS1";
+pub const MAGIC: [u8; 4] = *b"FSS1";
 
 /// Bytes of a greeting.
 pub const HELLO_BYTES: usize = 8;
@@ -31,6 +31,7 @@ const FLAG_BUSY: u16 = 1;
 const FLAG_SHARES: u16 = 2;
 const FLAG_LZ4: u16 = 4;
 const FLAG_ZSTD: u16 = 8;
+const FLAG_TLS_ONLY: u16 = 16;
 
 /// A message that does not follow the protocol.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -60,6 +61,8 @@ pub struct Hello {
     pub shares: bool,
     /// How frames may be packed that a client gets over TCP.
     pub codecs: Codecs,
+    /// Set by a server that a client without TLS has come to, and that serves over TLS alone.
+    pub is_tls_only: bool,
 }
 
 impl Hello {
@@ -69,7 +72,8 @@ impl Hello {
         bytes[4..6].copy_from_slice(&VERSION.to_le_bytes());
         let flag = |is_set: bool, flag: u16| if is_set { flag } else { 0 };
         let codecs = flag(self.codecs.lz4, FLAG_LZ4) | flag(self.codecs.zstd, FLAG_ZSTD);
-        let flags = flag(self.busy, FLAG_BUSY) | flag(self.shares, FLAG_SHARES) | codecs;
+        let of_server = flag(self.busy, FLAG_BUSY) | flag(self.is_tls_only, FLAG_TLS_ONLY);
+        let flags = of_server | flag(self.shares, FLAG_SHARES) | codecs;
         bytes[6..8].copy_from_slice(&flags.to_le_bytes());
         bytes
     }
@@ -83,7 +87,12 @@ impl Hello {
         let has = |flag: u16| flags & flag != 0;
         let codecs = Codecs { lz4: has(FLAG_LZ4), zstd: has(FLAG_ZSTD) };
         match u16_in(bytes, 4) {
-            VERSION => Ok(Self { busy: has(FLAG_BUSY), shares: has(FLAG_SHARES), codecs }),
+            VERSION => Ok(Self {
+                busy: has(FLAG_BUSY),
+                shares: has(FLAG_SHARES),
+                codecs,
+                is_tls_only: has(FLAG_TLS_ONLY),
+            }),
             other => Err(WireError::Version(other)),
         }
     }
@@ -269,9 +278,9 @@ mod tests {
         assert_eq!(&bytes[REQUEST_BYTES..], b"host3/e0");
         let reply = Reply { id: 77, status: Status::Stale, frames: 3, bytes: 1 << 40 };
         assert_eq!(Reply::read(&reply.write()), Ok(reply));
-        for bits in 0..16 {
-            let [busy, shares, lz4, zstd] = [1, 2, 4, 8].map(|bit| bits & bit != 0);
-            let hello = Hello { busy, shares, codecs: Codecs { lz4, zstd } };
+        for bits in 0..32 {
+            let [busy, shares, lz4, zstd, is_tls_only] = [1, 2, 4, 8, 16].map(|bit| bits & bit != 0);
+            let hello = Hello { busy, shares, codecs: Codecs { lz4, zstd }, is_tls_only };
             assert_eq!(Hello::read(&hello.write()), Ok(hello));
         }
     }

@@ -1,6 +1,8 @@
 //! Many requests over one TCP connection: who gets what and when, and what becomes of peers that break the rules.
 #![allow(clippy::unwrap_used)] // helpers of tests are tests too
 
+#[allow(dead_code)] // each test program uses its part
+mod certs;
 mod common;
 mod wire;
 
@@ -19,9 +21,10 @@ use firesteel_shuffle::{
 use futures::future::join_all;
 use futures::{StreamExt, TryStreamExt};
 use proptest::prelude::*;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
 use wire::Said;
 
 const LONG: Duration = Duration::from_secs(20);
@@ -29,6 +32,53 @@ const SHORT: Duration = Duration::from_millis(100);
 const MIB: u64 = 1 << 20;
 /// Frames are a little less than this.
 const FRAME_BYTES_MAX: u64 = 3 * MIB / 2;
+
+/// The way that blocks go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Plain,
+    Tls,
+}
+
+impl Way {
+    fn serve(self) -> ServeConfig {
+        let tls = (self == Self::Tls).then(certs::server);
+        ServeConfig { transport: Transport::Tcp, tls, ..ServeConfig::default() }
+    }
+
+    fn fetch(self) -> FetchConfig {
+        let tls = (self == Self::Tls).then(certs::client);
+        FetchConfig { transport: Transport::Tcp, tls, ..FetchConfig::default() }
+    }
+}
+
+/// Runs each test in the clear and under TLS.
+macro_rules! plain_and_under_tls {
+    ($($name:ident),+ $(,)?) => {
+        plain_and_under_tls! {@ plain Plain: $($name)+}
+        plain_and_under_tls! {@ under_tls Tls: $($name)+}
+    };
+    (@ $module:ident $way:ident: $($name:ident)+) => {
+        mod $module {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                super::$name(super::Way::$way).await;
+            })+
+        }
+    };
+}
+
+plain_and_under_tls! {
+    all_threads_share_one_connection,
+    each_receiver_has_a_connection,
+    slow_readers_stop_nobody_else_and_hold_no_more_than_their_windows,
+    a_server_sends_no_more_than_it_has_credit_for,
+    chunks_take_turns_and_answers_go_before_them,
+    a_stream_that_is_dropped_stops_the_server,
+    clients_that_break_the_rules_are_dropped_and_others_served,
+    whatever_happens_on_the_way_interleaved_blocks_are_right_or_an_error,
+    cut_transfers_go_on_where_they_were_cut,
+}
 
 struct Peer {
     store: Arc<BlockStore>,
@@ -85,8 +135,8 @@ impl Peer {
         holder(self.address())
     }
 
-    async fn client(&self) -> Client {
-        let mut stream = TcpStream::connect(self.address()).await.unwrap();
+    async fn client(&self, way: Way) -> Client {
+        let mut stream = connect(self.address(), way).await;
         stream.write_all(wire::HELLO).await.unwrap();
         let mut hello = [0; 8];
         stream.read_exact(&mut hello).await.unwrap();
@@ -97,12 +147,26 @@ impl Peer {
 
 /// A client that says what it is told to.
 struct Client {
-    stream: TcpStream,
+    stream: Box<dyn Duplex>,
+}
+
+trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Duplex for S {}
+
+/// Connects, under TLS of another make than the one in use.
+async fn connect(address: SocketAddr, way: Way) -> Box<dyn Duplex> {
+    let socket = TcpStream::connect(address).await.unwrap();
+    let Some(tls) = way.fetch().tls else { return Box::new(socket) };
+    let mut tls = (*tls).clone();
+    tls.alpn_protocols = vec![b"firesteel-blocks".to_vec()];
+    Box::new(TlsConnector::from(Arc::new(tls)).connect(address.ip().into(), socket).await.unwrap())
 }
 
 impl Client {
     async fn say(&mut self, message: &[u8]) {
         self.stream.write_all(message).await.unwrap();
+        self.stream.flush().await.unwrap();
     }
 
     /// The next message; the bytes of a chunk are thrown away. `None` at the end.
@@ -161,11 +225,10 @@ async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     timeout(LONG, wait).await.unwrap_or_else(|_| panic!("not within {LONG:?}: {what}"));
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn all_threads_share_one_connection() {
-    let peer = Peer::start();
+async fn all_threads_share_one_connection(way: Way) {
+    let peer = Peer::with(1 << 30, way.serve());
     let written: Vec<_> = (0..4).map(|task| peer.write(task, 2)).collect();
-    let fetcher = Fetcher::new(config());
+    let fetcher = Fetcher::new(way.fetch());
     let threads: Vec<_> = (0..4)
         .map(|task| {
             let (fetcher, holder) = (Arc::clone(&fetcher), peer.holder());
@@ -186,25 +249,24 @@ async fn all_threads_share_one_connection() {
     assert_eq!(fetcher.counters().retries(), 0);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn each_receiver_has_a_connection() {
-    let peer = Peer::start();
+async fn each_receiver_has_a_connection(way: Way) {
+    let peer = Peer::with(1 << 30, way.serve());
     peer.write(1, 1);
-    let fetcher = Fetcher::new(FetchConfig { receivers: 2, ..config() });
+    let fetcher = Fetcher::new(FetchConfig { receivers: 2, ..way.fetch() });
     for _ in 0..4 {
         fetch(&fetcher, peer.holder(), 1).await.unwrap();
     }
     assert_eq!((peer.server.connections(), fetcher.idle_connections()), (2, 2));
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn slow_readers_stop_nobody_else_and_hold_no_more_than_their_windows() {
-    let peer = Peer::start();
+async fn slow_readers_stop_nobody_else_and_hold_no_more_than_their_windows(way: Way) {
+    let peer = Peer::with(1 << 30, way.serve());
     let written = peer.write(1, 24);
     let bytes = peer.store.usage().memory_bytes;
     let budget = MemoryBudget::new(ByteSize(1 << 30));
     let (request_window, connection_window) = (MIB, 2 * MIB);
-    let config = FetchConfig { budget: Some(budget.clone()), request_window, connection_window, ..config() };
+    let config =
+        FetchConfig { budget: Some(budget.clone()), request_window, connection_window, ..way.fetch() };
     let fetcher = Fetcher::new(config);
     let mut slow = Vec::new();
     for _ in 0..5 {
@@ -230,11 +292,10 @@ async fn slow_readers_stop_nobody_else_and_hold_no_more_than_their_windows() {
     assert_eq!((budget.used(), fetcher.counters().retries()), (0, 0));
 }
 
-#[tokio::test]
-async fn a_server_sends_no_more_than_it_has_credit_for() {
-    let peer = Peer::start();
+async fn a_server_sends_no_more_than_it_has_credit_for(way: Way) {
+    let peer = Peer::with(1 << 30, way.serve());
     peer.write(1, 4);
-    let mut client = peer.client().await;
+    let mut client = peer.client(way).await;
     client.say(&wire::request(1, 1, &key(1))).await;
     let reply = client.hear().await.unwrap();
     assert_eq!((reply.kind, reply.status, reply.id), (4, 0, 1));
@@ -257,13 +318,12 @@ async fn a_server_sends_no_more_than_it_has_credit_for() {
     assert_eq!(peer.server.connections(), 1);
 }
 
-#[tokio::test]
-async fn chunks_take_turns_and_answers_go_before_them() {
-    let peer = Peer::with(1 << 30, ServeConfig { chunk_bytes: 64 << 10, ..ServeConfig::default() });
+async fn chunks_take_turns_and_answers_go_before_them(way: Way) {
+    let peer = Peer::with(1 << 30, ServeConfig { chunk_bytes: 64 << 10, ..way.serve() });
     for task in 1..=3 {
         peer.write(task, 8);
     }
-    let mut client = peer.client().await;
+    let mut client = peer.client(way).await;
     client
         .say(&(1..=3).map(|id| wire::request(id.into(), 1 << 40, &key(id))).collect::<Vec<_>>().concat())
         .await;
@@ -303,12 +363,11 @@ async fn chunks_take_turns_and_answers_go_before_them() {
     );
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stream_that_is_dropped_stops_the_server() {
-    let peer = Peer::start();
+async fn a_stream_that_is_dropped_stops_the_server(way: Way) {
+    let peer = Peer::with(1 << 30, way.serve());
     peer.write(1, 40);
     let bytes = peer.store.usage().memory_bytes;
-    let fetcher = Fetcher::new(FetchConfig { request_window: MIB, ..config() });
+    let fetcher = Fetcher::new(FetchConfig { request_window: MIB, ..way.fetch() });
     for _ in 0..10 {
         let mut stream = fetcher.fetch(peer.holder(), key(1), line_item_schema());
         stream.next().await.unwrap().unwrap();
@@ -319,11 +378,10 @@ async fn a_stream_that_is_dropped_stops_the_server() {
     assert_eq!((fetcher.counters().retries(), peer.server.connections()), (0, 1));
 }
 
-#[tokio::test]
-async fn clients_that_break_the_rules_are_dropped_and_others_served() {
-    let peer = Peer::start();
+async fn clients_that_break_the_rules_are_dropped_and_others_served(way: Way) {
+    let peer = Peer::with(1 << 30, way.serve());
     peer.write(1, 4);
-    let other = Fetcher::new(config());
+    let other = Fetcher::new(way.fetch());
     let ask = |id| wire::request(id, 1 << 30, &key(1));
     let wrong_name = {
         let mut request = ask(1);
@@ -353,7 +411,7 @@ async fn clients_that_break_the_rules_are_dropped_and_others_served() {
         ("more requests than there may be", many.concat()),
     ];
     for (what, message) in cases {
-        let mut client = peer.client().await;
+        let mut client = peer.client(way).await;
         // It may be dropped while it says it.
         let _ = client.stream.write_all(&message).await;
         let dropped = timeout(LONG, client.hears_the_end()).await;
@@ -509,18 +567,21 @@ async fn pass_on(client: TcpStream, server: TcpStream, harm: Harm, harm_at: usiz
     up.abort();
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whatever_happens_on_the_way_interleaved_blocks_are_right_or_an_error() {
-    let config_ = ServeConfig { chunk_bytes: 50_000, ..ServeConfig::default() };
+async fn whatever_happens_on_the_way_interleaved_blocks_are_right_or_an_error(way: Way) {
+    let config_ = ServeConfig { chunk_bytes: 50_000, ..way.serve() };
     let peer = Peer::with(4 * MIB, config_);
     let written: Vec<_> = (0..4).map(|task| peer.write(task, 1)).collect();
-    // Within the greeting, an answer, a head, the first chunk, and far into the data.
+    // Within the greeting, an answer, a head, the first chunk, and far into the data; under TLS, within the handshake, a record's head,
+    // and far into the data.
     let places = [0, 5, 20, 40, 110, 50_100, 1_000_000];
     for harm in [Harm::Cut, Harm::Stall, Harm::Flip, Harm::Delay, Harm::Kill] {
         for at in places {
             let address = relay(peer.address(), harm, at, 1).await;
-            let fetcher =
-                Fetcher::new(FetchConfig { io_timeout: 5 * SHORT, connect_timeout: 5 * SHORT, ..config() });
+            let fetcher = Fetcher::new(FetchConfig {
+                io_timeout: 5 * SHORT,
+                connect_timeout: 5 * SHORT,
+                ..way.fetch()
+            });
             let fetches = (0..4).map(|task| fetch(&fetcher, holder(address), task));
             let mut faults = 0;
             for (found, written) in join_all(fetches).await.into_iter().zip(&written) {
@@ -540,15 +601,14 @@ async fn whatever_happens_on_the_way_interleaved_blocks_are_right_or_an_error() 
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn cut_transfers_go_on_where_they_were_cut() {
-    let peer = Peer::start();
+async fn cut_transfers_go_on_where_they_were_cut(way: Way) {
+    let peer = Peer::with(1 << 30, way.serve());
     let written: Vec<_> = (0..4).map(|task| peer.write(task, 6)).collect();
     let bytes = peer.store.usage().memory_bytes;
     // Two connections carry most of the frames: a block whose request came late each time has some on the second, or it would
     // have been tried in vain too often.
     let address = relay(peer.address(), Harm::Cut, bytes as usize / 2, usize::MAX).await;
-    let fetcher = Fetcher::new(config());
+    let fetcher = Fetcher::new(way.fetch());
     let fetches = (0..4).map(|task| fetch(&fetcher, holder(address), task));
     for (found, written) in join_all(fetches).await.into_iter().zip(&written) {
         is_whole(&found.unwrap(), written);
@@ -598,11 +658,12 @@ proptest! {
         memory_max in prop::sample::select(vec![0, 300_000, 1 << 30]),
         receivers in 0_usize..3,
         cut_at in prop::option::of(0_usize..4_000_000),
+        way in prop::sample::select(vec![Way::Plain, Way::Tls]),
         seed in any::<u64>(),
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let peer = Peer::with(memory_max, ServeConfig { chunk_bytes, ..ServeConfig::default() });
+            let peer = Peer::with(memory_max, ServeConfig { chunk_bytes, ..way.serve() });
             let written: Vec<Vec<_>> = blocks
                 .iter()
                 .map(|sizes| sizes.iter().map(|rows| line_items(*rows as u64, *rows)).collect())
@@ -614,7 +675,8 @@ proptest! {
                 Some(at) => relay(peer.address(), Harm::Cut, at, 2).await,
                 None => peer.address(),
             };
-            let config = FetchConfig { request_window, connection_window, receivers, tries_max: 5, ..config() };
+            let config =
+                FetchConfig { request_window, connection_window, receivers, tries_max: 5, ..way.fetch() };
             let fetcher = Fetcher::new(config);
             let mut numbers = Numbers::new(seed);
             let fetches = (0..3 * written.len()).map(|index| {

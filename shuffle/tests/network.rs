@@ -1,6 +1,8 @@
 //! Blocks over real sockets: what peers and networks do, and what then happens.
 #![allow(clippy::unwrap_used)] // helpers of tests are tests too
 
+#[allow(dead_code)] // each test program uses its part
+mod certs;
 mod common;
 mod wire;
 
@@ -30,13 +32,21 @@ const SHORT: Duration = Duration::from_millis(100);
 struct Over {
     transport: Transport,
     compression: Compression,
+    /// It is under TLS.
+    tls: bool,
 }
 
-const TCP: Over = Over { transport: Transport::Tcp, compression: Compression::Auto };
+const TCP: Over = Over { transport: Transport::Tcp, compression: Compression::Auto, tls: false };
+const TLS: Over = Over { tls: true, ..TCP };
 
 impl Over {
     fn is_shared(self) -> bool {
         self.transport == Transport::Shared
+    }
+
+    /// What a peer may take for a step where it is meant to fail: shaking hands takes longer than greeting does.
+    fn patience(self) -> Duration {
+        if self.tls { 5 * SHORT } else { SHORT }
     }
 
     fn is_forced(self) -> bool {
@@ -44,11 +54,13 @@ impl Over {
     }
 
     fn serve(self) -> ServeConfig {
-        ServeConfig { compression: self.compression, ..ServeConfig::default() }
+        let tls = self.tls.then(certs::server);
+        ServeConfig { compression: self.compression, tls, ..ServeConfig::default() }
     }
 
     fn fetch(self) -> FetchConfig {
-        FetchConfig { transport: self.transport, compression: self.compression, ..FetchConfig::default() }
+        let Self { transport, compression, tls } = self;
+        FetchConfig { transport, compression, tls: tls.then(certs::client), ..FetchConfig::default() }
     }
 }
 
@@ -103,18 +115,24 @@ fn holder(address: SocketAddr) -> Holder {
 /// Runs each test over every way from one executor to another.
 macro_rules! over_every_way {
     ($($name:ident),+ $(,)?) => {
-        over_every_way! {@ over_tcp Tcp Auto: $($name)+}
-        over_every_way! {@ over_tcp_with_lz4 Tcp Lz4: $($name)+}
-        over_every_way! {@ over_tcp_with_zstd Tcp Zstd: $($name)+}
-        over_every_way! {@ over_shared_memory Shared Auto: $($name)+}
-        over_every_way! {@ over_shared_memory_and_packed_files Shared Zstd: $($name)+}
+        over_every_way! {@ over_tcp Tcp Auto false: $($name)+}
+        over_every_way! {@ over_tcp_with_lz4 Tcp Lz4 false: $($name)+}
+        over_every_way! {@ over_tcp_with_zstd Tcp Zstd false: $($name)+}
+        over_every_way! {@ over_tls Tcp Auto true: $($name)+}
+        over_every_way! {@ over_tls_with_zstd Tcp Zstd true: $($name)+}
+        over_every_way! {@ over_shared_memory Shared Auto false: $($name)+}
+        over_every_way! {@ over_shared_memory_and_packed_files Shared Zstd false: $($name)+}
+        over_every_way! {@ over_shared_memory_told_under_tls Shared Auto true: $($name)+}
     };
-    (@ $module:ident $transport:ident $compression:ident: $($name:ident)+) => {
+    (@ $module:ident $transport:ident $compression:ident $tls:literal: $($name:ident)+) => {
         mod $module {
             use super::{Compression, Over, Transport};
 
-            const OVER: Over =
-                Over { transport: Transport::$transport, compression: Compression::$compression };
+            const OVER: Over = Over {
+                transport: Transport::$transport,
+                compression: Compression::$compression,
+                tls: $tls,
+            };
 
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $name() {
@@ -141,12 +159,34 @@ over_every_way! {
     a_server_that_ends_between_frames_is_a_fetch_failure,
 }
 
+/// What a network does to bytes, plain and under TLS.
+mod harm {
+    use super::{TCP, TLS};
+
+    macro_rules! over_tcp_and_tls {
+        ($($name:ident),+ $(,)?) => {
+            mod plain { $(#[tokio::test] async fn $name() { super::super::$name(super::TCP).await; })+ }
+            mod under_tls { $(#[tokio::test] async fn $name() { super::super::$name(super::TLS).await; })+ }
+        };
+    }
+
+    over_tcp_and_tls! {
+        a_server_that_is_killed_mid_frame_is_a_fetch_failure,
+        a_cut_transfer_goes_on_where_it_was_cut,
+        a_corrupt_frame_is_asked_for_again_and_then_given_up,
+        a_silent_peer_is_given_up_at_the_deadline,
+        frames_in_flight_are_counted_and_given_back,
+        rubbish_and_slow_clients_are_dropped_and_others_served,
+    }
+}
+
 fn fetcher(over: Over) -> Arc<Fetcher> {
     Fetcher::new(over.fetch())
 }
 
 fn impatient(over: Over) -> Arc<Fetcher> {
-    Fetcher::new(FetchConfig { io_timeout: SHORT, connect_timeout: SHORT, tries_max: 2, ..over.fetch() })
+    let limit = over.patience();
+    Fetcher::new(FetchConfig { io_timeout: limit, connect_timeout: limit, tries_max: 2, ..over.fetch() })
 }
 
 async fn fetch(fetcher: &Arc<Fetcher>, holder: Holder) -> Result<Vec<RecordBatch>, FetchError> {
@@ -322,7 +362,7 @@ async fn connections_are_used_again(over: Over) {
 }
 
 async fn an_idle_connection_that_the_peer_closed_does_not_count_as_a_try(over: Over) {
-    let peer = Peer::with(1 << 30, ServeConfig { idle_timeout: SHORT, ..over.serve() });
+    let peer = Peer::with(1 << 30, ServeConfig { idle_timeout: over.patience(), ..over.serve() });
     let fetcher = Fetcher::new(FetchConfig { tries_max: 1, ..over.fetch() });
     fetch(&fetcher, peer.holder()).await.unwrap();
     until("the server closes the idle connection", || peer.server.connections() == 0).await;
@@ -383,9 +423,8 @@ async fn nobody_there_is_a_fetch_failure_after_the_tries_allowed(over: Over) {
     assert!(text.contains("job7/s2/p14/a0/l0/b0") && text.contains(&address.to_string()), "{text}");
 }
 
-#[tokio::test]
-async fn a_server_that_is_killed_mid_frame_is_a_fetch_failure() {
-    let peer = Peer::start();
+async fn a_server_that_is_killed_mid_frame_is_a_fetch_failure(over: Over) {
+    let peer = Peer::with(1 << 30, over.serve());
     let first_frames = AtomicUsize::new(0);
     // The first connection ends within the second frame; then nobody is there any more.
     let address = relay(peer.server.local_addr(), move |number, at, _| {
@@ -393,7 +432,7 @@ async fn a_server_that_is_killed_mid_frame_is_a_fetch_failure() {
         if number > 0 || at > 1_500_000 { Relayed::Cut } else { Relayed::On }
     })
     .await;
-    let fetcher = impatient(TCP);
+    let fetcher = impatient(over);
     let mut stream = fetcher.fetch(holder(address), key(), line_item_schema());
     let whole = stream.next().await.unwrap().unwrap();
     assert!(whole.num_rows() > 0);
@@ -405,14 +444,13 @@ async fn a_server_that_is_killed_mid_frame_is_a_fetch_failure() {
     );
 }
 
-#[tokio::test]
-async fn a_cut_transfer_goes_on_where_it_was_cut() {
-    let peer = Peer::start();
+async fn a_cut_transfer_goes_on_where_it_was_cut(over: Over) {
+    let peer = Peer::with(1 << 30, over.serve());
     // Every connection carries a little more than a frame.
     let address =
         relay(peer.server.local_addr(), |_, at, _| if at > 1_500_000 { Relayed::Cut } else { Relayed::On })
             .await;
-    let fetcher = fetcher(TCP);
+    let fetcher = fetcher(over);
     let found = fetch(&fetcher, holder(address)).await.unwrap();
     let all = arrow_select::concat::concat_batches(&line_item_schema(), &found).unwrap();
     let expected = arrow_select::concat::concat_batches(&line_item_schema(), &peer.batches).unwrap();
@@ -420,9 +458,8 @@ async fn a_cut_transfer_goes_on_where_it_was_cut() {
     assert!(fetcher.counters().retries() > 1);
 }
 
-#[tokio::test]
-async fn a_corrupt_frame_is_asked_for_again_and_then_given_up() {
-    let peer = Peer::start();
+async fn a_corrupt_frame_is_asked_for_again_and_then_given_up(over: Over) {
+    let peer = Peer::with(1 << 30, over.serve());
     let flip = |at: usize, bytes: &mut [u8]| {
         let target = 100_000;
         if (at..at + bytes.len()).contains(&target) {
@@ -436,7 +473,7 @@ async fn a_corrupt_frame_is_asked_for_again_and_then_given_up() {
         Relayed::On
     })
     .await;
-    let fetcher = fetcher(TCP);
+    let fetcher = fetcher(over);
     assert_eq!(sorted_rows(&fetch(&fetcher, holder(once)).await.unwrap()), sorted_rows(&peer.batches));
     assert_eq!(fetcher.counters().retries(), 1);
 
@@ -446,7 +483,13 @@ async fn a_corrupt_frame_is_asked_for_again_and_then_given_up() {
     })
     .await;
     let fault = fetch(&fetcher, holder(always)).await.unwrap_err();
-    assert!(matches!(fault.cause, FetchCause::Corrupt(_)) && fault.class() == Class::Fetch, "{fault}");
+    // Under TLS it is not known what was damaged: it ends the connection.
+    let is_given_up = match &fault.cause {
+        FetchCause::Corrupt(_) => !over.tls,
+        FetchCause::Unreachable { tries: 3, reason } => over.tls && reason.contains("TLS failed"),
+        _ => false,
+    };
+    assert!(is_given_up && fault.class() == Class::Fetch, "{fault}");
 }
 
 async fn a_server_that_ends_between_frames_is_a_fetch_failure(over: Over) {
@@ -467,18 +510,17 @@ async fn a_server_that_ends_between_frames_is_a_fetch_failure(over: Over) {
     assert!(first == expected.slice(0, first.num_rows()), "what was read before stays as it was");
 }
 
-#[tokio::test]
-async fn a_silent_peer_is_given_up_at_the_deadline() {
-    let peer = Peer::start();
+async fn a_silent_peer_is_given_up_at_the_deadline(over: Over) {
+    let peer = Peer::with(1 << 30, over.serve());
     // Silent before its greeting, before its answer, and within a frame.
     for after in [0, 8, 50_000] {
         let address = relay(peer.server.local_addr(), move |_, at, bytes| {
             if at + bytes.len() > after { Relayed::Stall } else { Relayed::On }
         })
         .await;
-        let fault = fetch(&impatient(TCP), holder(address)).await.unwrap_err();
+        let fault = fetch(&impatient(over), holder(address)).await.unwrap_err();
         assert!(matches!(fault.cause, FetchCause::Unreachable { tries: 2, .. }), "{after}: {fault}");
-        assert!(fault.to_string().contains("within 100ms"), "{fault}");
+        assert!(fault.to_string().contains(&format!("within {:?}", over.patience())), "{fault}");
     }
 }
 
@@ -515,15 +557,10 @@ async fn a_dropped_stream_stops_its_transfer(over: Over) {
     assert_eq!((fetcher.counters().retries(), peer.server.connections()), (0, 1));
 }
 
-#[tokio::test]
-async fn frames_in_flight_are_counted_and_given_back() {
-    let peer = Peer::start();
+async fn frames_in_flight_are_counted_and_given_back(over: Over) {
+    let peer = Peer::with(1 << 30, over.serve());
     let budget = MemoryBudget::new(ByteSize(1 << 20));
-    let fetcher = Fetcher::new(FetchConfig {
-        budget: Some(budget.clone()),
-        transport: Transport::Tcp,
-        ..FetchConfig::default()
-    });
+    let fetcher = Fetcher::new(FetchConfig { budget: Some(budget.clone()), ..over.fetch() });
     let mut stream = fetcher.fetch(peer.holder(), key(), line_item_schema());
     assert_eq!(budget.used(), 0, "nothing happens before the first poll");
     stream.next().await.unwrap().unwrap();
@@ -560,13 +597,12 @@ fn request() -> Vec<u8> {
     wire::request(99, 1 << 40, &key())
 }
 
-#[tokio::test]
-async fn rubbish_and_slow_clients_are_dropped_and_others_served() {
+async fn rubbish_and_slow_clients_are_dropped_and_others_served(over: Over) {
     let config = ServeConfig {
-        request_timeout: SHORT,
+        request_timeout: over.patience(),
         send_timeout: SHORT,
         idle_timeout: SHORT,
-        ..ServeConfig::default()
+        ..over.serve()
     };
     let peer = Peer::with(1 << 30, config);
     let huge_name = {
@@ -589,7 +625,7 @@ async fn rubbish_and_slow_clients_are_dropped_and_others_served() {
         client.write_all(&message).await.unwrap();
         closed(&mut client).await;
     }
-    fetch(&fetcher(TCP), peer.holder()).await.unwrap();
+    fetch(&fetcher(over), peer.holder()).await.unwrap();
 }
 
 #[tokio::test]
@@ -620,8 +656,9 @@ async fn shutting_down_ends_all_connections(over: Over) {
 fn connections_outlive_runtimes_or_end_with_them() {
     let serving = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let peer = serving.block_on(async { Peer::start() });
-    for transport in [Transport::Tcp, Transport::Shared] {
-        let over = Over { transport, ..TCP };
+    let over_tls = serving.block_on(async { Peer::with(1 << 30, TLS.serve()) });
+    let shared = Over { transport: Transport::Shared, ..TCP };
+    for (peer, over) in [(&peer, TCP), (&over_tls, TLS), (&peer, shared)] {
         let fetcher = fetcher(over);
         for round in 1..=3 {
             // Each core thread has a runtime of its own. All share one connection over TCP; one in shared memory is its

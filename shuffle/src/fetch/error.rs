@@ -34,6 +34,9 @@ pub enum FetchCause {
     /// The peer does not speak the protocol.
     #[error("the peer broke the protocol: {0}")]
     Protocol(String),
+    /// There is no TLS with the holder: one end has no certificate that the other takes, or is not set up for TLS.
+    #[error("no trusted connection to the holder: {0}")]
+    Untrusted(String),
     /// Memory must be shared with the holder, and cannot be.
     #[error("memory is not shared with the holder: {0}")]
     NotShared(String),

@@ -14,10 +14,14 @@ pub(super) async fn greet(
     asks: bool,
     codecs: Codecs,
 ) -> io::Result<Result<Option<Offer>, StepError>> {
-    stream.write_all(&Hello { busy: false, shares: asks, codecs }.write()).await?;
+    stream.write_all(&Hello { shares: asks, codecs, ..Hello::default() }.write()).await?;
+    stream.flush().await?;
     let mut hello = [0; HELLO_BYTES];
     stream.read_exact(&mut hello).await?;
     match Hello::read(&hello) {
+        Ok(Hello { is_tls_only: true, .. }) => {
+            Ok(Err(StepError::Untrusted("it serves over TLS alone, and here none is set up".to_owned())))
+        }
         Ok(Hello { busy: true, .. }) => Ok(Err(StepError::Busy)),
         Ok(Hello { shares: true, .. }) if asks => {
             let mut offer = [0; OFFER_BYTES];

@@ -32,6 +32,7 @@ use firesteel_base::{AttemptKey, Epoch, ExecutorId, JobId, MemoryBudget};
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use parking_lot::{Mutex, RwLock};
+use rustls::ClientConfig;
 
 pub use counters::FetchCounters;
 pub use error::{FetchCause, FetchError};
@@ -40,6 +41,7 @@ use crate::format::Decoder;
 use crate::key::{BlockKey, Holder};
 use crate::pack::Compression;
 use crate::store::BlockStore;
+use crate::tls;
 use crate::transport::{FrameMemory, Limits, Transport};
 use mapped::Mapped;
 use moved::Moved;
@@ -79,6 +81,10 @@ pub struct FetchConfig {
     pub transport: Transport,
     /// How frames may come packed over TCP, when their sender finds the link slow: any way, not at all, or one way alone.
     pub compression: Compression,
+    /// How connections to other executors and to workers are made private and their ends known: then blocks come over TLS alone.
+    /// It checks that a server's certificate is good and, by default, that it is for the host in the server's address; it holds the
+    /// certificate that is shown to servers. Without it all goes in the clear.
+    pub tls: Option<Arc<ClientConfig>>,
 }
 
 impl Default for FetchConfig {
@@ -97,6 +103,7 @@ impl Default for FetchConfig {
             keeper_wait: Duration::from_secs(5),
             transport: Transport::Auto,
             compression: Compression::Auto,
+            tls: None,
         }
     }
 }
@@ -126,7 +133,8 @@ impl Fetcher {
         let limits = Limits { connect: config.connect_timeout, io: config.io_timeout };
         let bounds = Bounds { connection: config.connection_window, request: config.request_window };
         let codecs = config.compression.accepted();
-        let receive = ReceiveConfig { receivers: config.receivers, limits, bounds, codecs };
+        let tls = config.tls.as_deref().map(tls::for_client);
+        let receive = ReceiveConfig { receivers: config.receivers, limits, bounds, codecs, tls };
         let routes = Routes {
             transport: config.transport,
             limits,

@@ -428,6 +428,7 @@ fn step_failed(error: StepError) -> Failed {
         }
         StepError::Busy => Failed::Again(FetchCause::Busy),
         StepError::Wire(error) => Failed::ForGood(FetchCause::Protocol(error.to_string())),
+        StepError::Untrusted(reason) => Failed::ForGood(FetchCause::Untrusted(reason)),
         StepError::Nonsense(reason) => Failed::ForGood(FetchCause::Protocol(reason)),
         StepError::NotShared(reason) => Failed::ForGood(FetchCause::NotShared(reason)),
         StepError::FrameNotShared => Failed::ForGood(FetchCause::NotShared(error.to_string())),

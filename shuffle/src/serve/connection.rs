@@ -10,7 +10,11 @@ use tokio::time::timeout;
 use super::Shared;
 use crate::pack::Codecs;
 use crate::store::{Cell, StoreError};
+use crate::tls;
 use crate::wire::{HELLO_BYTES, Hello, Offer, Reply, RequestHead, Status, WireError};
+
+/// What a client says first of TLS, at most; the end of it, when there is more, is lost.
+const TLS_BEGIN_BYTES: usize = 4 << 10;
 
 /// Why a connection was dropped.
 #[derive(Debug, thiserror::Error)]
@@ -38,13 +42,24 @@ pub(super) async fn greet(
     let mut hello = [0; HELLO_BYTES];
     within(limit, "its greeting", stream.read_exact(&mut hello)).await?;
     let greeting = Hello::read(&hello);
-    if !matches!(greeting, Err(WireError::Magic(_))) {
+    let begins_tls = matches!(greeting, Err(WireError::Magic(begun)) if tls::is_begun_by(begun));
+    if begins_tls {
+        // It tells by our greeting that there is none to be had. What it said is read first: else it might not hear us.
+        let mut rest = [0; TLS_BEGIN_BYTES];
+        within(limit, "its greeting", stream.read(&mut rest)).await?;
+    }
+    if begins_tls || !matches!(greeting, Err(WireError::Magic(_))) {
         let asked = greeting.as_ref().is_ok_and(|hello| hello.shares);
         let offer = offer.filter(|_| asked && !busy);
         // One of another version is told ours.
-        let mut message = Hello { busy, shares: offer.is_some(), codecs: Codecs::NONE }.write().to_vec();
+        let hello = Hello { busy, shares: offer.is_some(), ..Hello::default() };
+        let mut message = hello.write().to_vec();
         message.extend(offer.map(Offer::write).iter().flatten());
-        within(limit, "our greeting", stream.write_all(&message)).await?;
+        let greet = async {
+            stream.write_all(&message).await?;
+            stream.flush().await
+        };
+        within(limit, "our greeting", greet).await?;
     }
     let codecs = greeting?.codecs;
     if busy { Err(Dropped::Busy) } else { Ok(codecs) }

@@ -20,12 +20,14 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use firesteel_base::{Epoch, ExecutorId};
+use rustls::ServerConfig;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::pack::{Compression, Packing, PackingCounts};
 use crate::store::BlockStore;
+use crate::tls;
 use crate::transport::Transport;
 use crate::wire::Offer;
 pub(crate) use served::Served;
@@ -58,6 +60,9 @@ pub struct ServeConfig {
     /// Whether frames are packed for clients that take them so over TCP; by default where that makes a link faster, which is
     /// measured while it is busy. What lies packed in a file goes out packed whatever this says.
     pub compression: Compression,
+    /// How connections are made private and their ends known: then blocks are served over TLS alone, and only to clients that
+    /// show a certificate, which this must demand and check. Without it all goes in the clear.
+    pub tls: Option<Arc<ServerConfig>>,
 }
 
 impl Default for ServeConfig {
@@ -73,6 +78,7 @@ impl Default for ServeConfig {
             chunk_bytes: 512 << 10,
             transport: Transport::Auto,
             compression: Compression::Auto,
+            tls: None,
         }
     }
 }
@@ -132,8 +138,9 @@ impl BlockServer {
         listener: TcpListener,
         store: Option<Arc<BlockStore>>,
         served: Served,
-        config: ServeConfig,
+        mut config: ServeConfig,
     ) -> std::io::Result<Self> {
+        config.tls = config.tls.as_deref().map(tls::for_server);
         listener.set_nonblocking(true)?;
         let listener = tokio::net::TcpListener::from_std(listener)?;
         let address = listener.local_addr()?;

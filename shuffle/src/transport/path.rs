@@ -18,6 +18,7 @@ use tokio::time::timeout;
 
 use crate::format::{FormatError, FrameBuffer, Summed};
 use crate::pack;
+use crate::tls;
 use crate::wire::{Request, Status, WireError};
 
 /// In whose name frames in flight are counted.
@@ -170,6 +171,9 @@ pub(crate) enum StepError {
     /// The peer does not speak the protocol.
     #[error(transparent)]
     Wire(#[from] WireError),
+    /// There is no TLS with the peer, and there will be none over another connection.
+    #[error("{0}")]
+    Untrusted(String),
     /// The peer speaks it, but says what cannot be.
     #[error("{0}")]
     Nonsense(String),
@@ -186,6 +190,10 @@ pub(crate) enum StepError {
 
 impl From<io::Error> for StepError {
     fn from(error: io::Error) -> Self {
+        if let Some(tls) = tls::of(&error) {
+            let reason = tls.to_string();
+            return if tls.is_for_good() { Self::Untrusted(reason) } else { Self::Broken(reason) };
+        }
         match error.kind() {
             io::ErrorKind::InvalidData => Self::Nonsense(error.to_string()),
             _ => Self::Broken(error.to_string()),

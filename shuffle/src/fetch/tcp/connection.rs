@@ -1,20 +1,18 @@
 //! A connection that many fetches share.
 
-use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
-use tokio::net::TcpStream;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::timeout;
 
 use super::ReceiveConfig;
 use super::receive::receive;
 use super::requests::{Event, Requests};
-use crate::fetch::greeting::greet;
+use super::stream::Stream;
 use crate::pack::Codecs;
 use crate::transport::{Asked, Form, FrameMemory, Limits, Received, StepError, Transfer, within};
 use crate::wire::{ClientMessage, Offer, Request, Status};
@@ -37,7 +35,7 @@ pub struct Connection {
 struct State {
     /// Gone once the connection has ended, so that it is closed whoever still holds the rest: a peer that goes on sending
     /// would otherwise wait for room.
-    stream: Option<Arc<TcpStream>>,
+    stream: Option<Arc<Stream>>,
     requests: Requests,
     /// Messages that the socket has not taken.
     unsent: Vec<u8>,
@@ -60,12 +58,7 @@ impl Connection {
         memory: FrameMemory,
     ) -> Result<Arc<Self>, StepError> {
         let &ReceiveConfig { limits, bounds, codecs, .. } = config;
-        let open = async {
-            let mut stream = TcpStream::connect(address).await?;
-            stream.set_nodelay(true)?;
-            let offer = greet(&mut stream, asks, codecs).await?;
-            Ok(offer.map(|offer| (stream, offer)))
-        };
+        let open = Stream::open(address, asks, config);
         let (stream, offer) = within(limits.connect, "greeting", open).await??;
         let stream = Arc::new(stream);
         let state = State {
@@ -146,7 +139,7 @@ impl Connection {
             // A fault is met again by the receiver thread.
             let sent = stream.try_write(message).unwrap_or(0);
             message = &message[sent..];
-            if message.is_empty() {
+            if message.is_empty() && !stream.has_unsent() {
                 return;
             }
         }
@@ -214,7 +207,7 @@ impl Connection {
     }
 
     /// Sends what the socket did not take at once, until the connection is over.
-    async fn send_unsent(&self, stream: &TcpStream) -> StepError {
+    async fn send_unsent(&self, stream: &Stream) -> StepError {
         loop {
             let messages = {
                 let mut state = self.state.lock();
@@ -227,29 +220,17 @@ impl Connection {
                 }
                 std::mem::take(&mut state.unsent)
             };
-            if messages.is_empty() {
+            if messages.is_empty() && !stream.has_unsent() {
                 self.wake.notified().await;
             } else if messages.len() > UNSENT_BYTES_MAX {
                 return StepError::Broken("the peer does not read what is asked".to_owned());
             } else if let Err(error) =
-                within(self.limits.io, "room for a request", write(stream, &messages)).await
+                within(self.limits.io, "room for a request", stream.write(&messages)).await
             {
                 return error;
             }
         }
     }
-}
-
-async fn write(stream: &TcpStream, mut message: &[u8]) -> io::Result<()> {
-    while !message.is_empty() {
-        stream.writable().await?;
-        match stream.try_write(message) {
-            Ok(sent) => message = &message[sent..],
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
 }
 
 /// Ends the connection with its task, and be it with the task's runtime.
@@ -261,7 +242,7 @@ impl Drop for Running {
     }
 }
 
-async fn run(running: Running, stream: Arc<TcpStream>, memory: FrameMemory) {
+async fn run(running: Running, stream: Arc<Stream>, memory: FrameMemory) {
     let connection = &running.0;
     let error = tokio::select! {
         error = receive(connection, &stream, &memory) => error,

@@ -13,6 +13,7 @@ mod connection;
 mod receive;
 mod requests;
 mod socket;
+mod stream;
 mod thread;
 mod window;
 
@@ -23,6 +24,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
 use parking_lot::Mutex;
+use rustls::ClientConfig;
 
 use crate::pack::Codecs;
 use crate::transport::{Asked, FrameMemory, Limits, Path, StepError};
@@ -40,6 +42,8 @@ pub(super) struct ReceiveConfig {
     pub bounds: Bounds,
     /// How frames may come packed.
     pub codecs: Codecs,
+    /// How connections are made private; in the clear without.
+    pub tls: Option<Arc<ClientConfig>>,
 }
 
 /// The connections to all peers, and the threads that receive.

@@ -5,12 +5,11 @@ use std::io;
 use std::time::Duration;
 
 use bytes::BufMut;
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::connection::Connection;
 use super::requests::Chunk;
-use super::socket::read;
+use super::stream::Stream;
 use crate::format::Summing;
 use crate::transport::{Arriving, Form, FrameMemory, Received, StepError, Way, within};
 use crate::wire::{FrameSize, HEAD_BYTES, ServerMessage};
@@ -69,26 +68,26 @@ impl Incoming {
     }
 
     /// Receives some more.
-    async fn receive(&mut self, stream: &TcpStream) -> io::Result<()> {
-        let (came, _) = read(stream, &mut self.room(), &mut []).await?;
+    async fn receive(&mut self, stream: &Stream) -> io::Result<()> {
+        let (came, _) = stream.read(&mut self.room(), &mut []).await?;
         self.end += came;
         Ok(())
     }
 
     /// Takes or receives some bytes of a frame; how many. What follows them may come too.
-    async fn receive_frame(&mut self, stream: &TcpStream, into: &mut impl BufMut) -> io::Result<usize> {
+    async fn receive_frame(&mut self, stream: &Stream, into: &mut impl BufMut) -> io::Result<usize> {
         let taken = self.take(into);
         if taken > 0 {
             return Ok(taken);
         }
-        let (came, behind) = read(stream, into, self.room()).await?;
+        let (came, behind) = stream.read(into, self.room()).await?;
         self.end += behind;
         Ok(came)
     }
 }
 
 /// Receives until the connection is over; says why it is.
-pub async fn receive(connection: &Connection, stream: &TcpStream, memory: &FrameMemory) -> StepError {
+pub async fn receive(connection: &Connection, stream: &Stream, memory: &FrameMemory) -> StepError {
     let (mut filling, mut incoming) = (HashMap::new(), Incoming::new());
     loop {
         if let Err(error) = receive_message(connection, stream, memory, &mut filling, &mut incoming).await {
@@ -99,7 +98,7 @@ pub async fn receive(connection: &Connection, stream: &TcpStream, memory: &Frame
 
 async fn receive_message(
     connection: &Connection,
-    stream: &TcpStream,
+    stream: &Stream,
     memory: &FrameMemory,
     filling: &mut HashMap<u64, Filling>,
     incoming: &mut Incoming,
@@ -148,7 +147,7 @@ fn is_whole_frame_of(request: u64, incoming: &Incoming) -> bool {
 /// The head of the next message. A message that has begun must come; between messages those wait who asked.
 async fn next_head(
     connection: &Connection,
-    stream: &TcpStream,
+    stream: &Stream,
     incoming: &mut Incoming,
 ) -> Result<[u8; HEAD_BYTES], StepError> {
     while incoming.bytes().is_empty() {
@@ -172,7 +171,7 @@ async fn next_head(
 
 /// Receives a part of a frame, into the frame's own memory, and sums it up while it is in this core's cache.
 async fn fill(
-    stream: &TcpStream,
+    stream: &Stream,
     frame: &mut Filling,
     length: usize,
     incoming: &mut Incoming,
@@ -189,7 +188,7 @@ async fn fill(
     Ok(())
 }
 
-async fn discard(stream: &TcpStream, mut length: usize, incoming: &mut Incoming) -> io::Result<()> {
+async fn discard(stream: &Stream, mut length: usize, incoming: &mut Incoming) -> io::Result<()> {
     let mut scratch = vec![0; length.min(DISCARD_BYTES)];
     while length > 0 {
         let size = length.min(scratch.len());

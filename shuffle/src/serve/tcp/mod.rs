@@ -5,20 +5,25 @@ mod form;
 mod link;
 mod queue;
 mod send;
+mod sending;
 mod socket;
 
 use std::os::fd::AsFd;
+use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncReadExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
 use super::Shared;
 use super::connection::{Dropped, find, greet, within};
-use crate::wire::{ClientMessage, HEAD_BYTES, REQUEST_BYTES, RequestHead, WireError};
+use crate::tls;
+use crate::wire::{ClientMessage, HEAD_BYTES, Hello, REQUEST_BYTES, RequestHead, WireError};
 use link::Link;
 use queue::Queue;
+use sending::Sending;
 
 /// Bytes that the kernel takes without having sent them.
 const UNSENT_BYTES: u32 = 256 << 10;
@@ -27,18 +32,49 @@ const UNSENT_BYTES: u32 = 256 << 10;
 const READ_BYTES: usize = 4 << 10;
 
 /// Serves a connection until the client closes it or is dropped.
-pub(super) async fn serve(mut stream: TcpStream, shared: &Shared, busy: bool) -> Result<(), Dropped> {
+pub(super) async fn serve(stream: TcpStream, shared: &Shared, busy: bool) -> Result<(), Dropped> {
     stream.set_nodelay(true)?;
     socket::limit_unsent(stream.as_fd(), UNSENT_BYTES)?;
+    match &shared.config.tls {
+        Some(config) => serve_over_tls(stream, config, shared, busy).await,
+        None => serve_plain(stream, shared, busy).await,
+    }
+}
+
+async fn serve_plain(mut stream: TcpStream, shared: &Shared, busy: bool) -> Result<(), Dropped> {
     let codecs = greet(&mut stream, shared, busy, shared.offer).await?;
     let link = Link::of(&stream, codecs, shared.config.compression);
-    let queue = Queue::new();
     let (reading, sending) = stream.split();
+    answer_all(reading, &sending, link, shared).await
+}
+
+async fn serve_over_tls(
+    stream: TcpStream,
+    config: &Arc<ServerConfig>,
+    shared: &Shared,
+    busy: bool,
+) -> Result<(), Dropped> {
+    let to_plain = Hello { is_tls_only: true, ..Hello::default() }.write();
+    let shake_hands = tls::accept(stream, config, &to_plain);
+    let stream = within(shared.config.request_timeout, "its TLS handshake", shake_hands).await?;
+    let codecs = greet(&mut &stream, shared, busy, shared.offer).await?;
+    let link = Link::of(stream.socket(), codecs, shared.config.compression);
+    answer_all(&stream, &stream, link, shared).await
+}
+
+/// Answers a greeted client by one end what it asks by the other.
+async fn answer_all(
+    reading: impl AsyncRead + Unpin,
+    sending: &impl Sending,
+    link: Link,
+    shared: &Shared,
+) -> Result<(), Dropped> {
+    let queue = Queue::new();
     // Several short messages come with one system call.
     let mut reading = BufReader::with_capacity(READ_BYTES, reading);
     tokio::select! {
         read = receive(&mut reading, &queue, shared) => read,
-        sent = send::send(&sending, link, &queue, shared) => sent.map(|never| match never {}),
+        sent = send::send(sending, link, &queue, shared) => sent.map(|never| match never {}),
     }
 }
 

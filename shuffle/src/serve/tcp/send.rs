@@ -13,13 +13,13 @@ use bytes::{Buf, Bytes};
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
-use tokio::net::tcp::WriteHalf;
 use tokio::sync::Semaphore;
 
 use super::ahead;
 use super::form::{Begin, Chunk, Current, Holds, Made, Make};
 use super::link::Link;
 use super::queue::{Outgoing, Queue, Turn};
+use super::sending::Sending;
 use super::socket;
 use crate::pack::Tried;
 use crate::serve::Shared;
@@ -54,7 +54,7 @@ struct Waiting {
 
 /// Sends what the queue has until the connection fails.
 pub(super) async fn send(
-    stream: &WriteHalf<'_>,
+    stream: &impl Sending,
     link: Link,
     queue: &Queue,
     shared: &Shared,
@@ -72,7 +72,7 @@ pub(super) async fn send(
         if !batch.is_empty() {
             let link = &mut sender.link;
             if link.is_measured {
-                link.begin(socket::has_sent_all(stream.as_ref().as_fd()), batch.is_packed);
+                link.begin(socket::has_sent_all(stream.socket().as_fd()), batch.is_packed);
             }
             within(shared.config.send_timeout, "a chunk", batch.write(stream, link)).await?;
             queue.sent();
@@ -238,7 +238,7 @@ impl Batch {
         self.parts.is_empty()
     }
 
-    async fn write(&mut self, stream: &WriteHalf<'_>, link: &mut Link) -> io::Result<()> {
+    async fn write(&mut self, stream: &impl Sending, link: &mut Link) -> io::Result<()> {
         while !self.parts.is_empty() {
             let mut slices = [IoSlice::new(&[]); PARTS_MAX];
             let count = self.parts.len().min(PARTS_MAX);
@@ -253,12 +253,12 @@ impl Batch {
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     link.is_full(Instant::now());
-                    stream.writable().await?;
+                    stream.socket().writable().await?;
                 }
                 Err(error) => return Err(error),
             }
         }
-        Ok(())
+        stream.flush().await
     }
 
     fn advance(&mut self, mut written: usize) {
