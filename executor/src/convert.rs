@@ -160,11 +160,11 @@ mod tests {
     fn a_slice_of_keys_is_malformed_for_who_does_not_know_them() {
         let part = Some(Part::Keys(KeysOf { part: 0, parts: 2 }));
         let said = wire_slice(&Slice { partitions: 4..5, part });
-        let without = v1::Slice { keys: None, ..said.clone() };
+        let without = v1::Slice { keys: None, ..said };
         assert!(slice(&without).unwrap_err().to_string().contains("0 from 4 on"));
         for (part, parts, partitions) in [(2, 2, 0), (0, 0, 0), (0, 2, 1)] {
             let keys = Some(v1::KeysOf { part, parts });
-            assert!(slice(&v1::Slice { keys, partitions, ..said.clone() }).is_err(), "{part} of {parts}");
+            assert!(slice(&v1::Slice { keys, partitions, ..said }).is_err(), "{part} of {parts}");
         }
     }
 }

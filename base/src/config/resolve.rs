@@ -233,10 +233,7 @@ impl Resolver {
                 memory: self.get("local.memory"),
                 scratch: self.get("local.scratch"),
             },
-            client: ClientSettings {
-                manager: self.get("client.manager"),
-                queue: self.get("client.queue"),
-            },
+            client: ClientSettings { manager: self.get("client.manager"), queue: self.get("client.queue") },
             log: LogSettings { level: self.get("log.level"), format: self.get("log.format") },
             entries: KEYS.iter().filter_map(|key| self.entries.get(key.name).cloned()).collect(),
         }

@@ -33,6 +33,7 @@ async fn launched(cluster: &Cluster) -> (JobId, mpsc::UnboundedSender<v1::Worker
         sql: "two queries".to_owned(),
         conf: HashMap::new(),
         user: "somebody".to_owned(),
+        ..v1::SubmitRequest::default()
     };
     let job = cluster.manager.submit(submit).await.unwrap().job;
     loop {

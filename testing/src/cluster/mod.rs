@@ -274,14 +274,7 @@ impl ProcessCluster {
     /// # Errors
     /// When the processes cannot be listed.
     pub fn executor_pids(&self, worker: usize) -> anyhow::Result<Vec<u32>> {
-        let children = proc::children(self.workers[worker].pid())?;
-        Ok(children.into_iter().filter(|&pid| proc::arguments(pid).iter().any(|a| a == "executor")).collect())
-    }
-
-    /// The process of a worker.
-    #[must_use]
-    pub fn worker_pid(&self, worker: usize) -> u32 {
-        self.workers[worker].pid()
+        self.children_of(worker, "executor")
     }
 
     /// The processes of the drivers that a worker runs.
@@ -289,8 +282,12 @@ impl ProcessCluster {
     /// # Errors
     /// When the processes cannot be listed.
     pub fn driver_pids(&self, worker: usize) -> anyhow::Result<Vec<u32>> {
+        self.children_of(worker, "driver")
+    }
+
+    fn children_of(&self, worker: usize, command: &str) -> anyhow::Result<Vec<u32>> {
         let children = proc::children(self.workers[worker].pid())?;
-        Ok(children.into_iter().filter(|&pid| proc::arguments(pid).iter().any(|a| a == "driver")).collect())
+        Ok(children.into_iter().filter(|&pid| proc::arguments(pid).iter().any(|a| a == command)).collect())
     }
 
     /// Sends a signal to a worker, which is then no longer expected to live.

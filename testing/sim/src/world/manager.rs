@@ -13,7 +13,8 @@ use firesteel_driver::machine::Life;
 use firesteel_manager::ManagerConfig;
 use firesteel_manager::machine::Machine;
 use firesteel_manager::machine::message::{
-    Answer, ClientRequest, DriverEvent, Effect, Event, Note, SessionId, Ticket, ToDriver, WorkerEvent,
+    Answer, ClientRequest, DriverEvent, Effect, Event, Note, SessionId, Submission, Ticket, ToDriver,
+    WorkerEvent,
 };
 
 use super::{Scene, Timer};
@@ -130,8 +131,8 @@ impl Manager {
     fn answer(&mut self, conn: Conn, asked: Asked, scene: &mut Scene) {
         match asked {
             Asked::Submit(sql) => {
-                let (name, conf, user) = (sql.clone(), BTreeMap::new(), "client".to_owned());
-                let request = ClientRequest::Submit { name, sql, conf, user };
+                let (name, user) = (sql.clone(), "client".to_owned());
+                let request = ClientRequest::Submit(Submission { name, sql, user, ..Submission::default() });
                 self.asked.insert(Ticket(self.tickets + 1), conn);
                 self.ask(request, scene);
             }

@@ -11,6 +11,8 @@ use firesteel_manager::machine::message::WorkerEvent;
 use super::Worker;
 use crate::world::{Scene, Timer};
 
+/// How many run at a time; what is launched beyond that waits for the end of one.
+pub(super) const PLACES: usize = 2;
 /// How long a driver's process takes to begin, in milliseconds.
 const BEGINS: (u64, u64) = (20, 2_500);
 /// How long a driver that is asked to stop may take.
@@ -60,6 +62,7 @@ pub struct KeptResult {
 #[derive(Debug, Default)]
 pub struct Drivers {
     running: std::collections::BTreeMap<JobId, RunningDriver>,
+    waiting: VecDeque<Order>,
     ended: VecDeque<DriverEnd>,
     /// Results, by their jobs.
     pub results: std::collections::BTreeMap<JobId, KeptResult>,
@@ -71,13 +74,19 @@ impl Drivers {
     /// How many there are.
     #[must_use]
     pub fn count(&self) -> u32 {
-        u32::try_from(self.running.len()).unwrap_or(u32::MAX)
+        u32::try_from(self.running.len() + self.waiting.len()).unwrap_or(u32::MAX)
     }
 
     /// The processes that run.
     #[must_use]
     pub fn processes(&self) -> Vec<u32> {
         self.running.values().filter_map(|driver| driver.number).collect()
+    }
+
+    /// Takes a launch that waits out.
+    fn take_waiting(&mut self, job: JobId) -> Option<Order> {
+        let at = self.waiting.iter().position(|order| order.job == job)?;
+        self.waiting.remove(at)
     }
 
     /// What a manager hears of those that have ended.
@@ -111,6 +120,16 @@ impl Worker {
             }
             return;
         }
+        // One that came before and was given up is not begun any more.
+        self.drivers.take_waiting(job);
+        if self.drivers.running.len() >= PLACES {
+            return self.drivers.waiting.push_back(order);
+        }
+        self.begin_driver(order, scene);
+    }
+
+    fn begin_driver(&mut self, order: Order, scene: &mut Scene) {
+        let job = order.job;
         scene.tell(self.proc, || format!("launches the driver of {job}, launch {}", order.launch));
         let driver = RunningDriver { order, number: None, is_stopped: false, next: None };
         self.drivers.running.insert(job, driver);
@@ -121,6 +140,10 @@ impl Worker {
         if let Some(driver) = self.drivers.running.get_mut(&job) {
             driver.next = None;
             self.end_driver_early(job, scene);
+        }
+        if let Some(order) = self.drivers.take_waiting(job) {
+            let end = Err("stopped before it began".to_owned());
+            self.tell_end(DriverEnd { job, launch: order.launch, end }, scene);
         }
     }
 
@@ -183,15 +206,21 @@ impl Worker {
             self.drivers.results.remove(&job);
         }
         let end = if driver.is_stopped { Err("stopped on request".to_owned()) } else { end };
-        let ended = DriverEnd { job, launch: driver.order.launch, end };
+        self.tell_end(DriverEnd { job, launch: driver.order.launch, end }, scene);
+        self.drivers.waiting.extend(driver.next);
+        if self.drivers.running.len() < PLACES
+            && let Some(order) = self.drivers.waiting.pop_front()
+        {
+            self.begin_driver(order, scene);
+        }
+    }
+
+    fn tell_end(&mut self, ended: DriverEnd, scene: &mut Scene) {
         let event = told(&ended);
         self.drivers.ended.push_back(ended);
         if self.drivers.ended.len() > DRIVERS_ENDED_MAX {
             self.drivers.ended.pop_front();
         }
         self.say(event, scene);
-        if let Some(next) = driver.next {
-            self.launch_driver(next, scene);
-        }
     }
 }

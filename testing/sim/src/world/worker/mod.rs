@@ -28,8 +28,6 @@ use drain::DrainState;
 pub use drivers::{Drivers, KeptResult, Order};
 
 const BEAT: Duration = Duration::from_secs(2);
-/// No job of a simulation is submitted.
-const DRIVER_PLACES: usize = 0;
 const REGISTER_TIMEOUT: Duration = Duration::from_secs(10);
 const RETRY_FIRST: Duration = Duration::from_millis(200);
 const RETRY_MAX: Duration = Duration::from_secs(5);
@@ -132,7 +130,7 @@ impl Worker {
             topology_json: Arc::from(""),
             nics: vec![Some(0)],
             executors: (0..).zip(&self.setup.cores).map(spec).collect(),
-            driver_places: DRIVER_PLACES,
+            driver_places: drivers::PLACES,
         }
     }
 
