@@ -15,6 +15,7 @@ mod local;
 mod managers;
 mod measures;
 mod sharing;
+mod skew;
 mod slt;
 mod spilling;
 mod tpcds;
