@@ -16,6 +16,7 @@ mod local;
 mod managers;
 mod measures;
 mod sharing;
+mod skew;
 mod slt;
 mod spilling;
 mod submitted;
