@@ -123,7 +123,9 @@ impl Case {
             Undo::Nothing => Ok(()),
             Undo::Continue(pids) => {
                 // One that was killed meanwhile for its silence needs it no more.
-                pids.into_iter().for_each(|pid| drop(proc::send(pid, Signal::CONT)));
+                for pid in pids {
+                    proc::send(pid, Signal::CONT);
+                }
                 Ok(())
             }
             Undo::StartWorker => cluster.start_worker(HIT),
@@ -163,7 +165,9 @@ impl Case {
 }
 
 fn stop(pids: Vec<u32>) -> Undo {
-    pids.iter().for_each(|&pid| drop(proc::send(pid, Signal::STOP)));
+    for &pid in &pids {
+        proc::send(pid, Signal::STOP);
+    }
     Undo::Continue(pids)
 }
 
