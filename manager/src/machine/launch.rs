@@ -241,6 +241,8 @@ impl Machine {
             }
             None => {
                 job.phase = Phase::Submitted;
+                // It may live on behind a cut network: the job is not its any more.
+                job.incarnation.clear();
                 job.stages.clear();
                 self.launch_due = true;
                 fx.push(job.keep());

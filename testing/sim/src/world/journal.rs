@@ -57,7 +57,8 @@ impl Journal {
     /// Begins to write what has changed; jobs were numbered up to `numbered`. How long that takes, unless it is done at once.
     pub fn begin_write(&mut self, numbered: u64, chance: &mut Chance) -> Option<Duration> {
         self.writing = Some((std::mem::take(&mut self.changed), numbered + NUMBERS_AHEAD));
-        let Some((low, high)) = self.takes else {
+        // One that fails takes its time too.
+        let Some((low, high)) = self.takes.or(self.fails.then_some((0, 1))) else {
             self.commit();
             return None;
         };
