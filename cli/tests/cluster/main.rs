@@ -18,5 +18,6 @@ mod measures;
 mod sharing;
 mod slt;
 mod spilling;
+mod tokens;
 mod tpcds;
 mod tpch;

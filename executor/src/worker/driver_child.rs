@@ -7,6 +7,7 @@ use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 
 use firesteel_base::{JobId, UserError};
+use firesteel_protocol::token::Secret;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, ChildStderr, ChildStdin};
@@ -32,6 +33,8 @@ pub struct DriverRequest {
     pub launch: u32,
     /// Memory for what of the job runs in the driver's process.
     pub memory_bytes: u64,
+    /// By which the manager knows the driver. It goes this way alone: others see command lines and environments.
+    pub secret: Secret,
 }
 
 /// One launch of a job's driver.
