@@ -8,10 +8,10 @@ use firesteel_base::version;
 
 use crate::commands::{
     bench, completions, config, doctor, driver, executor, jobs, local_cluster, manager, managers, nodes, sql,
-    submit, topology, worker,
+    submit, tokens, topology, worker,
 };
 use crate::context::Context;
-use crate::exit::EXIT_CODES_HELP;
+use crate::exit::{EXIT_CODES_HELP, Failure};
 use crate::session::Place;
 
 const EXAMPLES: &str = "\
@@ -111,6 +111,7 @@ pub enum Command {
     Jobs(jobs::JobsArgs),
     Nodes(nodes::NodesArgs),
     Managers(managers::ManagersArgs),
+    Tokens(tokens::TokensArgs),
     LocalCluster(local_cluster::LocalClusterArgs),
     Manager(manager::ManagerArgs),
     Worker(worker::WorkerArgs),
@@ -165,10 +166,10 @@ impl PlaceArgs {
     }
 
     /// The place they name.
-    pub fn place(&self, context: &Context) -> Place {
-        match context.client_if_set() {
+    pub fn place(&self, context: &Context) -> Result<Place, Failure> {
+        Ok(match context.client_if_set()? {
             Some(client) if !self.local => Place::Cluster(client),
             _ => Place::Local(context.config.local.clone()),
-        }
+        })
     }
 }

@@ -7,9 +7,9 @@ use arrow::buffer::Buffer;
 use arrow::error::ArrowError;
 use arrow::ipc::reader::StreamDecoder;
 use firesteel_base::{JobId, UserError, version};
-use firesteel_protocol::channel::{self, Channel, Response, Status};
+use firesteel_protocol::channel::{self, Response, Status};
 use firesteel_protocol::managers::Managers;
-use firesteel_protocol::v1::manager_client::ManagerClient;
+use firesteel_protocol::token::{Credential, ManagerCaller, manager_caller};
 use firesteel_protocol::v1::worker_client::WorkerClient;
 use firesteel_protocol::v1::{
     CancelJobRequest, DrainNodeRequest, FetchResultRequest, JobInfo, JobState, ListJobsRequest,
@@ -44,13 +44,14 @@ const CHANGE_MAX: Duration = Duration::from_secs(20);
 pub struct Cluster {
     managers: Managers,
     queue: String,
+    credential: Credential,
     leader: Mutex<Leader>,
 }
 
 #[derive(Debug, Clone)]
 struct Leader {
     address: String,
-    client: ManagerClient<Channel>,
+    client: ManagerCaller,
 }
 
 /// Whether a question may be asked again whose answer was lost.
@@ -66,17 +67,18 @@ impl Cluster {
     /// Connects to the manager that leads.
     pub async fn connect(client: &Client) -> Result<Self, Failure> {
         let managers = Managers::of(&client.manager);
-        let leader = find(&managers, FIND_MAX).await;
+        let leader = find(&managers, &client.credential, FIND_MAX).await;
         // Who names several knows how.
         let leader = if managers.are_several() { leader } else { leader.map_err(with_hint) }?;
-        Ok(Self { managers, queue: client.queue.clone(), leader: Mutex::new(leader) })
+        let Client { queue, credential, .. } = client.clone();
+        Ok(Self { managers, queue, credential, leader: Mutex::new(leader) })
     }
 
     /// Asks the manager that leads. Of several another one is asked when that one does not lead any more, or is gone.
     async fn ask<T>(
         &self,
         again: Again,
-        question: impl AsyncFn(ManagerClient<Channel>) -> Result<Response<T>, Status>,
+        question: impl AsyncFn(ManagerCaller) -> Result<Response<T>, Status>,
     ) -> Result<T, Failure> {
         self.ask_told(again, question, failure).await
     }
@@ -85,7 +87,7 @@ impl Cluster {
     async fn ask_told<T>(
         &self,
         again: Again,
-        question: impl AsyncFn(ManagerClient<Channel>) -> Result<Response<T>, Status>,
+        question: impl AsyncFn(ManagerCaller) -> Result<Response<T>, Status>,
         tell: fn(&str, &Status) -> Failure,
     ) -> Result<T, Failure> {
         let since = Instant::now();
@@ -100,7 +102,7 @@ impl Cluster {
             if !may_ask || !self.managers.are_several() || since.elapsed() >= CHANGE_MAX {
                 return Err(tell(&leader.address, &status));
             }
-            *self.leader.lock().await = find(&self.managers, FIND_MAX).await?;
+            *self.leader.lock().await = find(&self.managers, &self.credential, FIND_MAX).await?;
         }
     }
 
@@ -120,21 +122,21 @@ impl Cluster {
             queue: self.queue.clone(),
             weight: 1,
         };
-        let submit = async |mut manager: ManagerClient<Channel>| manager.submit(request.clone()).await;
+        let submit = async |mut manager: ManagerCaller| manager.submit(request.clone()).await;
         Ok(JobId(self.ask(Again::Untaken, submit).await?.job))
     }
 
     /// The jobs that run or wait; with `all`, those that have ended as well.
     pub async fn jobs(&self, all: bool) -> Result<Vec<JobInfo>, Failure> {
         let request = ListJobsRequest { wire_version: REQUEST_WIRE, all };
-        let list = async |mut manager: ManagerClient<Channel>| manager.list_jobs(request).await;
+        let list = async |mut manager: ManagerCaller| manager.list_jobs(request).await;
         Ok(self.ask(Again::Always, list).await?.jobs)
     }
 
     /// One job.
     pub async fn job(&self, job: JobId) -> Result<JobInfo, Failure> {
         let request = ShowJobRequest { wire_version: REQUEST_WIRE, job: job.0 };
-        let show = async |mut manager: ManagerClient<Channel>| manager.show_job(request).await;
+        let show = async |mut manager: ManagerCaller| manager.show_job(request).await;
         self.ask(Again::Always, show).await
     }
 
@@ -143,14 +145,14 @@ impl Cluster {
     pub async fn wait(&self, job: JobId, wait: Duration) -> Result<JobInfo, Failure> {
         let max_wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
         let request = WaitJobRequest { wire_version: REQUEST_WIRE, job: job.0, max_wait_ms };
-        let ended = async |mut manager: ManagerClient<Channel>| manager.wait_job(request).await;
+        let ended = async |mut manager: ManagerCaller| manager.wait_job(request).await;
         self.in_time(wait.saturating_add(ANSWER_MAX), ended).await
     }
 
     /// The nodes. A manager that is away is waited for: what it was asked to do goes on without it.
     pub async fn nodes_in_time(&self) -> Result<ListNodesReply, Failure> {
         let request = ListNodesRequest { wire_version: REQUEST_WIRE };
-        let list = async |mut manager: ManagerClient<Channel>| manager.list_nodes(request).await;
+        let list = async |mut manager: ManagerCaller| manager.list_nodes(request).await;
         self.in_time(ANSWER_MAX, list).await
     }
 
@@ -158,7 +160,7 @@ impl Cluster {
     async fn in_time<T>(
         &self,
         limit: Duration,
-        question: impl AsyncFn(ManagerClient<Channel>) -> Result<Response<T>, Status>,
+        question: impl AsyncFn(ManagerCaller) -> Result<Response<T>, Status>,
     ) -> Result<T, Failure> {
         let mut away_since: Option<Instant> = None;
         loop {
@@ -181,7 +183,7 @@ impl Cluster {
             tokio::time::sleep(AWAY_PAUSE).await;
             // One that is alone is connected to again by itself.
             if self.managers.are_several()
-                && let Ok(leader) = find(&self.managers, FIND_MAX).await
+                && let Ok(leader) = find(&self.managers, &self.credential, FIND_MAX).await
             {
                 *self.leader.lock().await = leader;
             }
@@ -191,7 +193,7 @@ impl Cluster {
     /// Cancels a job.
     pub async fn cancel(&self, job: JobId) -> Result<JobInfo, Failure> {
         let request = CancelJobRequest { wire_version: REQUEST_WIRE, job: job.0 };
-        let cancel = async |mut manager: ManagerClient<Channel>| manager.cancel_job(request).await;
+        let cancel = async |mut manager: ManagerCaller| manager.cancel_job(request).await;
         self.ask(Again::Always, cancel).await
     }
 
@@ -205,14 +207,14 @@ impl Cluster {
         let deadline_ms = deadline.map(|span| u64::try_from(span.as_millis()).unwrap_or(u64::MAX));
         let (wire_version, worker) = (version::WIRE_DRAIN, worker.to_owned());
         let request = DrainNodeRequest { wire_version, worker, deadline_ms, force };
-        let drain = async |mut manager: ManagerClient<Channel>| manager.drain_node(request.clone()).await;
+        let drain = async |mut manager: ManagerCaller| manager.drain_node(request.clone()).await;
         self.ask_told(Again::Always, drain, refused_drain).await
     }
 
     /// Has a worker that is drained stay after all.
     pub async fn undrain(&self, worker: &str) -> Result<NodeInfo, Failure> {
         let request = UndrainNodeRequest { wire_version: version::WIRE_DRAIN, worker: worker.to_owned() };
-        let undrain = async |mut manager: ManagerClient<Channel>| manager.undrain_node(request.clone()).await;
+        let undrain = async |mut manager: ManagerCaller| manager.undrain_node(request.clone()).await;
         self.ask_told(Again::Always, undrain, refused_drain).await
     }
 
@@ -224,7 +226,7 @@ impl Cluster {
     /// The nodes.
     pub async fn nodes(&self) -> Result<ListNodesReply, Failure> {
         let request = ListNodesRequest { wire_version: REQUEST_WIRE };
-        let list = async |mut manager: ManagerClient<Channel>| manager.list_nodes(request).await;
+        let list = async |mut manager: ManagerCaller| manager.list_nodes(request).await;
         self.ask(Again::Always, list).await
     }
 }
@@ -238,12 +240,9 @@ async fn answered<T>(
     timeout(limit, question).await.map_err(late)?.map(Response::into_inner)
 }
 
-async fn find(managers: &Managers, patience: Duration) -> Result<Leader, Failure> {
+async fn find(managers: &Managers, credential: &Credential, patience: Duration) -> Result<Leader, Failure> {
     let (address, channel) = managers.connect(patience).await.map_err(Failure::cluster)?;
-    let client = ManagerClient::new(channel)
-        .max_decoding_message_size(channel::MESSAGE_BYTES_MAX)
-        .max_encoding_message_size(channel::MESSAGE_BYTES_MAX);
-    Ok(Leader { address, client })
+    Ok(Leader { address, client: manager_caller(channel, credential.clone()) })
 }
 
 fn with_hint(failure: Failure) -> Failure {
@@ -289,9 +288,10 @@ pub async fn fetch_result(job: &JobInfo) -> Result<Rows, Failure> {
     let address = job.result_address.clone();
     let channel = channel::connect("worker", &address).await.map_err(Failure::cluster)?;
     let mut worker = WorkerClient::new(channel).max_decoding_message_size(channel::MESSAGE_BYTES_MAX);
-    let request = FetchResultRequest { wire_version: REQUEST_WIRE, job: id.0 };
+    let ticket = job.result_ticket.clone();
+    let request = FetchResultRequest { wire_version: REQUEST_WIRE, job: id.0, ticket };
     let chunks = loop {
-        match answered(ANSWER_MAX, worker.fetch_result(request)).await {
+        match answered(ANSWER_MAX, worker.fetch_result(request.clone())).await {
             Ok(chunks) => break chunks,
             // The job has ended for the manager a moment before its driver's process has, and its worker keeps the
             // result only then.

@@ -1,13 +1,19 @@
 //! What every command has at hand: the configuration, and how much to say.
 
+use std::path::Path;
+
 use firesteel_base::config::{self, Auto, Config, Flag, Inputs, LogSettings, address_list};
 use firesteel_base::telemetry;
+use firesteel_protocol::token::{Credential, Secret};
 
 use crate::args::Global;
 use crate::exit::Failure;
 
 /// The manager that commands talk to when none is set.
 const LOCAL_MANAGER: &str = "127.0.0.1:7400";
+
+/// The environment variable with a client's token.
+const TOKEN_VARIABLE: &str = "FIRESTEEL_TOKEN";
 
 /// The configuration, and how much to say.
 #[derive(Debug)]
@@ -25,12 +31,14 @@ pub struct Client {
     pub manager: String,
     /// The queue of its jobs; empty for the default one.
     pub queue: String,
+    /// What is shown to the manager.
+    pub credential: Credential,
 }
 
 impl Client {
     /// A client with nothing of its own set.
     pub fn of(manager: impl Into<String>) -> Self {
-        Self { manager: manager.into(), queue: String::new() }
+        Self { manager: manager.into(), queue: String::new(), credential: Credential::default() }
     }
 }
 
@@ -57,18 +65,29 @@ impl Context {
     }
 
     /// The cluster to talk to.
-    pub fn client(&self) -> Client {
-        self.client_if_set().unwrap_or_else(|| self.client_of(LOCAL_MANAGER.to_owned()))
+    pub fn client(&self) -> Result<Client, Failure> {
+        match self.client_if_set()? {
+            Some(client) => Ok(client),
+            None => self.client_of(LOCAL_MANAGER.to_owned()),
+        }
     }
 
     /// The cluster to talk to, if any is set anywhere.
-    pub fn client_if_set(&self) -> Option<Client> {
-        let addresses = self.config.client.manager.clone().set()?;
-        Some(self.client_of(address_list(&addresses)))
+    pub fn client_if_set(&self) -> Result<Option<Client>, Failure> {
+        let addresses = self.config.client.manager.clone().set();
+        addresses.map(|addresses| self.client_of(address_list(&addresses))).transpose()
     }
 
-    fn client_of(&self, manager: String) -> Client {
-        Client { manager, queue: self.config.client.queue.clone() }
+    fn client_of(&self, manager: String) -> Result<Client, Failure> {
+        let secret = match std::env::var(TOKEN_VARIABLE) {
+            Ok(token) if !token.trim().is_empty() => Some(Secret::new(token.trim())),
+            Ok(_) | Err(_) => {
+                let file = self.config.client.token_file.clone().set();
+                file.map(|file| Secret::read(Path::new(&file))).transpose()?
+            }
+        };
+        let credential = secret.map(|secret| Credential::of(&secret)).transpose()?.unwrap_or_default();
+        Ok(Client { manager, queue: self.config.client.queue.clone(), credential })
     }
 
     /// Says something that is neither result nor error, on standard error.

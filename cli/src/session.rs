@@ -36,7 +36,8 @@ pub async fn open(place: &Place, name: &str, conf: BTreeMap<String, String>) -> 
         Place::Local(local) => Ok(Session::local(local_options(local, conf)).await?),
         Place::Cluster(client) => {
             let (name, queue) = (name.to_owned(), client.queue.clone());
-            let options = ConnectOptions { name, conf, queue, ..ConnectOptions::default() };
+            let credential = client.credential.clone();
+            let options = ConnectOptions { name, conf, queue, credential, ..ConnectOptions::default() };
             Session::connect(&client.manager, options).await.map_err(Failure::cluster)
         }
     }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use firesteel_base::{ByteSize, JobId};
+use firesteel_protocol::token::Credential;
 
 /// How a session on this machine is opened. What is not set follows the machine.
 #[derive(Debug, Clone, Default)]
@@ -37,6 +38,8 @@ pub struct ConnectOptions {
     pub weight: u32,
     /// Memory for what of its queries runs in this process; a share of the machine's, when unset.
     pub memory: Option<ByteSize>,
+    /// What the manager is shown when it asks who calls; nothing when unset.
+    pub credential: Credential,
     /// How long a query waits on a cluster without executors for a first one.
     pub executors_wait_max: Duration,
     /// How long jobs go on without the manager before they fail.
@@ -52,6 +55,7 @@ impl Default for ConnectOptions {
             queue: String::new(),
             weight: 1,
             memory: None,
+            credential: Credential::default(),
             executors_wait_max: Duration::from_secs(60),
             manager_away_max: Duration::from_secs(60),
         }

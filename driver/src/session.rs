@@ -74,7 +74,8 @@ impl Session {
     /// # Errors
     /// When no manager of this release answers there, or a setting is unknown.
     pub async fn connect(manager: &str, options: ConnectOptions) -> Result<Self, UserError> {
-        Self::open(Peers::new(ManagerAt::At(Managers::of(manager)), []), options).await
+        let at = ManagerAt::At(Managers::of(manager), options.credential.clone());
+        Self::open(Peers::new(at, []), options).await
     }
 
     /// A session on a cluster whose manager, and some of whose executors, are in this process: they are reached by

@@ -1,6 +1,9 @@
 //! What an operator may set, and the limits of everything that could grow.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::shell::Guard;
 
 /// How the manager judges silence, and how much it keeps.
 #[derive(Debug, Clone)]
@@ -28,6 +31,8 @@ pub struct ManagerConfig {
     pub epoch_seed: u64,
     /// Numbers of leases start here; larger than all that an earlier run gave out.
     pub lease_seed: u64,
+    /// Who asks callers who they are; `None`: nobody does, and everybody may do everything.
+    pub tokens: Option<Arc<Guard>>,
     /// How much is kept of everything.
     pub limits: Limits,
 }
@@ -46,6 +51,7 @@ impl Default for ManagerConfig {
             launch_timeout: Duration::from_secs(60),
             epoch_seed,
             lease_seed: lease_seed(epoch_seed),
+            tokens: None,
             limits: Limits::default(),
         }
     }

@@ -25,6 +25,7 @@ pub mod config;
 pub mod machine;
 pub mod placement;
 pub mod shell;
+pub mod tokens;
 
 pub use config::{Limits, ManagerConfig};
-pub use shell::{BoxStream, Journal, Manager, Member, Messages, Peers};
+pub use shell::{BoxStream, Guard, Journal, Manager, Member, Messages, Peers};

@@ -8,6 +8,8 @@
 pub mod channel;
 mod convert;
 pub mod managers;
+mod secrets;
+pub mod token;
 
 /// The generated messages, clients and servers.
 #[allow(missing_docs, clippy::all, clippy::pedantic)]

@@ -194,6 +194,7 @@ impl Resolver {
                 jobs: self.get("manager.jobs"),
                 jobs_size: self.get("manager.jobs_size"),
                 queued_jobs: self.get("manager.queued_jobs"),
+                tokens: self.get("manager.tokens"),
                 open_jobs: self.get("manager.open_jobs"),
             },
             worker: WorkerSettings {
@@ -233,7 +234,11 @@ impl Resolver {
                 memory: self.get("local.memory"),
                 scratch: self.get("local.scratch"),
             },
-            client: ClientSettings { manager: self.get("client.manager"), queue: self.get("client.queue") },
+            client: ClientSettings {
+                manager: self.get("client.manager"),
+                queue: self.get("client.queue"),
+                token_file: self.get("client.token_file"),
+            },
             log: LogSettings { level: self.get("log.level"), format: self.get("log.format") },
             entries: KEYS.iter().filter_map(|key| self.entries.get(key.name).cloned()).collect(),
         }

@@ -52,6 +52,8 @@ pub struct ManagerSettings {
     pub jobs_size: ByteSize,
     /// Submitted jobs that wait for a driver.
     pub queued_jobs: u32,
+    /// The file of tokens.
+    pub tokens: Auto<String>,
     /// Jobs at a time whose driver is in a client.
     pub open_jobs: u32,
 }
@@ -140,6 +142,8 @@ pub struct ClientSettings {
     pub manager: Auto<Vec<HostPort>>,
     /// The queue of their jobs, or empty.
     pub queue: String,
+    /// The file with their token.
+    pub token_file: Auto<String>,
 }
 
 /// `[log]`

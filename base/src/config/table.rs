@@ -146,6 +146,14 @@ pub const KEYS: &[Key] = &[
         help: "How many jobs there may be at a time whose driver is in a client; more are refused.",
     },
     Key {
+        name: "manager.tokens",
+        default: "auto",
+        kind: Kind::OrAuto(&Kind::Text),
+        help: "The file of tokens, which nobody else may read: who wants to open, submit, list or cancel jobs must then show one, \
+               and is the user that it names. `firesteel tokens` makes it; a change is noticed within seconds. auto: none is asked \
+               for.",
+    },
+    Key {
         name: "worker.id",
         default: "auto",
         kind: Kind::OrAuto(&Kind::Name),
@@ -360,6 +368,13 @@ pub const KEYS: &[Key] = &[
         kind: Kind::Text,
         help: "The queue whose share of the cluster the jobs of commands draw on: queues share it equally. Empty: the one \
                without a name.",
+    },
+    Key {
+        name: "client.token_file",
+        default: "auto",
+        kind: Kind::OrAuto(&Kind::Text),
+        help: "The file with the token that commands show to the manager, which nobody else may read. The environment variable \
+               FIRESTEEL_TOKEN has the token itself and comes before it. auto: none is shown.",
     },
     Key {
         name: "log.level",

@@ -8,6 +8,7 @@ use firesteel_base::{ByteSize, JobId, UserError};
 use firesteel_driver::{ConnectOptions, Session};
 use firesteel_engine::session::split_statements;
 use firesteel_executor::worker::DriverRequest;
+use firesteel_protocol::token::Credential;
 
 use crate::args::Global;
 use crate::context::{Context, Role};
@@ -59,6 +60,7 @@ fn drive(global: &Global, args: &DriverArgs) -> Result<Exit, Failure> {
             conf: request.conf,
             submitted_job: Some((JobId(args.job), request.launch)),
             memory: Some(ByteSize(request.memory_bytes)),
+            credential: Credential::of(&request.secret)?,
             ..ConnectOptions::default()
         };
         let session = Session::connect(&args.manager, options).await.map_err(Failure::cluster)?;

@@ -96,7 +96,7 @@ pub fn run(global: &Global, args: JobsArgs) -> Result<Exit, Failure> {
     let context = Context::load(global, flags.0, Role::Command)?;
     let json = args.json;
     runtime::run(async {
-        let cluster = Cluster::connect(&context.client()).await?;
+        let cluster = Cluster::connect(&context.client()?).await?;
         match args.command.unwrap_or(JobsCommand::List(args.list)) {
             JobsCommand::List(ListArgs { all }) => list(&cluster, all || args.list.all, json).await?,
             JobsCommand::Show { job } => show(&cluster.job(job).await?, json)?,

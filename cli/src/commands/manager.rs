@@ -6,7 +6,7 @@ use std::sync::Arc;
 use clap::Args;
 use firesteel_base::UserError;
 use firesteel_base::config::{HostPort, ManagerSettings};
-use firesteel_manager::{Journal, Limits, Manager, ManagerConfig, Member, Peers, shell::grpc};
+use firesteel_manager::{Guard, Journal, Limits, Manager, ManagerConfig, Member, Peers, shell::grpc};
 use tokio::net::TcpListener;
 
 use crate::args::{Flags, Global};
@@ -103,12 +103,12 @@ async fn start_member(settings: &ManagerSettings, peers: Vec<HostPort>) -> Resul
     let advertise = settings.advertise.clone().set();
     let peers = Peers::find(&peers, advertise.as_ref(), &settings.bind).await.map_err(Failure::usage)?;
     let folder = settings.state.clone().set().expect("several managers have a folder each");
-    Ok(Member::start(manager_config(settings), peers, Path::new(&folder)).await?)
+    Ok(Member::start(manager_config(settings)?, peers, Path::new(&folder)).await?)
 }
 
 /// Whether another manager has the journal is found out before anybody hears of this one.
 fn start(settings: &ManagerSettings) -> Result<Arc<Manager>, Failure> {
-    let config = manager_config(settings);
+    let config = manager_config(settings)?;
     let Some(folder) = settings.state.clone().set() else {
         tracing::info!("no manager.state is set: submitted jobs are lost with this manager");
         return Ok(Manager::start(config));
@@ -116,15 +116,23 @@ fn start(settings: &ManagerSettings) -> Result<Arc<Manager>, Failure> {
     Ok(Manager::start_with_journal(config, Journal::open(Path::new(&folder))?))
 }
 
-fn manager_config(settings: &ManagerSettings) -> ManagerConfig {
-    ManagerConfig {
+fn manager_config(settings: &ManagerSettings) -> Result<ManagerConfig, Failure> {
+    let tokens = settings.tokens.clone().set().map(|file| Guard::open(Path::new(&file))).transpose();
+    Ok(ManagerConfig {
+        tokens: tokens.map_err(with_hint)?.map(Arc::new),
         heartbeat: settings.heartbeat,
         node_suspect_after: settings.node_suspect_after,
         node_timeout: settings.node_timeout,
         driver_timeout: settings.driver_timeout,
         limits: limits(settings),
         ..ManagerConfig::default()
-    }
+    })
+}
+
+fn with_hint(error: UserError) -> Failure {
+    let hint = error.hint.clone();
+    let hint = hint.unwrap_or_else(|| "`firesteel tokens add` makes the file of manager.tokens".to_owned());
+    error.hint(hint).into()
 }
 
 /// Who raises one of these limits means it: what is bounded beside it follows.

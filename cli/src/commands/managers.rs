@@ -47,7 +47,7 @@ pub fn run(global: &Global, args: &ManagersArgs) -> Result<Exit, Failure> {
     let mut flags = Flags::default();
     flags.put("client.manager", "--manager", args.manager.as_ref());
     let context = Context::load(global, flags.0, Role::Command)?;
-    let managers = Managers::of(&context.client().manager);
+    let managers = Managers::of(&context.client()?.manager);
     let views = runtime::run(async { Ok::<_, Failure>(ask_all(managers.named()).await) })?;
     if args.json {
         let all: Vec<_> = views.iter().map(|(address, view)| as_json(address, view)).collect();

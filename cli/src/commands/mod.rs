@@ -13,6 +13,7 @@ pub mod managers;
 pub mod nodes;
 pub mod sql;
 pub mod submit;
+pub mod tokens;
 pub mod topology;
 pub mod worker;
 
@@ -30,6 +31,7 @@ pub fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::LocalCluster(args) => local_cluster::run(&global, args),
         Command::Manager(args) => manager::run(&global, args),
         Command::Managers(args) => managers::run(&global, &args),
+        Command::Tokens(args) => tokens::run(&global, &args),
         Command::Worker(args) => worker::run(&global, args),
         Command::Topology(args) => topology::run(&global, &args),
         Command::Doctor(args) => doctor::run(&global, &args),

@@ -101,7 +101,7 @@ pub fn run(global: &Global, args: SubmitArgs) -> Result<Exit, Failure> {
     if statements.is_empty() {
         return Err(Failure::usage(UserError::new(format!("{} holds no statement", args.file.display()))));
     }
-    let client = context.client();
+    let client = context.client()?;
     let name = args.job_name();
     runtime::run(async {
         let mut stop = Stop::listen()?;

@@ -169,7 +169,9 @@ impl Running {
 
     /// Starts all processes and waits until every executor is up. Returns the manager's address.
     async fn start(&mut self, plan: &Plan, folder: &Path) -> Result<String, Failure> {
-        let mut manager = Process::start("manager", &manager_args(plan), folder, &[])?;
+        // It is for trying things, and only this host reaches it.
+        let settings = [("FIRESTEEL_MANAGER_TOKENS", "auto".to_owned())];
+        let mut manager = Process::start("manager", &manager_args(plan), folder, &settings)?;
         let ready = tokio::time::timeout(READY_MAX, manager.first_line()).await;
         self.processes.push(manager);
         let ready = ready.map_err(|_| not_ready("the manager is not ready", folder))?;

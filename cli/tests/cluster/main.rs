@@ -20,5 +20,6 @@ mod skew;
 mod slt;
 mod spilling;
 mod submitted;
+mod tokens;
 mod tpcds;
 mod tpch;

@@ -10,6 +10,7 @@ use firesteel_executor::Executor;
 use firesteel_manager::Manager;
 use firesteel_protocol::channel::{self, MESSAGE_BYTES_MAX};
 use firesteel_protocol::managers::Managers;
+use firesteel_protocol::token::{Credential, manager_caller};
 use firesteel_protocol::v1;
 use futures::StreamExt;
 use futures::stream::BoxStream;
@@ -27,8 +28,8 @@ const FIND_MAX: Duration = Duration::from_secs(5);
 pub(crate) enum ManagerAt {
     /// In this process.
     Here(Arc<Manager>),
-    /// The one that leads of those at some addresses.
-    At(Managers),
+    /// The one that leads of those at some addresses, and what it is shown.
+    At(Managers, Credential),
 }
 
 /// Where the manager and the executors are.
@@ -69,7 +70,7 @@ impl Peers {
     /// Whether a manager's run is the latest that was heard. Of several one that has been replaced may not know it yet.
     pub(super) fn is_latest(&self, run: u64) -> bool {
         let latest = self.latest_run.fetch_max(run, Ordering::Relaxed);
-        run >= latest || !matches!(&self.manager, ManagerAt::At(managers) if managers.are_several())
+        run >= latest || !matches!(&self.manager, ManagerAt::At(managers, _) if managers.are_several())
     }
 
     /// Opens a session with the manager. The greeting must be waiting in `outgoing`.
@@ -83,11 +84,9 @@ impl Peers {
                     manager.driver_session(outgoing.boxed()).await.map_err(|status| refused(&status))?;
                 Ok(incoming.map(Ok).boxed())
             }
-            ManagerAt::At(managers) => {
+            ManagerAt::At(managers, credential) => {
                 let (address, channel) = managers.connect(FIND_MAX).await?;
-                let mut client = v1::manager_client::ManagerClient::new(channel)
-                    .max_decoding_message_size(MESSAGE_BYTES_MAX)
-                    .max_encoding_message_size(MESSAGE_BYTES_MAX);
+                let mut client = manager_caller(channel, credential.clone());
                 let told = |status: Status| {
                     managers.learn(&status);
                     channel::user_error("manager", &address, &status)

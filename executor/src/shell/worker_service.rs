@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::BytesMut;
 use firesteel_base::version::Spoken;
 use firesteel_base::{JobId, UserError};
-use firesteel_protocol::channel::{check_version, incoming, server};
+use firesteel_protocol::channel::{check_version, incoming, server, with_hint};
 use firesteel_protocol::v1;
 use futures::StreamExt;
 use futures::stream::BoxStream;
@@ -33,6 +33,12 @@ impl v1::worker_server::Worker for Service {
         let request = request.into_inner();
         check_version("client", Spoken::said(request.wire_version, request.wire_version), "")?;
         let job = JobId(request.job);
+        if !self.0.is_for(job, &request.ticket) {
+            return Err(with_hint(
+                Status::permission_denied(format!("the result of {job} is another user's")),
+                Some("its user or an administrator can fetch it with `firesteel jobs result`"),
+            ));
+        }
         let missing = || Status::not_found(format!("the result of {job} is not kept here any more"));
         let path = self.0.find(job).ok_or_else(missing)?;
         let file = File::open(path).await.map_err(|_| missing())?;

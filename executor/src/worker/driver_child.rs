@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use firesteel_base::{JobId, UserError};
+use firesteel_protocol::token::Secret;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, ChildStderr, ChildStdin};
@@ -33,6 +34,8 @@ pub struct DriverRequest {
     pub launch: u32,
     /// Memory for what of the job runs in the driver's process.
     pub memory_bytes: u64,
+    /// By which the manager knows the driver. It goes this way alone: others see command lines and environments.
+    pub secret: Secret,
 }
 
 /// One launch of a job's driver.

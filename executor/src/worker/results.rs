@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use firesteel_base::{ByteSize, JobId, UserError};
+use firesteel_protocol::token::Secret;
 use parking_lot::Mutex;
 
 /// How much is kept.
@@ -29,6 +30,8 @@ pub struct ResultStore {
     limits: ResultLimits,
     // Job numbers ascend, so the first is the oldest.
     kept: Mutex<BTreeMap<JobId, u64>>,
+    /// What who fetches a result must show: of drivers that run, and of results that are kept.
+    tickets: Mutex<BTreeMap<JobId, Secret>>,
 }
 
 impl ResultStore {
@@ -41,7 +44,7 @@ impl ResultStore {
         made.and_then(|()| fs::create_dir_all(&folder)).map_err(|fault| {
             UserError::new(format!("cannot use {} for results", folder.display())).detail(fault.to_string())
         })?;
-        Ok(Self { folder, limits, kept: Mutex::default() })
+        Ok(Self { folder, limits, kept: Mutex::default(), tickets: Mutex::default() })
     }
 
     /// Where the driver of `job` is to write its result.
@@ -50,9 +53,24 @@ impl ResultStore {
         self.folder.join(format!("{job}.arrow"))
     }
 
+    /// A driver of `job` begins, whose result is for whoever shows this; for anybody when it is empty.
+    pub fn expect(&self, job: JobId, ticket: Secret) {
+        self.tickets.lock().insert(job, ticket);
+    }
+
+    /// Whether the result of `job` is for whoever shows this.
+    #[must_use]
+    pub fn is_for(&self, job: JobId, shown: &str) -> bool {
+        let tickets = self.tickets.lock();
+        tickets.get(&job).is_none_or(|ticket| ticket.expose().is_empty() || ticket.is(shown))
+    }
+
     /// Keeps what the ended driver of `job` wrote, and drops the oldest results that are now too many.
     pub fn keep(&self, job: JobId) {
-        let Ok(file) = fs::metadata(self.path(job)) else { return };
+        let Ok(file) = fs::metadata(self.path(job)) else {
+            self.tickets.lock().remove(&job);
+            return;
+        };
         let mut kept = self.kept.lock();
         kept.insert(job, file.len());
         while over(&kept, self.limits) {
@@ -77,6 +95,7 @@ impl ResultStore {
     }
 
     fn remove(&self, job: JobId) {
+        self.tickets.lock().remove(&job);
         let path = self.path(job);
         if let Err(fault) = remove_if_there(&path, |path| fs::remove_file(path)) {
             tracing::warn!(%job, file = %path.display(), %fault, "cannot remove a result");
@@ -140,6 +159,21 @@ mod tests {
         store.free(JobId(1));
         store.keep(JobId(2));
         assert!(kept(&store).is_empty());
+    }
+
+    #[test]
+    fn a_result_is_for_whoever_has_its_ticket() {
+        let root = tempfile::tempdir().unwrap();
+        let store = store(root.path(), 10, 100);
+        store.expect(JobId(1), Secret::new("ticket"));
+        store.expect(JobId(2), Secret::default());
+        put(&store, 1, 10);
+        assert!(
+            store.is_for(JobId(1), "ticket") && !store.is_for(JobId(1), "") && !store.is_for(JobId(1), "x")
+        );
+        assert!(store.is_for(JobId(2), ""), "nobody is asked for one");
+        store.free(JobId(1));
+        assert!(store.tickets.lock().get(&JobId(1)).is_none());
     }
 
     #[test]

@@ -33,12 +33,14 @@ fn launch_again(session: &Session, job: u64, launch: u32) {
         sql: "select 'a\nb'".to_owned(),
         conf: HashMap::from([("k".to_owned(), "v".to_owned())]),
         launch,
+        secret: format!("fsd_{job}_s"),
+        result_ticket: String::new(),
     }));
 }
 
 async fn fetch(session: &Session, job: u64) -> Result<Vec<u8>, Status> {
     let channel = connect("worker", &session.registration.address).await.unwrap();
-    let request = v1::FetchResultRequest { wire_version: version::WIRE, job };
+    let request = v1::FetchResultRequest { wire_version: version::WIRE, job, ticket: String::new() };
     let chunks = WorkerClient::new(channel).fetch_result(request).await?.into_inner();
     let chunks: Vec<_> = chunks.try_collect().await?;
     Ok(chunks.iter().flat_map(|chunk| chunk.data.to_vec()).collect())
@@ -54,7 +56,7 @@ async fn a_driver_hears_what_to_run_and_its_result_is_kept() {
     let result = String::from_utf8(fetch(&session, 4).await.unwrap()).unwrap();
     assert_eq!(
         result,
-        r#"4 {"name":"nightly","sql":"select 'a\nb'","conf":{"k":"v"},"launch":1,"memory_bytes":536870912}"#
+        r#"4 {"name":"nightly","sql":"select 'a\nb'","conf":{"k":"v"},"launch":1,"memory_bytes":536870912,"secret":"fsd_4_s"}"#
     );
     worker.stop().await.unwrap();
 }

@@ -16,6 +16,7 @@ use super::Machine;
 use super::job::{Job, Phase};
 use super::message::{OpenJob, Refusal, Submission};
 use super::queue::{Claim, FairOrder};
+use super::rights::Rights;
 
 impl Machine {
     /// Why a job is not taken that a client leaves to the cluster.
@@ -37,8 +38,11 @@ impl Machine {
     }
 
     /// Why a job is not taken that a client's driver opens.
-    pub(super) fn refusal_to_open(&self, open: &OpenJob) -> Option<Refusal> {
+    pub(super) fn refusal_to_open(&self, rights: &Rights, open: &OpenJob) -> Option<Refusal> {
         let limits = &self.config.limits;
+        if let Some(refusal) = rights.refusal_of_queue(&open.queue) {
+            return Some(refusal);
+        }
         if self.jobs.iter_live().filter(|job| job.launch.is_none()).count() >= limits.open_jobs {
             return Some(Refusal::Full {
                 what: "jobs at a time whose driver is in a client",

@@ -19,6 +19,7 @@ use super::job::{Job, Phase, lost};
 use super::message::{
     Demand, DriverEvent, Effect, Ending, Failure, Note, OpenJob, Refusal, SessionId, StageProgress, ToDriver,
 };
+use super::rights::Rights;
 
 /// A connected driver.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +32,8 @@ pub struct Driver {
     pub release: String,
     /// Random, new with each driver.
     pub incarnation: String,
+    /// What it may do.
+    pub rights: Rights,
     /// When it was last heard.
     pub heard: Timestamp,
     /// Its jobs that have not ended.
@@ -124,9 +127,10 @@ impl Machine {
             None => false,
         };
         match (known, event) {
-            (false, DriverEvent::Hello { release, host, user, incarnation }) => {
-                let jobs = BTreeSet::new();
-                self.greet(session, Driver { host, user, release, incarnation, heard: now, jobs }, fx);
+            (false, DriverEvent::Hello { release, host, user, incarnation, rights }) => {
+                let (user, jobs) = (rights.user().map_or(user, str::to_owned), BTreeSet::new());
+                let driver = Driver { host, user, release, incarnation, rights, heard: now, jobs };
+                self.greet(session, driver, fx);
             }
             (true, DriverEvent::Hello { .. }) => {
                 self.drop_driver(now, session, "a driver greets once in a session", MayReturn::No, fx);
@@ -173,6 +177,14 @@ impl Machine {
         mut open: OpenJob,
         fx: &mut Vec<Effect>,
     ) {
+        let rights = &self.drivers.get(session).expect("a known driver opens jobs").rights;
+        if !rights.may_run(&open) {
+            let claimed = open.submitted_job.or(open.resumes.map(|resumed| resumed.job)).unwrap_or_default();
+            let opened = ToDriver::JobOpened { request: open.request, job: claimed, resumed: None };
+            fx.push(Effect::ToDriver(session, opened));
+            let reason = Refusal::OtherJob.to_string();
+            return fx.push(Effect::ToDriver(session, ToDriver::CancelJob { job: claimed, reason }));
+        }
         if let Some(resumed) = open.resumes.take() {
             let (job, only_to_close) = (resumed.job, resumed.only_to_close);
             if self.resume_job(now, session, &open, resumed, fx) {
@@ -190,7 +202,8 @@ impl Machine {
 
     /// A job that may not be is one that has failed at once: its driver's other jobs go on.
     fn open_job(&mut self, now: Timestamp, session: SessionId, open: OpenJob, fx: &mut Vec<Effect>) {
-        let refusal = self.refusal_to_open(&open);
+        let rights = &self.drivers.get(session).expect("a known driver opens jobs").rights;
+        let refusal = self.refusal_to_open(rights, &open);
         let driver = self.drivers.all.get_mut(&session).expect("a known driver opens jobs");
         // What is too much is not kept either.
         let kept = match &refusal {

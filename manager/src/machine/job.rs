@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use firesteel_base::{Class, JobId, StageId, Timestamp, UserError, WorkerId};
 
-use super::message::{Demand, Effect, Ending, Failure, SessionId, StageProgress};
+use super::message::{Demand, Effect, Ending, Failure, Seed, SessionId, StageProgress};
 
 /// Where a job stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +51,8 @@ pub enum Phase {
 pub struct Launch {
     /// Session settings for its driver.
     pub conf: BTreeMap<String, String>,
+    /// What the secrets of its drivers and of its result are made of.
+    pub seed: Seed,
     /// The worker that runs its driver, or ran it last.
     pub worker: Option<WorkerId>,
     /// Where that worker was reached when it was told to: it may not have come back to a new manager when its driver has.

@@ -10,6 +10,7 @@ use super::message::{
     Answer, ClientRequest, Effect, Ending, Note, Refusal, Submission, Ticket, ToDriver, ToWorker,
 };
 use super::node::{Node, NodeState};
+use super::rights::Rights;
 
 /// How often a job's driver is launched, all in all: once more after it died, or its worker was lost.
 const LAUNCHES_MAX: u32 = 2;
@@ -22,12 +23,18 @@ impl Machine {
         &mut self,
         now: Timestamp,
         ticket: Ticket,
+        rights: &Rights,
         request: ClientRequest,
         fx: &mut Vec<Effect>,
     ) {
         let answer = match request {
-            ClientRequest::Submit(submission) => self.submit(now, submission, fx).map(Answer::Job),
-            ClientRequest::Cancel { job } => self.cancel(now, job, fx).map(Answer::Job),
+            ClientRequest::Submit(submission) => self.submit(now, rights, submission, fx).map(Answer::Job),
+            ClientRequest::Cancel { job } => self.cancel(now, rights, job, fx).map(Answer::Job),
+            ClientRequest::Drain { .. } | ClientRequest::Undrain { .. }
+                if rights.refusal_to_steer().is_some() =>
+            {
+                Err(rights.refusal_to_steer().expect("it was just found"))
+            }
             ClientRequest::Drain { worker, deadline, force } => {
                 let drained = self.drain(now, &worker, deadline, force, fx);
                 drained.map(|()| Answer::Worker(worker))
@@ -40,17 +47,21 @@ impl Machine {
     fn submit(
         &mut self,
         now: Timestamp,
+        rights: &Rights,
         submission: Submission,
         fx: &mut Vec<Effect>,
     ) -> Result<JobId, Refusal> {
-        if let Some(refusal) = self.refusal_to_submit(&submission) {
+        let of_queue = rights.refusal_of_queue(&submission.queue);
+        if let Some(refusal) = of_queue.or_else(|| self.refusal_to_submit(&submission)) {
             return Err(refusal);
         }
-        let Submission { name, sql, conf, user, queue, weight } = submission;
+        let Submission { name, sql, conf, user, queue, weight, seed } = submission;
+        let user = rights.user().map_or(user, str::to_owned);
         let mut job = Job::new(name, sql, user, Phase::Submitted, now);
         (job.queue, job.weight) = (queue, weight.max(1));
         job.launch = Some(Launch {
             conf,
+            seed,
             worker: None,
             worker_address: None,
             worker_incarnation: None,
@@ -66,8 +77,20 @@ impl Machine {
         Ok(id)
     }
 
-    fn cancel(&mut self, now: Timestamp, id: JobId, fx: &mut Vec<Effect>) -> Result<JobId, Refusal> {
-        let reason = "cancelled on request".to_owned();
+    fn cancel(
+        &mut self,
+        now: Timestamp,
+        rights: &Rights,
+        id: JobId,
+        fx: &mut Vec<Effect>,
+    ) -> Result<JobId, Refusal> {
+        if let Some(refusal) = self.jobs.get(id).and_then(|job| rights.refusal_to_cancel(job)) {
+            return Err(refusal);
+        }
+        let reason = rights.user().map_or_else(
+            || "cancelled on request".to_owned(),
+            |user| format!("cancelled on request of {user}"),
+        );
         let Some(job) = self.jobs.live_mut(id) else {
             return self.jobs.get(id).map(|_| id).ok_or(Refusal::UnknownJob(id));
         };
@@ -342,5 +365,6 @@ fn launch_driver(job: &Job, launch: &Launch) -> ToWorker {
         sql: job.sql.clone(),
         conf: launch.conf.clone(),
         launch: launch.launches,
+        seed: launch.seed,
     }
 }

@@ -18,6 +18,7 @@ pub mod node;
 pub mod queue;
 mod resume;
 mod revoke;
+pub mod rights;
 mod schedule;
 pub mod share;
 pub mod show;
@@ -108,7 +109,7 @@ impl Machine {
         match event {
             Event::Worker(session, event) => self.on_worker(now, session, event, effects),
             Event::Driver(session, event) => self.on_driver(now, session, event, effects),
-            Event::Client(ticket, request) => self.on_client(now, ticket, request, effects),
+            Event::Client(ticket, rights, request) => self.on_client(now, ticket, &rights, request, effects),
             Event::Tick => {
                 self.tick_nodes(now, effects);
                 self.tick_drivers(now, effects);

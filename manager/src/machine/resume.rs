@@ -19,6 +19,7 @@ use super::driver::Driver;
 use super::job::{Job, Phase};
 use super::lease::Lease;
 use super::message::{Effect, Ending, HeldLease, Note, OpenJob, Resumed, SessionId, ToDriver};
+use super::rights::Rights;
 use crate::ManagerConfig;
 
 /// No manager counts so far: what claims such a number is not believed.
@@ -109,7 +110,7 @@ impl Machine {
         let (id, request) = (resumed.job, open.request);
         let driver = self.drivers.get(session).expect("a known driver opens jobs");
         match self.jobs.get(id) {
-            None if self.may_recreate(id, open) => self.recreate(now, session, id, open, fx),
+            None if self.may_recreate(id, &driver.rights, open) => self.recreate(now, session, id, open, fx),
             None => return false,
             Some(job) if !is_run_by(job, driver, open.launch) => return false,
             Some(job) => match &job.phase {
@@ -144,8 +145,8 @@ impl Machine {
     }
 
     /// A job of a client's driver that an earlier manager numbered, and that nothing was kept of.
-    fn may_recreate(&self, id: JobId, open: &OpenJob) -> bool {
-        let fits = self.refusal_to_open(open).is_none();
+    fn may_recreate(&self, id: JobId, rights: &Rights, open: &OpenJob) -> bool {
+        let fits = self.refusal_to_open(rights, open).is_none();
         let is_number = (1..=JOB_NUMBER_MAX).contains(&id.0);
         open.submitted_job.is_none() && fits && is_number
     }
@@ -268,9 +269,16 @@ impl Machine {
     }
 }
 
-/// Whether this driver runs the job, or is to: nobody else may take it up. The driver of an earlier launch, which was given up and
-/// lives on, may not take the job from the one that is awaited.
+/// Whether this driver runs the job, or is to, and may: nobody else may take it up. The driver of an earlier launch, which was given
+/// up and lives on, may not take the job from the one that is awaited.
 pub(super) fn is_run_by(job: &Job, driver: &Driver, launch: Option<u32>) -> bool {
     let is_awaited = matches!(job.phase, Phase::Launching { .. }) && job.is_launch(launch);
-    is_awaited || job.incarnation == driver.incarnation
+    let is_its_own = job.incarnation == driver.incarnation;
+    let may_be = match (&driver.rights, &job.launch) {
+        (Rights::All, _) => true,
+        (Rights::Launched(id), Some(_)) => *id == job.id,
+        (Rights::User(_), None) => driver.rights.cover(&job.user),
+        (Rights::User(_), Some(_)) | (Rights::Launched(_), None) => false,
+    };
+    may_be && (is_awaited || is_its_own)
 }

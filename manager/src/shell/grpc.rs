@@ -15,6 +15,7 @@ use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{BoxStream, Manager, Member, Messages, Outgoing, replication};
+use crate::machine::rights::Rights;
 
 /// How long open connections may take to end once the manager stops.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
@@ -139,54 +140,79 @@ impl Service for Rpc {
         &self,
         request: Request<Streaming<v1::DriverToManager>>,
     ) -> Result<Response<Self::DriverSessionStream>, Status> {
-        self.0.manager()?.open_driver(said(request)).await.map(|out| Response::new(out.into()))
+        let manager = self.0.manager()?;
+        let rights = manager.rights(request.metadata()).await?;
+        manager.open_driver(rights, said(request)).await.map(|out| Response::new(out.into()))
     }
 
     async fn submit(&self, request: Request<v1::SubmitRequest>) -> Result<Response<v1::SubmitReply>, Status> {
-        self.0.manager()?.submit(request.into_inner()).await.map(Response::new)
+        let (manager, rights) = self.called(&request).await?;
+        manager.submit_as(rights, request.into_inner()).await.map(Response::new)
     }
 
     async fn list_jobs(
         &self,
         request: Request<v1::ListJobsRequest>,
     ) -> Result<Response<v1::ListJobsReply>, Status> {
-        self.0.manager()?.list_jobs(request.into_inner()).await.map(Response::new)
+        let (manager, rights) = self.called(&request).await?;
+        let v1::ListJobsReply { jobs } = manager.list_jobs(request.into_inner()).await?;
+        let jobs = jobs.into_iter().map(|job| Manager::seen(&rights, job)).collect();
+        Ok(Response::new(v1::ListJobsReply { jobs }))
     }
 
     async fn show_job(&self, request: Request<v1::ShowJobRequest>) -> Result<Response<v1::JobInfo>, Status> {
-        self.0.manager()?.show_job(request.into_inner()).await.map(Response::new)
+        let (manager, rights) = self.called(&request).await?;
+        let job = manager.show_job(request.into_inner()).await?;
+        Ok(Response::new(Manager::seen(&rights, job)))
     }
 
     async fn wait_job(&self, request: Request<v1::WaitJobRequest>) -> Result<Response<v1::JobInfo>, Status> {
-        self.0.manager()?.wait_job(request.into_inner()).await.map(Response::new)
+        let (manager, rights) = self.called(&request).await?;
+        let job = manager.wait_job(request.into_inner()).await?;
+        Ok(Response::new(Manager::seen(&rights, job)))
     }
 
     async fn cancel_job(
         &self,
         request: Request<v1::CancelJobRequest>,
     ) -> Result<Response<v1::JobInfo>, Status> {
-        self.0.manager()?.cancel_job(request.into_inner()).await.map(Response::new)
+        let (manager, rights) = self.called(&request).await?;
+        manager.cancel_job_as(rights, request.into_inner()).await.map(Response::new)
     }
 
     async fn list_nodes(
         &self,
         request: Request<v1::ListNodesRequest>,
     ) -> Result<Response<v1::ListNodesReply>, Status> {
-        self.0.manager()?.list_nodes(request.into_inner()).await.map(Response::new)
+        let (manager, _) = self.called(&request).await?;
+        manager.list_nodes(request.into_inner()).await.map(Response::new)
     }
 
     async fn drain_node(
         &self,
         request: Request<v1::DrainNodeRequest>,
     ) -> Result<Response<v1::NodeInfo>, Status> {
-        self.0.manager()?.drain_node(request.into_inner()).await.map(Response::new)
+        let (manager, rights) = self.called(&request).await?;
+        manager.drain_node(rights, request.into_inner()).await.map(Response::new)
     }
 
     async fn undrain_node(
         &self,
         request: Request<v1::UndrainNodeRequest>,
     ) -> Result<Response<v1::NodeInfo>, Status> {
-        self.0.manager()?.undrain_node(request.into_inner()).await.map(Response::new)
+        let (manager, rights) = self.called(&request).await?;
+        manager.undrain_node(rights, request.into_inner()).await.map(Response::new)
+    }
+}
+
+impl Rpc {
+    /// The manager, and what the client may do who calls. A driver has nothing to say here.
+    async fn called<T>(&self, request: &Request<T>) -> Result<(Arc<Manager>, Rights), Status> {
+        let manager = self.0.manager()?;
+        match manager.rights(request.metadata()).await? {
+            Rights::Launched(_) => Err(Status::permission_denied("a driver has no business with other jobs")),
+            rights @ (Rights::All | Rights::User(_)) => Ok((manager, rights)),
+        }
     }
 }
 

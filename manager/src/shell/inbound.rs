@@ -10,8 +10,9 @@ use firesteel_protocol::{MalformedMessage, required};
 
 use crate::machine::message::{
     Demand, DrainReport, DriverEvent, Ending, ExecutorSpec, ExecutorUp, Failure, HeldLease, LeftThere,
-    OpenJob, Registration, Resumed, StageProgress, Submission, Usage, WorkerEvent,
+    OpenJob, Registration, Resumed, Seed, StageProgress, Submission, Usage, WorkerEvent,
 };
+use crate::machine::rights::Rights;
 
 /// Drivers that a worker runs at a time which is of a release that does not say.
 const DRIVER_PLACES_BEFORE: usize = 16;
@@ -19,7 +20,7 @@ const DRIVER_PLACES_BEFORE: usize = 16;
 type Converted<T> = Result<T, MalformedMessage>;
 
 /// A job that a client leaves to the cluster.
-pub(super) fn submission(request: v1::SubmitRequest) -> Submission {
+pub(super) fn submission(request: v1::SubmitRequest, seed: Seed) -> Submission {
     Submission {
         name: request.name,
         sql: request.sql,
@@ -27,7 +28,17 @@ pub(super) fn submission(request: v1::SubmitRequest) -> Submission {
         user: request.user,
         queue: request.queue,
         weight: request.weight.max(1),
+        seed,
     }
+}
+
+/// How a driver greets that may do so much.
+pub(super) fn greeting(message: v1::DriverToManager, allowed: Rights) -> Converted<DriverEvent> {
+    let mut event = driver_event(message)?;
+    if let DriverEvent::Hello { rights, .. } = &mut event {
+        *rights = allowed;
+    }
+    Ok(event)
 }
 
 /// What a worker says after its registration.
@@ -150,6 +161,7 @@ pub(super) fn driver_event(message: v1::DriverToManager) -> Converted<DriverEven
             host: hello.host,
             user: hello.user,
             incarnation: filled(hello.incarnation, "DriverHello.incarnation")?,
+            rights: Rights::All,
         },
         Message::OpenJob(open) => DriverEvent::OpenJob(open_job(open)?),
         Message::Demand(wanted) => DriverEvent::Demand(demand(wanted)?),

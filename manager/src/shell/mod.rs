@@ -20,6 +20,7 @@
 
 mod drain;
 pub mod grpc;
+mod guard;
 mod inbound;
 mod journal;
 mod mailbox;
@@ -27,6 +28,7 @@ mod outbound;
 mod replication;
 mod run;
 mod session;
+mod waiters;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -44,7 +46,10 @@ use tonic::Status;
 use crate::ManagerConfig;
 use crate::config::{lease_seed, unix_ms};
 use crate::machine::Machine;
-use crate::machine::message::{Answer, ClientRequest, Refusal};
+use crate::machine::message::{Answer, ClientRequest, Refusal, Seed};
+use crate::machine::rights::Rights;
+use crate::tokens::random;
+pub use guard::Guard;
 pub use journal::Journal;
 pub use mailbox::Messages;
 use mailbox::Room;
@@ -63,6 +68,8 @@ const WAIT_MAX: Duration = Duration::from_secs(3600);
 pub struct Manager {
     inputs: mpsc::Sender<Input>,
     looks: mpsc::Sender<Look>,
+    /// Who asks callers who they are, if anybody does.
+    guard: Option<Arc<Guard>>,
     sessions: AtomicU64,
     session_room: Room,
     started_unix_ms: u64,
@@ -109,7 +116,8 @@ impl Manager {
         });
         let session_room = Room { messages: limits.session_queue, bytes: limits.session_queue_bytes };
         let (sessions, started_unix_ms) = (AtomicU64::new(1), unix_ms());
-        Arc::new(Self { inputs, looks, sessions, session_room, started_unix_ms, failure })
+        let guard = config.tokens.clone();
+        Arc::new(Self { inputs, looks, guard, sessions, session_room, started_unix_ms, failure })
     }
 
     /// Whether the manager has ended by itself.
@@ -146,7 +154,7 @@ impl Manager {
         &self,
         inbound: BoxStream<v1::DriverToManager>,
     ) -> Result<Messages<v1::ManagerToDriver>, Status> {
-        Ok(self.open_driver(inbound).await?.messages)
+        Ok(self.open_driver(Rights::All, inbound).await?.messages)
     }
 
     /// Submits a job in cluster deploy mode.
@@ -154,11 +162,17 @@ impl Manager {
     /// # Errors
     /// When the request is malformed or of another wire version, or there are too many jobs.
     pub async fn submit(&self, request: v1::SubmitRequest) -> Result<v1::SubmitReply, Status> {
+        self.submit_as(Rights::All, request).await
+    }
+
+    async fn submit_as(&self, rights: Rights, request: v1::SubmitRequest) -> Result<v1::SubmitReply, Status> {
         check_client(request.wire_version)?;
         if request.sql.trim().is_empty() {
             return Err(Status::invalid_argument("there is no SQL to run"));
         }
-        let job = self.request_job(ClientRequest::Submit(inbound::submission(request))).await?;
+        let seed = random().map(Seed).map_err(|error| Status::internal(error.to_string()))?;
+        let submission = inbound::submission(request, seed);
+        let job = self.request_job(rights, ClientRequest::Submit(submission)).await?;
         Ok(v1::SubmitReply { job: job.0 })
     }
 
@@ -210,8 +224,16 @@ impl Manager {
     /// # Errors
     /// When there is no such job, or the request is of another wire version.
     pub async fn cancel_job(&self, request: v1::CancelJobRequest) -> Result<v1::JobInfo, Status> {
+        self.cancel_job_as(Rights::All, request).await
+    }
+
+    async fn cancel_job_as(
+        &self,
+        rights: Rights,
+        request: v1::CancelJobRequest,
+    ) -> Result<v1::JobInfo, Status> {
         check_client(request.wire_version)?;
-        let id = self.request_job(ClientRequest::Cancel { job: JobId(request.job) }).await?;
+        let id = self.request_job(rights, ClientRequest::Cancel { job: JobId(request.job) }).await?;
         self.job_info(id).await
     }
 
@@ -245,16 +267,16 @@ impl Manager {
         self.sessions.fetch_add(1, Ordering::Relaxed)
     }
 
-    async fn request_job(&self, request: ClientRequest) -> Result<JobId, Status> {
-        match self.request(request).await? {
+    async fn request_job(&self, rights: Rights, request: ClientRequest) -> Result<JobId, Status> {
+        match self.request(rights, request).await? {
             Answer::Job(job) => Ok(job),
             Answer::Worker(_) => unreachable!("a request about a job is answered with it"),
         }
     }
 
-    async fn request(&self, request: ClientRequest) -> Result<Answer, Status> {
+    async fn request(&self, rights: Rights, request: ClientRequest) -> Result<Answer, Status> {
         let (answer, answered) = oneshot::channel();
-        self.send(Input::Client { request, answer }).await?;
+        self.send(Input::Client { rights, request, answer }).await?;
         answered.await.map_err(|_| stopping())?.map_err(|refusal| outbound::status(&refusal))
     }
 

@@ -7,6 +7,7 @@ use firesteel_protocol::channel::with_hint;
 use firesteel_protocol::v1::{self, manager_to_driver, manager_to_worker};
 use tonic::Status;
 
+use super::guard;
 use crate::machine::Machine;
 use crate::machine::drain::Drain;
 use crate::machine::executor::Executor;
@@ -23,6 +24,7 @@ pub(super) fn to_worker(
     message: ToWorker,
     heartbeat: Duration,
     (wire, run): (u32, u64),
+    asks: bool,
 ) -> v1::ManagerToWorker {
     use manager_to_worker::Message;
     let message = match message {
@@ -35,9 +37,16 @@ pub(super) fn to_worker(
         ToWorker::ExecutorEpoch { index, epoch } => {
             Message::ExecutorEpoch(v1::ExecutorEpoch { index, epoch: epoch.0 })
         }
-        ToWorker::LaunchDriver { job, name, sql, conf, launch } => {
-            let (sql, conf) = (sql.to_string(), conf.into_iter().collect());
-            Message::LaunchDriver(v1::LaunchDriver { job: job.0, name, sql, conf, launch })
+        ToWorker::LaunchDriver { job, name, sql, conf, launch, seed } => {
+            Message::LaunchDriver(v1::LaunchDriver {
+                job: job.0,
+                name,
+                sql: sql.to_string(),
+                conf: conf.into_iter().collect(),
+                launch,
+                secret: guard::driver_secret(seed, job, launch).expose().to_owned(),
+                result_ticket: if asks { guard::result_ticket(seed, job) } else { String::new() },
+            })
         }
         ToWorker::StopDriver(job) => Message::StopDriver(v1::StopDriver { job: job.0 }),
         ToWorker::FreeResult(job) => Message::FreeResult(v1::FreeResult { job: job.0 }),
@@ -132,6 +141,9 @@ pub(super) fn status(refusal: &Refusal) -> Status {
         Refusal::TooLong { .. } => Status::invalid_argument(text),
         Refusal::UnknownJob(_) | Refusal::UnknownWorker { .. } => Status::not_found(text),
         Refusal::LastWorker(_) => Status::aborted(text),
+        Refusal::OtherQueue { .. } | Refusal::OtherUser { .. } | Refusal::OtherJob | Refusal::NotAdmin => {
+            Status::permission_denied(text)
+        }
         Refusal::NoDrivers
         | Refusal::OldWorker { .. }
         | Refusal::WorkerAway(_)
@@ -150,7 +162,8 @@ pub(super) fn brief(job: v1::JobInfo) -> v1::JobInfo {
 }
 
 /// A job as clients see it; `unix_ms` is the unix clock at the machine's time 0.
-pub(super) fn job_info(machine: &Machine, job: &Job, unix_ms: u64) -> v1::JobInfo {
+/// Its result has a ticket where callers are asked who they are.
+pub(super) fn job_info(machine: &Machine, job: &Job, unix_ms: u64, asks: bool) -> v1::JobInfo {
     let at = |time: Option<Timestamp>| time.map_or(0, |time| unix_ms + time.0);
     let (failure, result_rows) = match &job.phase {
         Phase::Ended(Ending::Succeeded { rows }) => (None, *rows),
@@ -180,7 +193,13 @@ pub(super) fn job_info(machine: &Machine, job: &Job, unix_ms: u64) -> v1::JobInf
         result_address: job.launch.as_ref().and_then(|l| l.result_address.clone()).unwrap_or_default(),
         waiting_for: machine.waiting_for(job).unwrap_or_default(),
         queue: job.queue.clone(),
+        result_ticket: result_ticket(job, asks),
     }
+}
+
+fn result_ticket(job: &Job, asks: bool) -> String {
+    let launch = job.launch.as_ref().filter(|launch| asks && launch.result_address.is_some());
+    launch.map(|launch| guard::result_ticket(launch.seed, job.id)).unwrap_or_default()
 }
 
 fn job_state(state: JobState) -> v1::JobState {

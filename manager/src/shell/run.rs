@@ -21,6 +21,7 @@ use crate::machine::message::{
     Answer, ClientRequest, DriverEvent, Effect, Event, Note, Refusal, SessionId, Ticket, ToDriver,
     WorkerEvent,
 };
+use crate::machine::rights::Rights;
 
 /// A turn of the loop may come so much late before its host is said to have stood still.
 const STARVED: Duration = Duration::from_millis(500);
@@ -30,7 +31,7 @@ pub(super) enum Input {
     Event(Event),
     Open { id: SessionId, link: Link, greeting: Box<Event>, greeted: oneshot::Sender<Result<(), Status>> },
     Fault { id: SessionId, status: Status },
-    Client { request: ClientRequest, answer: oneshot::Sender<Result<Answer, Refusal>> },
+    Client { rights: Rights, request: ClientRequest, answer: oneshot::Sender<Result<Answer, Refusal>> },
     Wait { job: JobId, ended: oneshot::Sender<Result<v1::JobInfo, Status>> },
     Stop(oneshot::Sender<()>),
 }
@@ -86,29 +87,33 @@ pub(super) struct View<'a> {
     pub(super) machine: &'a Machine,
     pub(super) now: Timestamp,
     origin_unix_ms: u64,
+    asks: bool,
 }
 
 impl View<'_> {
     pub(super) fn job_info(&self, job: &Job) -> v1::JobInfo {
-        outbound::job_info(self.machine, job, self.origin_unix_ms)
+        outbound::job_info(self.machine, job, self.origin_unix_ms, self.asks)
     }
 }
 
 pub(super) struct Runner {
-    machine: Machine,
+    pub(super) machine: Machine,
     clock: Arc<dyn Clock>,
     origin_unix_ms: u64,
     heartbeat: Duration,
     /// Where the epochs of this manager begin, which names it.
     run: u64,
+    /// Whether callers are asked who they are.
+    asks: bool,
     tick: Duration,
     batch: usize,
     links: BTreeMap<SessionId, Link>,
     greetings: BTreeMap<SessionId, oneshot::Sender<Result<(), Status>>>,
     tickets: u64,
     answers: BTreeMap<Ticket, oneshot::Sender<Result<Answer, Refusal>>>,
-    waiters: BTreeMap<JobId, Vec<oneshot::Sender<Result<v1::JobInfo, Status>>>>,
-    waiters_max: usize,
+    /// Who waits for the end of a job.
+    pub(super) waiters: BTreeMap<JobId, Vec<oneshot::Sender<Result<v1::JobInfo, Status>>>>,
+    pub(super) waiters_max: usize,
     journal: Option<Journal>,
     /// Ends of jobs that were heard and are not written yet: their drivers hear of it when they are.
     unwritten_ends: Vec<(SessionId, JobId)>,
@@ -131,6 +136,7 @@ impl Runner {
             origin_unix_ms,
             heartbeat: config.heartbeat,
             run: config.epoch_seed,
+            asks: config.tokens.is_some(),
             tick: tick_of(config),
             batch: config.limits.batch,
             links: BTreeMap::new(),
@@ -231,11 +237,11 @@ impl Runner {
                     let lost = self.end(id, status);
                     lost.into_iter().for_each(|event| self.hear(event, &mut effects));
                 }
-                Input::Client { request, answer } => {
+                Input::Client { rights, request, answer } => {
                     self.tickets += 1;
                     let ticket = Ticket(self.tickets);
                     self.answers.insert(ticket, answer);
-                    self.hear(Event::Client(ticket, request), &mut effects);
+                    self.hear(Event::Client(ticket, rights, request), &mut effects);
                 }
                 Input::Wait { job, ended } => waits.push((job, ended)),
                 Input::Stop(stopped) => stop = Some(stopped),
@@ -334,10 +340,10 @@ impl Runner {
         debug!(?effect, "effect");
         match effect {
             Effect::ToWorker(id, message) => {
-                let (heartbeat, run) = (self.heartbeat, self.run);
+                let (heartbeat, run, asks) = (self.heartbeat, self.run, self.asks);
                 self.tell(id, |queue| match queue {
                     Queue::Worker(queue, wire) => {
-                        let message = outbound::to_worker(message, heartbeat, (*wire, run));
+                        let message = outbound::to_worker(message, heartbeat, (*wire, run), asks);
                         queue.put(message)
                     }
                     Queue::Driver(..) => unreachable!("a worker's session is not a driver's"),
@@ -416,39 +422,9 @@ impl Runner {
         }
     }
 
-    fn view(&self) -> View<'_> {
-        View { machine: &self.machine, now: self.clock.now(), origin_unix_ms: self.origin_unix_ms }
-    }
-
-    fn wait(&mut self, id: JobId, ended: oneshot::Sender<Result<v1::JobInfo, Status>>) {
-        let waiting: usize = self.waiters.values().map(Vec::len).sum();
-        let answer = match self.machine.job(id) {
-            None => Err(outbound::status(&Refusal::UnknownJob(id))),
-            Some(job) if job.ended.is_some() => Ok(self.view().job_info(job)),
-            Some(_) if waiting < self.waiters_max => return self.waiters.entry(id).or_default().push(ended),
-            Some(_) => {
-                Err(outbound::status(&Refusal::TooMany { what: "waiting callers", limit: self.waiters_max }))
-            }
-        };
-        // The caller may have gone.
-        let _ = ended.send(answer);
-    }
-
-    fn wake(&mut self, id: JobId) {
-        let Some(job) = self.machine.job(id) else { return };
-        info!(job = %id, state = ?job.state(), "job ended");
-        for waiter in self.waiters.remove(&id).unwrap_or_default() {
-            let info = self.machine.job(id).map(|job| self.view().job_info(job));
-            // The caller may have gone.
-            let _ = waiter.send(info.ok_or_else(|| outbound::status(&Refusal::UnknownJob(id))));
-        }
-    }
-
-    fn forget_waiters(&mut self) {
-        self.waiters.retain(|_, waiters| {
-            waiters.retain(|waiter| !waiter.is_closed());
-            !waiters.is_empty()
-        });
+    pub(super) fn view(&self) -> View<'_> {
+        let (now, origin_unix_ms, asks) = (self.clock.now(), self.origin_unix_ms, self.asks);
+        View { machine: &self.machine, now, origin_unix_ms, asks }
     }
 }
 

@@ -14,6 +14,7 @@ use super::mailbox::{Mailbox, Messages, mailbox};
 use super::run::{Input, Link, Queue};
 use super::{BoxStream, Manager, inbound, stopping};
 use crate::machine::message::{Event, SessionId, WorkerEvent};
+use crate::machine::rights::Rights;
 
 /// How long a session may take for its greeting.
 const GREETING_TIMEOUT: Duration = Duration::from_secs(10);
@@ -48,6 +49,7 @@ impl Manager {
 
     pub(crate) async fn open_driver(
         &self,
+        rights: Rights,
         mut inbound: BoxStream<v1::DriverToManager>,
     ) -> Result<Outgoing<v1::ManagerToDriver>, Status> {
         use v1::driver_to_manager::Message;
@@ -56,7 +58,7 @@ impl Manager {
         let spoken = Spoken::said(hello.wire_version, hello.wire_newest);
         let wire = check_version("driver", spoken, &hello.release)?;
         let id = SessionId(self.next_session());
-        let event = Event::Driver(id, inbound::driver_event(first)?);
+        let event = Event::Driver(id, inbound::greeting(first, rights)?);
         let convert = move |message| Ok(Event::Driver(id, inbound::driver_event(message)?));
         self.open(id, event, |sender| Queue::Driver(sender, wire), inbound, convert).await
     }

@@ -44,6 +44,8 @@ pub struct ClusterOptions {
     pub memory: ByteSize,
     /// Settings of all processes, by key of the configuration.
     pub conf: BTreeMap<String, String>,
+    /// What clients show to the manager.
+    pub token: Option<String>,
 }
 
 impl Default for ClusterOptions {
@@ -54,6 +56,7 @@ impl Default for ClusterOptions {
             cores_per_executor: 1,
             memory: ByteSize(2 << 30),
             conf: BTreeMap::new(),
+            token: None,
         }
     }
 }
@@ -175,6 +178,9 @@ impl ProcessCluster {
         let mut command =
             program(&self.binary, &ClusterOptions { conf: BTreeMap::new(), ..self.options.clone() });
         command.args(arguments).env("FIRESTEEL_MANAGER", &self.address);
+        if let Some(token) = &self.options.token {
+            command.env("FIRESTEEL_TOKEN", token);
+        }
         command
     }
 
@@ -373,6 +379,20 @@ impl ProcessCluster {
         let files = files_below(&self.scratch())?;
         ensure!(files.is_empty(), "files are left on scratch: {files:?}");
         Ok(())
+    }
+
+    /// All that the processes have logged.
+    ///
+    /// # Errors
+    /// When a log cannot be read.
+    pub fn all_logs(&self) -> anyhow::Result<String> {
+        let mut text = String::new();
+        for path in files_below(self.folder.path())? {
+            if path.extension().is_some_and(|extension| extension == "log") {
+                text.push_str(&fs::read_to_string(&path)?);
+            }
+        }
+        Ok(text)
     }
 
     /// The ends of all logs.

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use firesteel_base::JobId;
+use firesteel_protocol::token::Secret;
 use firesteel_protocol::v1;
 use tokio_util::sync::CancellationToken;
 
@@ -73,6 +74,7 @@ impl Daemon {
 
     fn start_driver(&mut self, launched: Launched, launch: v1::LaunchDriver) {
         let (job, stop) = (launched.job, self.stop.child_token());
+        self.results.expect(job, Secret::new(launch.result_ticket));
         let running = RunningDriver { launch: launched.launch, stop: stop.clone(), next: None };
         self.drivers.running.insert(job, running);
         let child = DriverChild {
@@ -83,6 +85,7 @@ impl Daemon {
                 conf: launch.conf.into_iter().collect(),
                 launch: launch.launch,
                 memory_bytes: self.config.drivers.memory.0,
+                secret: Secret::new(launch.secret),
             },
             manager: self.config.manager.clone(),
             command: self.config.driver_command.clone(),

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use firesteel_base::{Epoch, ExecutorId, JobId, LeaseId, StageId, UserError, WorkerId};
 
-use super::{Answer, SessionId, Ticket};
+use super::{Answer, Seed, SessionId, Ticket};
 
 /// What is to be done.
 #[derive(Debug, Clone, PartialEq)]
@@ -98,6 +98,8 @@ pub enum ToWorker {
         conf: BTreeMap<String, String>,
         /// The how manyth launch of the job's driver it is, from 1.
         launch: u32,
+        /// What its secrets are made of.
+        seed: Seed,
     },
     /// Stop the driver of this job.
     StopDriver(JobId),
@@ -289,6 +291,26 @@ pub enum Refusal {
     NotDrained(WorkerId),
     /// It was told to leave already.
     Leaving(WorkerId),
+    /// The user may have no jobs in that queue.
+    OtherQueue {
+        /// The queue.
+        queue: String,
+        /// The user.
+        user: String,
+        /// Where the user may have some.
+        allowed: Vec<String>,
+    },
+    /// The job is somebody else's.
+    OtherUser {
+        /// Which.
+        job: JobId,
+        /// Whose.
+        user: String,
+    },
+    /// A driver was launched for another job, or for none.
+    OtherJob,
+    /// It is an administrator's business.
+    NotAdmin,
 }
 
 /// Workers that are named to somebody who names one that is not there.
@@ -315,7 +337,15 @@ impl Refusal {
             Self::NoDrivers => {
                 Some("run the driver here with --deploy-mode client, or raise worker.drivers".to_owned())
             }
-            Self::IdInUse { .. }
+            Self::OtherQueue { allowed, .. } if allowed.is_empty() => None,
+            Self::OtherQueue { allowed, .. } => {
+                Some(format!("name one of these with --queue (client.queue): {}", allowed.join(", ")))
+            }
+            Self::OtherUser { .. } | Self::NotAdmin => Some(
+                "an administrator can: one with a token made by `firesteel tokens add --admin`".to_owned(),
+            ),
+            Self::OtherJob
+            | Self::IdInUse { .. }
             | Self::TooMany { .. }
             | Self::TooLong { .. }
             | Self::UnknownJob(_)
@@ -361,6 +391,15 @@ impl fmt::Display for Refusal {
                 write!(f, "worker '{worker}' is not connected at the moment, and cannot be told")
             }
             Self::NotDrained(worker) => write!(f, "worker '{worker}' is not being drained"),
+            Self::OtherQueue { queue, user, .. } if queue.is_empty() => {
+                write!(f, "{user} may have no jobs in the queue without a name")
+            }
+            Self::OtherQueue { queue, user, .. } => {
+                write!(f, "{user} may have no jobs in the queue '{queue}'")
+            }
+            Self::OtherUser { job, user } => write!(f, "{job} is a job of {user}"),
+            Self::OtherJob => f.write_str("this driver was not launched for that job"),
+            Self::NotAdmin => f.write_str("that is for an administrator to do"),
             Self::Leaving(worker) => {
                 write!(f, "worker '{worker}' was drained, and leaves: start it again to have it back")
             }

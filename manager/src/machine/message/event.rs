@@ -1,12 +1,14 @@
 //! What goes in.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use firesteel_base::{Class, Epoch, ExecutorId, JobId, LeaseId, StageId, UserError, WorkerId};
 
 use super::{SessionId, Ticket};
+use crate::machine::rights::Rights;
 
 /// What happened.
 #[derive(Debug, Clone, PartialEq)]
@@ -15,8 +17,8 @@ pub enum Event {
     Worker(SessionId, WorkerEvent),
     /// A driver said something, or its stream ended.
     Driver(SessionId, DriverEvent),
-    /// A client asks for something.
-    Client(Ticket, ClientRequest),
+    /// A client asks for something, and may do so much.
+    Client(Ticket, Rights, ClientRequest),
     /// Time has passed.
     Tick,
     /// The manager itself has stood still for so long, its process stopped or its host starved: nobody was silent meanwhile, only
@@ -186,6 +188,8 @@ pub enum DriverEvent {
         user: String,
         /// Random, new with each driver.
         incarnation: String,
+        /// What it may do.
+        rights: Rights,
     },
     /// It starts a job, or takes one up again.
     OpenJob(OpenJob),
@@ -382,6 +386,18 @@ pub struct Submission {
     pub queue: String,
     /// Its share relative to other jobs of its queue.
     pub weight: u32,
+    /// What the secrets of its drivers and its result are made of.
+    pub seed: Seed,
+}
+
+/// Random bytes that nobody sees.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+pub struct Seed(pub [u8; 32]);
+
+impl fmt::Debug for Seed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Seed(..)")
+    }
 }
 
 /// What a client is answered that was not refused.

@@ -208,7 +208,7 @@ fn what_is_heard_together_is_settled_once() {
     world.worker("a", &[2]);
     let (d, job) = world.job();
     let mut effects = Vec::new();
-    let submitted = Event::Client(Ticket(1), ClientRequest::Submit(submission("s")));
+    let submitted = Event::Client(Ticket(1), Rights::All, ClientRequest::Submit(submission("s")));
     let wanted = |tasks| Event::Driver(d, DriverEvent::Demand(Demand { tasks, ..demand(job) }));
     for event in [wanted(1), submitted, wanted(2)] {
         world.machine.hear(world.now, event, &mut effects);

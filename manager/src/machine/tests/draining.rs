@@ -7,12 +7,12 @@ const SECOND: Duration = Duration::from_secs(1);
 impl World {
     fn drain(&mut self, worker: &str, deadline: Option<Duration>, force: bool) -> Vec<String> {
         let worker = worker.parse().unwrap();
-        self.step(Event::Client(Ticket(3), ClientRequest::Drain { worker, deadline, force }))
+        self.step(Event::Client(Ticket(3), Rights::All, ClientRequest::Drain { worker, deadline, force }))
     }
 
     fn undrain(&mut self, worker: &str) -> Vec<String> {
         let worker = worker.parse().unwrap();
-        self.step(Event::Client(Ticket(4), ClientRequest::Undrain { worker }))
+        self.step(Event::Client(Ticket(4), Rights::All, ClientRequest::Undrain { worker }))
     }
 
     /// The worker has heard that order.

@@ -7,6 +7,7 @@ mod launches;
 mod model;
 mod nodes;
 mod resuming;
+mod rights;
 mod sharing;
 
 use std::collections::BTreeMap;
@@ -16,6 +17,7 @@ use firesteel_base::{Class, Epoch, ExecutorId, JobId, LeaseId, StageId, Timestam
 
 use super::Machine;
 use super::message::*;
+use super::rights::{Rights, User};
 use super::show::JobState;
 use crate::ManagerConfig;
 
@@ -110,7 +112,7 @@ impl World {
     }
 
     fn submit_it(&mut self, submission: Submission) -> Vec<String> {
-        self.step(Event::Client(Ticket(1), ClientRequest::Submit(submission)))
+        self.step(Event::Client(Ticket(1), Rights::All, ClientRequest::Submit(submission)))
     }
 
     fn waiting_for(&self, job: JobId) -> String {
@@ -118,7 +120,7 @@ impl World {
     }
 
     fn cancel(&mut self, job: JobId) -> Vec<String> {
-        self.step(Event::Client(Ticket(2), ClientRequest::Cancel { job }))
+        self.step(Event::Client(Ticket(2), Rights::All, ClientRequest::Cancel { job }))
     }
 
     fn state(&self, job: JobId) -> JobState {
@@ -192,6 +194,7 @@ fn hello_of(incarnation: &str) -> DriverEvent {
         host: "laptop".to_owned(),
         user: "ana".to_owned(),
         incarnation: incarnation.to_owned(),
+        rights: Rights::All,
     }
 }
 

@@ -488,8 +488,10 @@ impl Model {
             Action::CutDriver { session } => {
                 Event::Driver(self.driver_session(session), DriverEvent::StreamLost)
             }
-            Action::Submit => Event::Client(Ticket(0), ClientRequest::Submit(submission("s"))),
-            Action::Cancel { job } => Event::Client(Ticket(0), ClientRequest::Cancel { job: self.job(job) }),
+            Action::Submit => Event::Client(Ticket(0), Rights::All, ClientRequest::Submit(submission("s"))),
+            Action::Cancel { job } => {
+                Event::Client(Ticket(0), Rights::All, ClientRequest::Cancel { job: self.job(job) })
+            }
             Action::Absence { millis } => {
                 self.now = self.now + Duration::from_millis(millis);
                 Event::Absence(Duration::from_millis(millis))

@@ -61,6 +61,7 @@ fn kept(number: u64, incarnation: &str) -> Job {
 fn of_cluster(job: Job, worker: &str, launches: u32) -> Job {
     let launch = Launch {
         conf: BTreeMap::new(),
+        seed: Seed::default(),
         worker: Some(worker.parse().unwrap()),
         worker_address: Some(format!("{worker}:7410")),
         worker_incarnation: Some("first".to_owned()),

@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 
 use firesteel_base::{Class, JobId, Timestamp, UserError, WorkerId};
+use firesteel_protocol::token::Secret;
 use serde::{Deserialize, Serialize};
 
 use crate::machine::job::{Job, Launch, Phase};
-use crate::machine::message::{Ending, Failure};
+use crate::machine::message::{Ending, Failure, Seed};
+use crate::tokens::{hex, random};
 
 /// A job in the journal. A field that is added later has a default.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,6 +31,9 @@ pub(in crate::shell) struct KeptJob {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct KeptLaunch {
     conf: BTreeMap<String, String>,
+    /// As hexadecimal digits. A journal of an earlier release has none.
+    #[serde(default)]
+    seed: Secret,
     worker: Option<String>,
     /// A journal of an earlier release has neither this nor the next.
     #[serde(default)]
@@ -72,6 +77,7 @@ impl KeptJob {
         };
         let launch = job.launch.as_ref().map(|launch| KeptLaunch {
             conf: launch.conf.clone(),
+            seed: Secret::new(hex(&launch.seed.0)),
             worker: launch.worker.as_ref().map(ToString::to_string),
             worker_address: launch.worker_address.clone(),
             worker_incarnation: launch.worker_incarnation.clone(),
@@ -132,6 +138,7 @@ impl KeptLaunch {
         let worker: Option<Result<WorkerId, _>> = self.worker.map(|worker| worker.parse());
         Ok(Launch {
             conf: self.conf,
+            seed: read_seed(&self.seed)?,
             worker: worker.transpose().map_err(|fault| fault.to_string())?,
             worker_address: self.worker_address,
             worker_incarnation: self.worker_incarnation,
@@ -140,4 +147,17 @@ impl KeptLaunch {
             result_address: self.result_address,
         })
     }
+}
+
+/// What secrets are made of; new where nothing is kept, as nobody has a secret made of it then.
+fn read_seed(kept: &Secret) -> Result<Seed, String> {
+    let digits = kept.expose();
+    if digits.is_empty() {
+        return random().map(Seed).map_err(|error| error.to_string());
+    }
+    let byte = |at: usize| digits.get(2 * at..2 * at + 2).and_then(|pair| u8::from_str_radix(pair, 16).ok());
+    let bytes: Option<Vec<u8>> = (0..32).map(byte).collect();
+    let bytes =
+        bytes.and_then(|bytes| bytes.try_into().ok()).ok_or("the seed of its secrets makes no sense")?;
+    Ok(Seed(bytes))
 }

@@ -8,7 +8,7 @@ use super::records::{EPOCHS_OF_A_RUN, JOBS, NUMBERS};
 use super::*;
 use crate::ManagerConfig;
 use crate::machine::job::{Launch, Phase};
-use crate::machine::message::{Ending, Failure};
+use crate::machine::message::{Ending, Failure, Seed};
 
 fn job(number: u64, phase: Phase) -> Job {
     let mut job =
@@ -28,6 +28,7 @@ fn of_cluster(job: Job) -> Job {
     let worker_address = result_address.clone();
     let launch = Launch {
         conf,
+        seed: Seed([7; 32]),
         worker,
         worker_address,
         worker_incarnation: Some("the first".to_owned()),

@@ -16,6 +16,7 @@ use firesteel_manager::machine::message::{
     Answer, ClientRequest, DriverEvent, Effect, Event, Note, SessionId, Submission, Ticket, ToDriver,
     WorkerEvent,
 };
+use firesteel_manager::machine::rights::Rights;
 
 use super::{Scene, Timer};
 use crate::channel::{Asked, Conn, Message, Proc, Told};
@@ -223,7 +224,7 @@ impl Manager {
     /// A client asks for something.
     pub fn ask(&mut self, request: ClientRequest, scene: &mut Scene) {
         self.tickets += 1;
-        self.step(Event::Client(Ticket(self.tickets), request), scene);
+        self.step(Event::Client(Ticket(self.tickets), Rights::All, request), scene);
     }
 
     fn step(&mut self, event: Event, scene: &mut Scene) {

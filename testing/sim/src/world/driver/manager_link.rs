@@ -14,6 +14,7 @@ use std::time::Duration;
 use firesteel_base::{JobId, LeaseId, Timestamp, UserError};
 use firesteel_driver::machine::{Event, Life, Outcome};
 use firesteel_manager::machine::message::{DriverEvent, Ending, ExecutorRef, Grant, Members, ToDriver};
+use firesteel_manager::machine::rights::Rights;
 
 use super::{Driver, submitted};
 use crate::channel::{Conn, Host, Message, Proc};
@@ -95,6 +96,7 @@ impl Driver {
             host: self.host(scene).to_string(),
             user,
             incarnation,
+            rights: Rights::All,
         };
         let conn = scene.call(self.proc, manager, Message::OfDriver(hello));
         self.manager.conn = Some(conn);
