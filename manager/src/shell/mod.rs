@@ -6,7 +6,7 @@
 //!   timer ─────────────────────────┘  owns the machine  └──► answers
 //! ```
 //!
-//! The task never waits for anybody: a session that lets its queue run full is dropped as dead. [`Manager`] is the
+//! What waits is taken in together, and slots are lent once for all of it. The task never waits for anybody: a session that lets its queue run full is dropped as dead. [`Manager`] is the
 //! handle; [`grpc`] serves it to other processes, and local mode calls it as it is.
 //!
 //! Several managers are [`Member`]s of which one leads and runs what is above ([`replication`]).
@@ -25,6 +25,13 @@ mod outbound;
 mod replication;
 mod run;
 mod session;
+
+/// The machine's messages as they go over the wire, for whoever joins machines without a shell.
+pub mod wire {
+    pub use super::inbound::{driver_event, registration, worker_event};
+    pub use super::outbound::{to_driver, to_worker};
+    pub use super::run::TURN_EVENTS_MAX;
+}
 
 use std::collections::BTreeMap;
 use std::pin::Pin;

@@ -1,10 +1,10 @@
 //! The task that owns the machine.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use firesteel_base::{Clock, JobId, Timestamp, UserError};
+use firesteel_base::{Clock, JobId, Timestamp, UserError, version};
 use firesteel_protocol::v1;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::MissedTickBehavior;
@@ -23,6 +23,10 @@ use crate::machine::message::{
 
 /// A turn of the loop may come so much late before its host is said to have stood still.
 const STARVED: Duration = Duration::from_millis(500);
+
+/// So much of what sessions have said is taken in at a time, if it waits: slots are lent once for all of it. So the busier the
+/// manager is the less it does for each message.
+pub const TURN_EVENTS_MAX: usize = 1024;
 
 /// What the task is asked to do.
 pub(super) enum Input {
@@ -134,12 +138,13 @@ impl Runner {
         let mut ticks = tokio::time::interval(self.tick);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut seen = std::time::Instant::now();
+        let mut next = None;
         loop {
             let input = tokio::select! {
                 // A flood of messages must not hold up time-outs.
                 biased;
-                _ = ticks.tick() => Some(Input::Event(Event::Tick)),
-                input = inputs.recv() => input,
+                _ = ticks.tick(), if next.is_none() => Some(Input::Event(Event::Tick)),
+                input = waiting_or(&mut next, inputs) => input,
             };
             if let Some(absence) = self.absence(seen.elapsed()) {
                 warn!(?absence, "the manager has stood still; nobody is given up for it");
@@ -153,6 +158,12 @@ impl Runner {
                     // Whoever stops the manager may not wait for it.
                     let _ = stopped.send(());
                     return ended;
+                }
+                Some(Input::Event(event)) if event != Event::Tick => {
+                    let events;
+                    (events, next) = with_waiting(event, inputs);
+                    self.check_office()?;
+                    self.step_all(events).await?;
                 }
                 Some(input) => self.take(input).await?,
             }
@@ -206,11 +217,19 @@ impl Runner {
     }
 
     async fn step(&mut self, event: Event) -> Result<(), UserError> {
-        let mut events = VecDeque::from([event]);
+        self.step_all(vec![event]).await
+    }
+
+    /// Takes all of these in and draws the conclusions once; and so with what becomes of that.
+    async fn step_all(&mut self, mut events: Vec<Event>) -> Result<(), UserError> {
         let mut effects = Vec::new();
-        while let Some(event) = events.pop_front() {
-            debug!(?event, "step");
-            self.machine.step(self.clock.now(), event, &mut effects);
+        while !events.is_empty() {
+            let now = self.clock.now();
+            for event in events.drain(..) {
+                debug!(?event, "step");
+                self.machine.take(now, event, &mut effects);
+            }
+            self.machine.settle(now, &mut effects);
             events.extend(self.keep(&effects).await?);
             // Writing takes its time, and so may whatever stopped this process since.
             self.check_office()?;
@@ -257,12 +276,17 @@ impl Runner {
     }
 
     fn tell_driver(&mut self, id: SessionId, message: ToDriver) -> Option<Event> {
-        let (heartbeat, run) = (self.heartbeat, self.run);
-        self.tell(id, |queue| match queue {
-            Queue::Driver(queue, wire) => {
-                let message = outbound::to_driver(message, heartbeat, run, *wire);
-                queue.try_send(message).map_err(|fault| fault.to_string())
+        let Queue::Driver(_, wire) = self.links.get(&id)?.queue else {
+            unreachable!("a driver's session is not a worker's")
+        };
+        let message = match message {
+            ToDriver::ClusterChanged(_) if wire < version::WIRE_CHANGES => {
+                outbound::whole_cluster(self.machine.members())
             }
+            message => outbound::to_driver(message, self.heartbeat, self.run, wire),
+        };
+        self.tell(id, |queue| match queue {
+            Queue::Driver(queue, _) => queue.try_send(message).map_err(|fault| fault.to_string()),
             Queue::Worker(..) => unreachable!("a driver's session is not a worker's"),
         })
     }
@@ -388,6 +412,27 @@ impl Runner {
             !waiters.is_empty()
         });
     }
+}
+
+/// What was taken out of the queue already, or else what comes next.
+async fn waiting_or(next: &mut Option<Input>, inputs: &mut mpsc::Receiver<Input>) -> Option<Input> {
+    match next.take() {
+        Some(input) => Some(input),
+        None => inputs.recv().await,
+    }
+}
+
+/// An event and those that wait behind it; and what waits behind these, when it is no event.
+fn with_waiting(event: Event, inputs: &mut mpsc::Receiver<Input>) -> (Vec<Event>, Option<Input>) {
+    let mut events = vec![event];
+    while events.len() < TURN_EVENTS_MAX {
+        match inputs.try_recv() {
+            Ok(Input::Event(event)) => events.push(event),
+            Ok(other) => return (events, Some(other)),
+            Err(_) => break,
+        }
+    }
+    (events, None)
 }
 
 /// Often enough that no time-out is noticed late by more than a quarter of it.
