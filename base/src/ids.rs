@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -198,9 +199,10 @@ impl FromStr for AttemptKey {
 }
 
 /// A worker's name: what its operator calls the host. Letters, digits, `.`, `_` and `-`, 1 to 64 of them.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(transparent)]
-pub struct WorkerId(String);
+///
+/// It is in nearly all that is kept and said of a cluster, so that copies of it share their text.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WorkerId(Arc<str>);
 
 impl WorkerId {
     /// The name as text.
@@ -222,10 +224,16 @@ impl FromStr for WorkerId {
     fn from_str(text: &str) -> Result<Self, ParseIdError> {
         let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
         if (1..=64).contains(&text.len()) && text.chars().all(allowed) {
-            Ok(Self(text.to_owned()))
+            Ok(Self(text.into()))
         } else {
             Err(ParseIdError::new(text, "a worker name (1 to 64 letters, digits, '.', '_' or '-')"))
         }
+    }
+}
+
+impl Serialize for WorkerId {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
     }
 }
 

@@ -4,7 +4,7 @@
 pub const RELEASE: &str = env!("CARGO_PKG_VERSION");
 
 /// The newest version of the messages between client, driver, manager, worker and executor that this build speaks.
-pub const WIRE: u32 = 5;
+pub const WIRE: u32 = 6;
 
 /// The oldest one that it still understands. Two processes speak the newest that both understand, so the release before
 /// works together with this one while a cluster is brought from one to the other.
@@ -14,7 +14,11 @@ pub const WIRE_OLDEST: u32 = 4;
 pub const WIRE_DRAIN: u32 = 5;
 
 /// From this version on a lane may be told to read some keys of a partition.
-pub const WIRE_KEYS: u32 = 5;
+pub const WIRE_KEYS: u32 = 6;
+
+/// From this version on what has changed is said alone: manager and driver say of a cluster who came and went, and of a demand by
+/// how many tasks it is less.
+pub const WIRE_CHANGES: u32 = 6;
 
 /// The versions that this build speaks.
 pub const SPOKEN: Spoken = Spoken { oldest: WIRE_OLDEST, newest: WIRE };

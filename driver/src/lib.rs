@@ -39,3 +39,8 @@ pub use options::{ConnectOptions, LocalOptions};
 pub use progress::{JobProgress, Measured, Phase, StageProgress};
 pub use session::Session;
 pub use shell::Meter;
+
+/// What machines say as it goes over the wire, for whoever joins them without a shell.
+pub mod wire {
+    pub use crate::shell::{close_job, wire_demand, wire_output, wire_stages};
+}

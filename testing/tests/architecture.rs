@@ -51,7 +51,7 @@ fn dependencies_point_one_way() {
         ("interleave", &[]),
         ("testing", &["base", "bench"]),
         // It joins the machines of all roles.
-        ("sim", &["base", "shuffle", "engine", "manager", "executor", "driver"]),
+        ("sim", &["base", "protocol", "shuffle", "engine", "manager", "executor", "driver"]),
         // What it tests is the built program.
         ("chaos", &["base"]),
         // It reads the sources of all.

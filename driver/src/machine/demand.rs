@@ -9,6 +9,7 @@
 //! is not what is needed: a demand that crosses a grant on its way does no harm but a slot lent and given back.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use firesteel_base::{ExecutorId, Timestamp};
 
@@ -56,16 +57,25 @@ impl DemandState {
         let waits = demand.tasks > 0 && !demand.early;
         self.waiting_since = waits.then(|| self.waiting_since.unwrap_or(now));
         let nothing = demand.tasks == 0 && self.believed == 0;
-        let known = demand.tasks == self.believed
-            && self.last.as_ref().is_some_and(|l| {
-                l.excluded == demand.excluded && l.inputs == demand.inputs && l.early == demand.early
-            });
+        let known =
+            demand.tasks == self.believed && self.last.as_ref().is_some_and(|last| last.is_alike(&demand));
         if !surprised && (nothing || known) {
             return None;
         }
+        let is_less = !surprised && demand.tasks > 0 && demand.tasks < self.believed;
+        let is_alike = self.last.as_ref().is_some_and(|last| last.is_alike(&demand));
+        let less = (is_less && is_alike).then_some(self.believed - demand.tasks);
         self.believed = demand.tasks;
         self.last = Some(demand.clone());
-        Some(demand)
+        Some(Demand { less, ..demand })
+    }
+}
+
+impl Demand {
+    /// Whether both are the same but for how many tasks they are of.
+    fn is_alike(&self, other: &Self) -> bool {
+        let is_same_place = Arc::ptr_eq(&self.inputs, &other.inputs) || self.inputs == other.inputs;
+        is_same_place && self.excluded == other.excluded && self.early == other.early
     }
 }
 
@@ -101,7 +111,7 @@ impl JobMachine {
         let mut demand = bare_demand(stage, tasks);
         if tasks > 0 {
             demand.early = stage.state == StageState::Early;
-            demand.inputs = stage.places.totals().to_vec();
+            demand.inputs = Arc::clone(stage.places.totals());
             demand.excluded = self.useless_executors(stage).into_iter().collect();
         }
         demand
@@ -117,7 +127,7 @@ impl JobMachine {
         let count = u32::try_from(stage.stragglers().len()).expect("tasks are numbered in 32 bits");
         let mut demand = bare_demand(stage, count);
         demand.early = true;
-        demand.inputs = stage.places.totals().to_vec();
+        demand.inputs = Arc::clone(stage.places.totals());
         demand.excluded = excluded.into_iter().collect();
         demand
     }
@@ -162,10 +172,11 @@ fn bare_demand(stage: &Stage, tasks: u32) -> Demand {
         tasks,
         cores_per_task: plan.cores_per_task(),
         memory_per_task: plan.memory_per_task,
-        inputs: Vec::new(),
+        inputs: Arc::default(),
         output: plan.output,
         output_bytes: plan.estimated_bytes,
         excluded: Vec::new(),
         early: false,
+        less: None,
     }
 }

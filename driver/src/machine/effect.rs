@@ -119,7 +119,7 @@ pub struct Demand {
     /// Memory a task needs, 0: the executor's to decide.
     pub memory_per_task: u64,
     /// Where the input lies, and how many bytes.
-    pub inputs: Vec<(ExecutorId, u64)>,
+    pub inputs: Arc<[(ExecutorId, u64)]>,
     /// How the stage's rows are divided.
     pub output: OutputKind,
     /// Bytes it is expected to write, 0 when unknown.
@@ -128,6 +128,8 @@ pub struct Demand {
     pub excluded: Vec<ExecutorId>,
     /// Its tasks would wait for others that run: only what nobody else has a use for.
     pub early: bool,
+    /// By how many tasks it is less than what the manager knows, when nothing else of it has changed.
+    pub less: Option<u32>,
 }
 
 /// An attempt to be started.

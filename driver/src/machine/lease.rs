@@ -33,6 +33,8 @@ impl Lease {
 #[derive(Debug, Default)]
 pub(super) struct Leases {
     active: BTreeMap<LeaseId, Lease>,
+    /// Those of them with a slot that nothing runs in.
+    idle: BTreeSet<LeaseId>,
     /// Every lease ever taken: a grant that comes twice lends nothing.
     seen: BTreeSet<LeaseId>,
 }
@@ -44,7 +46,16 @@ impl Leases {
             return false;
         }
         self.active.insert(id, Lease { stage, life, slots, revoked: 0, running: BTreeSet::new() });
+        self.find_idle(id);
         true
+    }
+
+    fn find_idle(&mut self, id: LeaseId) {
+        if self.active.get(&id).is_some_and(|lease| lease.idle() > 0) {
+            self.idle.insert(id);
+        } else {
+            self.idle.remove(&id);
+        }
     }
 
     pub fn revoke(&mut self, id: LeaseId, slots: u32) {
@@ -55,7 +66,7 @@ impl Leases {
 
     /// Leases with a slot that nothing runs in.
     pub fn idle(&self) -> Vec<LeaseId> {
-        self.active.iter().filter(|(_, lease)| lease.idle() > 0).map(|(id, _)| *id).collect()
+        self.idle.iter().copied().collect()
     }
 
     pub fn get(&self, id: LeaseId) -> Option<&Lease> {
@@ -66,6 +77,7 @@ impl Leases {
         let lease = self.active.get_mut(&id).expect("an attempt is launched in a slot of a lease");
         assert!(lease.idle() > 0, "slot used twice: {attempt} in {id}");
         lease.running.insert(attempt);
+        self.find_idle(id);
     }
 
     /// The attempt has ended; its slot, if the lease is still there, is idle.
@@ -73,6 +85,7 @@ impl Leases {
         if let Some(lease) = self.active.get_mut(&id) {
             lease.running.remove(&attempt);
         }
+        self.find_idle(id);
     }
 
     /// Gives `slots` idle slots back.
@@ -84,6 +97,7 @@ impl Leases {
         if lease.slots == 0 {
             self.active.remove(&id);
         }
+        self.find_idle(id);
     }
 
     /// All leases.
@@ -94,6 +108,7 @@ impl Leases {
     /// Forgets all leases but these, whatever runs in them. What was asked back of these is not any more.
     pub fn keep_only(&mut self, kept: &BTreeSet<LeaseId>) {
         self.active.retain(|id, _| kept.contains(id));
+        self.idle.retain(|id| kept.contains(id));
         self.active.values_mut().for_each(|lease| lease.revoked = 0);
     }
 
@@ -116,6 +131,7 @@ impl Leases {
             .collect();
         for (id, _) in &dropped {
             self.active.remove(id);
+            self.idle.remove(id);
         }
         dropped
     }

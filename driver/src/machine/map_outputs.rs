@@ -5,6 +5,7 @@
 //!   absent ----------> held --> absent    freed: nobody needs it; lost: its holder is gone, or a block unreadable
 //! ```
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
@@ -135,14 +136,15 @@ impl MapOutputs {
     /// Adds to `places` what each of a consumer's tasks reads of `stage`, and where it lies. An estimate: it takes the
     /// consumer's partitions to be those of the exchange, which below a union they are not.
     pub fn locate(&self, stage: StageId, kind: OutputKind, places: &mut Places) {
-        let mut by_executor: BTreeMap<&ExecutorId, Vec<u64>> = BTreeMap::new();
-        let blocks = kind.blocks_read_by(places.all_partitions()).end as usize;
+        let mut by_executor: BTreeMap<&ExecutorId, Vec<&MapOutput>> = BTreeMap::new();
         for output in self.stages[&stage].iter().flatten() {
-            let sums = by_executor.entry(&output.life.executor).or_insert_with(|| vec![0; blocks]);
-            output.lanes.iter().for_each(|lane| lane.add_to(sums));
+            by_executor.entry(&output.life.executor).or_default().push(output);
         }
+        let blocks = kind.blocks_read_by(places.all_partitions()).end as usize;
         let readers = kind.readers_of_a_block(places.partitions.len()) as u64;
-        for (executor, sums) in by_executor {
+        for (executor, outputs) in by_executor {
+            let mut sums = vec![0; blocks];
+            outputs.iter().flat_map(|output| &output.lanes).for_each(|lane| lane.add_to(&mut sums));
             let executor = places.index_of(executor);
             for task in 0..places.partitions.len() {
                 let read = kind.blocks_read_by(places.partitions[task].clone());
@@ -158,21 +160,36 @@ impl MapOutputs {
     }
 }
 
+/// So many numbers are kept of which executor has how much of which task's input. Where there would be more, each executor has so
+/// little of each task's that it does not matter.
+const CELLS_MAX: usize = 1 << 22;
+
 /// Where the input of a stage's tasks lies.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Places {
     /// For each task, the partitions it drives.
     partitions: Vec<Range<u32>>,
-    executors: Vec<ExecutorId>,
-    /// For each task, bytes on each of `executors`; shorter when the rest are none.
+    executors: BTreeMap<ExecutorId, usize>,
+    /// For each executor, bytes of each task's input, and all of them; of the first there are none when they would be too many.
     bytes: Vec<Vec<u64>>,
-    totals: Vec<(ExecutorId, u64)>,
+    sums: Vec<u64>,
+    /// Bytes of each task's input.
+    of_tasks: Vec<u64>,
+    totals: Arc<[(ExecutorId, u64)]>,
+    /// For each executor that was asked about, the tasks that have input there.
+    nearest: BTreeMap<usize, Nearest>,
+}
+
+/// Tasks with input on an executor, those with most of it first, and how many of them were found not to wait any more.
+#[derive(Debug, Clone)]
+struct Nearest {
+    tasks: Vec<u32>,
+    passed: usize,
 }
 
 impl Places {
     pub fn new(partitions: Vec<Range<u32>>) -> Self {
-        let bytes = vec![Vec::new(); partitions.len()];
-        Self { partitions, executors: Vec::new(), bytes, totals: Vec::new() }
+        Self { of_tasks: vec![0; partitions.len()], partitions, ..Self::default() }
     }
 
     fn all_partitions(&self) -> Range<u32> {
@@ -180,45 +197,71 @@ impl Places {
     }
 
     fn index_of(&mut self, executor: &ExecutorId) -> usize {
-        self.executors.iter().position(|known| known == executor).unwrap_or_else(|| {
-            self.executors.push(executor.clone());
-            self.executors.len() - 1
-        })
+        if let Some(index) = self.executors.get(executor) {
+            return *index;
+        }
+        let index = self.executors.len();
+        self.executors.insert(executor.clone(), index);
+        self.bytes.push(Vec::new());
+        self.sums.push(0);
+        index
     }
 
     fn add(&mut self, task: usize, executor: usize, bytes: u64) {
-        let row = &mut self.bytes[task];
-        if row.len() <= executor {
-            row.resize(executor + 1, 0);
+        self.of_tasks[task] += bytes;
+        self.sums[executor] += bytes;
+        if self.bytes.len() * self.partitions.len() > CELLS_MAX {
+            self.bytes[executor] = Vec::new();
+            return;
         }
-        row[executor] += bytes;
+        let row = &mut self.bytes[executor];
+        row.resize(self.of_tasks.len(), 0);
+        row[task] += bytes;
     }
 
-    /// Bytes of `task`'s input on `executor`.
-    pub fn bytes_on(&self, task: u32, executor: &ExecutorId) -> u64 {
-        let index = self.executors.iter().position(|known| known == executor);
-        index.and_then(|index| self.bytes.get(task as usize)?.get(index)).copied().unwrap_or(0)
+    /// The task with the most input on `executor` of those that `waits` is true of and `may` too; the first of equals. What does not
+    /// wait is not asked about again before a [`restart`](Self::restart).
+    pub fn nearest(
+        &mut self,
+        executor: &ExecutorId,
+        waits: impl Fn(u32) -> bool,
+        may: impl Fn(u32) -> bool,
+    ) -> Option<u32> {
+        let index = *self.executors.get(executor)?;
+        let row = &self.bytes[index];
+        let nearest = self.nearest.entry(index).or_insert_with(|| {
+            let mut tasks: Vec<u32> =
+                (0..).zip(row).filter(|(_, bytes)| **bytes > 0).map(|(task, _)| task).collect();
+            tasks.sort_by_key(|task| Reverse(row[*task as usize]));
+            Nearest { tasks, passed: 0 }
+        });
+        while nearest.tasks.get(nearest.passed).is_some_and(|task| !waits(*task)) {
+            nearest.passed += 1;
+        }
+        nearest.tasks[nearest.passed..].iter().copied().find(|&task| waits(task) && may(task))
+    }
+
+    /// Some task waits again.
+    pub fn restart(&mut self) {
+        self.nearest.values_mut().for_each(|nearest| nearest.passed = 0);
     }
 
     /// Bytes of `task`'s input.
     pub fn bytes_of(&self, task: u32) -> u64 {
-        self.bytes.get(task as usize).map_or(0, |row| row.iter().sum())
+        self.of_tasks.get(task as usize).copied().unwrap_or(0)
     }
 
     /// Bytes of all tasks' input on each executor, in the executors' order.
-    pub fn totals(&self) -> &[(ExecutorId, u64)] {
+    pub fn totals(&self) -> &Arc<[(ExecutorId, u64)]> {
         &self.totals
     }
 
     /// Makes the totals, once all inputs are located.
     pub fn sum_up(&mut self) {
-        let mut totals: BTreeMap<&ExecutorId, u64> = BTreeMap::new();
-        for row in &self.bytes {
-            for (executor, bytes) in self.executors.iter().zip(row) {
-                *totals.entry(executor).or_default() += bytes;
-            }
+        let totals = self.executors.iter().map(|(executor, index)| (executor.clone(), self.sums[*index]));
+        self.totals = totals.filter(|(_, bytes)| *bytes > 0).collect();
+        if self.bytes.len() * self.partitions.len() > CELLS_MAX {
+            self.bytes = vec![Vec::new(); self.sums.len()];
         }
-        let some = totals.into_iter().filter(|&(_, bytes)| bytes > 0);
-        self.totals = some.map(|(executor, bytes)| (executor.clone(), bytes)).collect();
     }
 }

@@ -168,15 +168,15 @@ impl JobMachine {
     }
 
     /// The task that an idle slot of the lease runs next.
-    fn next_for(&self, id: LeaseId) -> Option<(usize, u32, Life)> {
+    fn next_for(&mut self, id: LeaseId) -> Option<(usize, u32, Life)> {
         let lease = self.leases.get(id).filter(|lease| lease.idle() > 0 && !self.drains.has(&lease.life))?;
-        let position = self.position(lease.stage)?;
-        let task = self.pick(position, &lease.life.executor)?;
-        Some((position, task, lease.life.clone()))
+        let (position, life) = (self.position(lease.stage)?, lease.life.clone());
+        let task = self.pick(position, &life.executor)?;
+        Some((position, task, life))
     }
 
     /// The pending task with the most input on `executor`; the first of equals.
-    fn pick(&self, position: usize, executor: &ExecutorId) -> Option<u32> {
+    fn pick(&mut self, position: usize, executor: &ExecutorId) -> Option<u32> {
         let stage = &self.stages[position];
         if !stage.state.launches() {
             return None;
@@ -188,9 +188,7 @@ impl JobMachine {
             return self.pick_straggler(position, executor);
         }
         let may_avoid = self.can_avoid(stage, executor);
-        let shuns = |task: u32| may_avoid && stage.tasks[task as usize].avoid.as_ref() == Some(executor);
-        let candidates = stage.pending().iter().copied().filter(|&task| !shuns(task));
-        candidates.max_by_key(|&task| (stage.places.bytes_on(task, executor), std::cmp::Reverse(task)))
+        self.stages[position].nearest_pending(executor, may_avoid)
     }
 
     fn launch(

@@ -195,6 +195,9 @@ impl Stage {
         for numbers in [&mut self.pending, &mut self.running, &mut self.absent] {
             numbers.remove(&number);
         }
+        if state == TaskState::Pending {
+            self.places.restart();
+        }
         match state {
             TaskState::Pending => self.pending.insert(number),
             TaskState::Running => self.running.insert(number),
@@ -226,6 +229,14 @@ impl Stage {
     /// Tasks whose output is no more.
     pub fn absent(&self) -> &BTreeSet<u32> {
         &self.absent
+    }
+
+    /// The pending task with the most input on `executor`, the first of equals; none that shuns it when others can have those.
+    pub fn nearest_pending(&mut self, executor: &ExecutorId, may_avoid: bool) -> Option<u32> {
+        let Self { places, pending, tasks, .. } = self;
+        let may = |task: u32| !may_avoid || tasks[task as usize].avoid.as_ref() != Some(executor);
+        let nearest = places.nearest(executor, |task| pending.contains(&task), may);
+        nearest.or_else(|| pending.iter().copied().find(|&task| may(task)))
     }
 
     /// The partitions that each task reads.

@@ -45,7 +45,7 @@ pub(super) fn blocks_read(read: &Range<u32>, is_divided: bool) -> Range<u32> {
 }
 
 /// An output, with what is known of the blocks that its reader wants.
-pub(super) fn wire_output(output: &MapOutput, read: &Range<u32>, holder: v1::ExecutorRef) -> v1::MapOutput {
+pub fn wire_output(output: &MapOutput, read: &Range<u32>, holder: v1::ExecutorRef) -> v1::MapOutput {
     let lane = |lane: &LaneSizes| wire_lane_sizes(&lane.within(read.clone()));
     v1::MapOutput {
         producer: Some(output.producer.into()),
@@ -95,7 +95,8 @@ fn exchange_kind(kind: OutputKind) -> v1::ExchangeKind {
     }
 }
 
-pub(super) fn wire_demand(job: u64, demand: &Demand) -> v1::StageDemand {
+/// What a stage needs, as the manager is told of it.
+pub fn wire_demand(job: u64, demand: &Demand) -> v1::StageDemand {
     let input = |(executor, bytes): &(ExecutorId, u64)| v1::InputAt {
         executor: Some(executor.into()),
         bytes: *bytes,
@@ -127,11 +128,13 @@ pub(super) fn wire_progress(stage: &StageSnapshot) -> v1::StageProgress {
     }
 }
 
-pub(super) fn wire_stages(snapshot: &JobSnapshot) -> Vec<v1::StageProgress> {
+/// How far the stages of a job have come.
+pub fn wire_stages(snapshot: &JobSnapshot) -> Vec<v1::StageProgress> {
     snapshot.stages.iter().map(wire_progress).collect()
 }
 
-pub(super) fn close_job(job: u64, outcome: &Outcome, rows: u64) -> v1::CloseJob {
+/// How a job has ended, as the manager is told of it.
+pub fn close_job(job: u64, outcome: &Outcome, rows: u64) -> v1::CloseJob {
     let failure = |class, error: UserError| Some(v1::Failure::of(class, error));
     let (state, failure) = match outcome {
         Outcome::Succeeded => (v1::JobState::Succeeded, None),

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use firesteel_base::{AttemptKey, JobId, StageId, StageKey};
+use firesteel_base::{AttemptKey, JobId, StageId, StageKey, version};
 use firesteel_engine::Stage;
 use firesteel_executor::convert::wire_slice;
 use firesteel_protocol::v1;
@@ -55,9 +55,12 @@ impl DriverLoop {
     }
 
     fn demand(&mut self, run: RunId, demand: &Demand) {
-        if let Some(job) = self.jobs[&run].manager_job {
-            self.manager.send(ToManager::Demand(convert::wire_demand(job.0, demand)));
-        }
+        let Some(job) = self.jobs[&run].manager_job else { return };
+        let less = demand.less.filter(|_| self.manager_wire >= version::WIRE_CHANGES);
+        self.manager.send(match less {
+            Some(tasks) => ToManager::LessDemand(v1::LessDemand { job: job.0, stage: demand.stage.0, tasks }),
+            None => ToManager::Demand(convert::wire_demand(job.0, demand)),
+        });
     }
 
     fn absorb(&mut self, run: RunId, stage: StageId, probe: StageId) {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use firesteel_base::{JobId, LeaseId, StageId, UserError, WorkerId, version};
+use firesteel_base::{ExecutorId, JobId, LeaseId, StageId, UserError, WorkerId, version};
 use firesteel_protocol::{MalformedMessage, required, v1};
 use v1::driver_to_manager::Message as ToManager;
 use v1::manager_to_driver::Message as FromManager;
@@ -13,7 +13,7 @@ use super::messages::{ManagerNews, Member, RunId};
 use super::outgoing::Outgoing;
 use super::peers::Incoming;
 use super::run::DriverLoop;
-use crate::machine::{Event, Outcome};
+use crate::machine::{Event, Life, Outcome};
 
 /// The request under which the submitted job is opened; queries count from 1.
 pub(super) const SUBMITTED_REQUEST: u64 = 0;
@@ -107,7 +107,7 @@ impl DriverLoop {
         self.heartbeat.every(welcome.heartbeat_ms);
         self.manager_run = welcome.run;
         self.manager_wire = version::agreed(welcome.wire_version);
-        if let Err(fault) = self.cluster_changed(&welcome.cluster.unwrap_or_default()) {
+        if let Err(fault) = self.cluster_is(welcome.cluster.unwrap_or_default()) {
             tracing::warn!(%fault, "ignored the manager's list of executors");
         }
         if let Some(submitted) = self.submitted.as_ref().filter(|submitted| !submitted.is_open) {
@@ -180,7 +180,8 @@ impl DriverLoop {
                 self.job_cancelled(JobId(cancel.job), &cancel.reason);
                 Ok(())
             }
-            Some(FromManager::ClusterChanged(cluster)) => self.cluster_changed(&cluster),
+            Some(FromManager::ClusterChanged(cluster)) => self.cluster_is(cluster),
+            Some(FromManager::ClusterChange(change)) => self.cluster_changed(change),
             Some(FromManager::DemandRefused(refused)) => {
                 let (job, stage) = (JobId(refused.job), StageId(refused.stage));
                 if let Some(run) = self.run_at_manager(job, stage) {
@@ -308,16 +309,40 @@ impl DriverLoop {
         }
     }
 
-    fn cluster_changed(&mut self, cluster: &v1::ClusterChanged) -> Result<(), MalformedMessage> {
+    /// The executors that are up are these.
+    fn cluster_is(&mut self, cluster: v1::ClusterChanged) -> Result<(), MalformedMessage> {
+        self.shapes.clear();
+        self.add_shapes(cluster.executors)?;
+        self.cluster_is_known(&cluster.draining)
+    }
+
+    fn cluster_changed(&mut self, change: v1::ClusterChange) -> Result<(), MalformedMessage> {
+        for gone in &change.gone {
+            self.shapes.remove(&ExecutorId::try_from(gone)?);
+        }
+        self.add_shapes(change.came)?;
+        self.cluster_is_known(&change.draining)
+    }
+
+    fn add_shapes(&mut self, shapes: Vec<v1::ExecutorShape>) -> Result<(), MalformedMessage> {
+        for shape in shapes {
+            let executor = required(shape.executor.as_ref(), "ExecutorShape.executor")?;
+            self.shapes.insert(convert::life(executor)?.executor, shape);
+        }
+        Ok(())
+    }
+
+    /// Takes note of which executors are up, and which workers are drained.
+    fn cluster_is_known(&mut self, draining: &[String]) -> Result<(), MalformedMessage> {
         let worker = |name: &String| {
             let parsed = name.parse::<WorkerId>();
             parsed.map_err(|fault| MalformedMessage::new("ClusterChanged.draining", fault.to_string()))
         };
-        self.draining = cluster.draining.iter().map(worker).collect::<Result<_, _>>()?;
+        self.draining = draining.iter().map(worker).collect::<Result<_, _>>()?;
         self.takers.clear();
         self.key_readers.clear();
-        let mut members = Vec::with_capacity(cluster.executors.len());
-        for shape in &cluster.executors {
+        let mut members = Vec::with_capacity(self.shapes.len());
+        for shape in self.shapes.values() {
             let executor = required(shape.executor.clone(), "ExecutorShape.executor")?;
             let life = convert::life(&executor)?;
             if shape.wire_version >= version::WIRE_DRAIN {
@@ -332,12 +357,12 @@ impl DriverLoop {
             self.refs.insert(life.clone(), executor);
             members.push(Member { life, slots: shape.slots, address });
         }
-        let is_known = |life: &crate::machine::Life| members.iter().any(|member| member.life == *life);
+        let known: BTreeSet<&Life> = members.iter().map(|member| &member.life).collect();
         if self.jobs.is_empty() {
             self.kept.clear();
         }
         let (links, kept) = (&self.links, &self.kept);
-        self.refs.retain(|life, _| is_known(life) || links.contains_key(life) || kept.contains(life));
+        self.refs.retain(|life, _| known.contains(life) || links.contains_key(life) || kept.contains(life));
         self.up = members.iter().map(|member| member.life.executor.clone()).collect();
         members.retain(|member| !self.draining.contains(&member.life.executor.worker));
         self.members.send_replace(members);

@@ -28,6 +28,7 @@ mod running;
 mod runtime;
 
 pub(crate) use control::{Commands, Control, LoopConfig, start};
+pub use convert::{close_job, wire_demand, wire_output, wire_stages};
 pub(crate) use messages::{Command, JobRequest, JobView, Member, PreparedStage, RunId};
 pub use meter::Meter;
 pub(crate) use peers::{ManagerAt, Peers};

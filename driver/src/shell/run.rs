@@ -49,6 +49,8 @@ pub(super) struct DriverLoop {
     pub key_readers: BTreeSet<ExecutorId>,
     pub links: BTreeMap<Life, ExecutorLink>,
     pub link_generation: u64,
+    /// Executors that are up, as the manager tells of them.
+    pub shapes: BTreeMap<ExecutorId, v1::ExecutorShape>,
     /// Where executors are reached.
     pub refs: BTreeMap<Life, v1::ExecutorRef>,
     /// Executors that are gone and whose blocks their workers keep for jobs that run.
@@ -102,6 +104,7 @@ impl DriverLoop {
             key_readers: BTreeSet::new(),
             links: BTreeMap::new(),
             link_generation: 0,
+            shapes: BTreeMap::new(),
             refs: BTreeMap::new(),
             kept: BTreeSet::new(),
             jobs: BTreeMap::new(),

@@ -12,7 +12,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use firesteel_base::{Class, JobId, LeaseId, Timestamp};
+use firesteel_base::{Class, JobId, LeaseId, StageKey, Timestamp, UserError};
 
 use super::Machine;
 use super::job::{Job, Phase, lost};
@@ -140,6 +140,7 @@ impl Machine {
                 false,
                 DriverEvent::OpenJob(_)
                 | DriverEvent::Demand(_)
+                | DriverEvent::LessDemand { .. }
                 | DriverEvent::Release { .. }
                 | DriverEvent::CloseJob { .. }
                 | DriverEvent::Heartbeat(_)
@@ -148,6 +149,9 @@ impl Machine {
             ) => {}
             (true, DriverEvent::OpenJob(open)) => self.open_or_resume(now, session, open, fx),
             (true, DriverEvent::Demand(demand)) => self.note_demand(session, demand, fx),
+            (true, DriverEvent::LessDemand { job, stage, tasks }) => {
+                self.lessen_demand(session, StageKey { job, stage }, tasks);
+            }
             (true, DriverEvent::Release { lease, tasks }) => self.release(session, lease, tasks),
             (true, DriverEvent::CloseJob { job, ending }) => {
                 self.close_job(now, session, job, ending, fx);
@@ -276,8 +280,22 @@ impl Machine {
             let refused = ToDriver::DemandRefused { job: demand.job, stage: demand.stage, reason };
             return fx.push(Effect::ToDriver(session, refused));
         }
+        self.located.remove(&demand.key());
         job.demands.insert(demand.stage, demand);
         self.slots_changed = true;
+    }
+
+    /// Nothing can be lent for it that could not before.
+    fn lessen_demand(&mut self, session: SessionId, key: StageKey, tasks: u32) {
+        let Some(job) = self.jobs.live_mut(key.job).filter(|job| job.driver() == Some(session)) else {
+            return;
+        };
+        let Some(demand) = job.demands.get_mut(&key.stage) else { return };
+        demand.tasks = demand.tasks.saturating_sub(tasks);
+        if demand.tasks == 0 {
+            job.demands.remove(&key.stage);
+            self.located.remove(&key);
+        }
     }
 
     fn release(&mut self, session: SessionId, lease: LeaseId, tasks: u32) {

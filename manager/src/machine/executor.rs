@@ -157,9 +157,10 @@ impl Machine {
         executor.usage = Usage { index: up.index, ..Usage::default() };
         executor.claimed_until = claimed_until;
         let name = ExecutorId { worker: id.clone(), index: up.index };
-        fx.push(Effect::Note(Note::ExecutorUp { executor: name, epoch }));
         executor.life = Some(Life { epoch, up });
         self.cluster_changed = true;
+        self.came_or_went.insert(name.clone());
+        fx.push(Effect::Note(Note::ExecutorUp { executor: name, epoch }));
         self.seats_changed();
     }
 
@@ -232,6 +233,7 @@ impl Machine {
         self.note_ended(executor, gone.epoch);
         self.tell_gone(&gone, reason, blocks_kept, fx);
         self.cluster_changed = true;
+        self.came_or_went.insert(executor.clone());
         self.seats_changed();
     }
 }

@@ -15,7 +15,7 @@
 //!
 //! While a job is detached its leases stand: what it runs goes on.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use firesteel_base::{Class, JobId, StageId, Timestamp, UserError, WorkerId};
@@ -182,6 +182,10 @@ pub struct Jobs {
     live: BTreeMap<JobId, Job>,
     /// That the live ones take because of what their clients said.
     live_bytes: usize,
+    /// Live jobs with demands, but for what has become of the next.
+    wanting: BTreeSet<JobId>,
+    /// Live jobs that may have other demands than when they were looked at last.
+    touched: BTreeSet<JobId>,
     ended: BTreeMap<JobId, Job>,
     /// In the order in which they ended.
     history: VecDeque<JobId>,
@@ -241,7 +245,26 @@ impl Jobs {
 
     /// A live job, to be changed.
     pub fn live_mut(&mut self, id: JobId) -> Option<&mut Job> {
-        self.live.get_mut(&id)
+        let job = self.live.get_mut(&id);
+        if job.is_some() {
+            self.touched.insert(id);
+        }
+        job
+    }
+
+    /// Finds those with demands anew, of all that may have others by now.
+    pub fn find_wanting(&mut self) {
+        for id in std::mem::take(&mut self.touched) {
+            match self.live.get(&id) {
+                Some(job) if !job.demands.is_empty() => self.wanting.insert(id),
+                Some(_) | None => self.wanting.remove(&id),
+            };
+        }
+    }
+
+    /// The live jobs that had demands when these were looked for last, oldest first.
+    pub fn iter_wanting(&self) -> impl Iterator<Item = &Job> {
+        self.wanting.iter().filter_map(|id| self.live.get(id))
     }
 
     /// A live or an ended job.
@@ -255,7 +278,7 @@ impl Jobs {
         self.live.values()
     }
 
-    /// The live jobs, oldest first, to be changed.
+    /// The live jobs, oldest first, to be changed, but for their demands.
     pub fn iter_live_mut(&mut self) -> impl Iterator<Item = &mut Job> {
         self.live.values_mut()
     }
@@ -283,6 +306,7 @@ impl Jobs {
         let mut job = self.live.remove(&id).expect("only a live job ends");
         self.live_bytes -= job.bytes();
         let ending = ending.shortened(text_kept);
+        self.touched.insert(id);
         job.phase = Phase::Ended(ending);
         job.ended = Some(now);
         job.demands.clear();

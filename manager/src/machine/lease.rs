@@ -48,6 +48,12 @@ impl Lease {
     pub fn memory(&self) -> u64 {
         u64::from(self.tasks).saturating_mul(self.memory_per_task)
     }
+
+    /// Cores of it that were asked back.
+    #[must_use]
+    pub fn cores_asked_back(&self) -> u64 {
+        u64::from(self.revoked) * u64::from(self.cores_per_task)
+    }
 }
 
 /// What an executor has lent.
@@ -67,6 +73,10 @@ pub struct Held {
     pub cores: u64,
     /// Tasks' slots.
     pub tasks: u64,
+    /// Cores that were asked back of it.
+    pub asked_back: u64,
+    /// Leases by the cores that each of their tasks takes.
+    widths: BTreeMap<u32, u64>,
     leases: BTreeSet<LeaseId>,
 }
 
@@ -77,6 +87,12 @@ pub struct Leases {
     all: BTreeMap<LeaseId, Lease>,
     by_executor: BTreeMap<ExecutorId, Lent>,
     by_job: BTreeMap<JobId, Held>,
+    /// Cores of all of them.
+    cores: u64,
+    /// Those of which slots were asked back.
+    asked_back: BTreeSet<LeaseId>,
+    /// Executors of which more or less is lent than when that was asked last.
+    changed: BTreeSet<ExecutorId>,
 }
 
 impl Leases {
@@ -105,6 +121,15 @@ impl Leases {
     }
 
     fn add(&mut self, lease: Lease) -> LeaseId {
+        let id = lease.id;
+        self.changed.insert(lease.executor.clone());
+        self.count(&lease);
+        self.all.insert(id, lease);
+        id
+    }
+
+    fn count(&mut self, lease: &Lease) {
+        self.cores += lease.cores();
         let lent = self.by_executor.entry(lease.executor.clone()).or_default();
         lent.cores += lease.cores();
         lent.memory += lease.memory();
@@ -112,42 +137,52 @@ impl Leases {
         let held = self.by_job.entry(lease.job).or_default();
         held.cores += lease.cores();
         held.tasks += u64::from(lease.tasks);
+        held.asked_back += lease.cores_asked_back();
+        *held.widths.entry(lease.cores_per_task).or_default() += 1;
         held.leases.insert(lease.id);
-        let id = lease.id;
-        self.all.insert(id, lease);
-        id
+        if lease.revoked > 0 {
+            self.asked_back.insert(lease.id);
+        }
     }
 
     /// Takes `tasks` slots of a lease back, all when it has fewer.
     pub fn release(&mut self, id: LeaseId, tasks: u32) {
         let Some(lease) = self.all.get_mut(&id) else { return };
-        let back = Lease { tasks: tasks.min(lease.tasks), ..lease.clone() };
-        lease.tasks -= back.tasks;
-        lease.revoked = lease.revoked.saturating_sub(back.tasks);
-        let ended = lease.tasks == 0;
-        if ended {
+        let before = lease.clone();
+        lease.tasks -= tasks.min(lease.tasks);
+        lease.revoked = lease.revoked.saturating_sub(tasks);
+        let left = lease.clone();
+        self.changed.insert(left.executor.clone());
+        self.uncount(&before);
+        if left.tasks > 0 {
+            self.count(&left);
+        } else {
             self.all.remove(&id);
         }
-        self.uncount(&back, ended);
     }
 
-    fn uncount(&mut self, back: &Lease, ended: bool) {
-        let lent = self.by_executor.get_mut(&back.executor).expect("a lease is counted at its executor");
-        lent.cores -= back.cores();
-        lent.memory -= back.memory();
-        let held = self.by_job.get_mut(&back.job).expect("a lease is counted at its job");
-        held.cores -= back.cores();
-        held.tasks -= u64::from(back.tasks);
-        if ended {
-            lent.leases.remove(&back.id);
-            held.leases.remove(&back.id);
-        }
+    fn uncount(&mut self, lease: &Lease) {
+        self.cores -= lease.cores();
+        let lent = self.by_executor.get_mut(&lease.executor).expect("a lease is counted at its executor");
+        lent.cores -= lease.cores();
+        lent.memory -= lease.memory();
+        lent.leases.remove(&lease.id);
         if lent.leases.is_empty() {
-            self.by_executor.remove(&back.executor);
+            self.by_executor.remove(&lease.executor);
+        }
+        let held = self.by_job.get_mut(&lease.job).expect("a lease is counted at its job");
+        held.cores -= lease.cores();
+        held.tasks -= u64::from(lease.tasks);
+        held.asked_back -= lease.cores_asked_back();
+        held.leases.remove(&lease.id);
+        if let Some(leases) = held.widths.get_mut(&lease.cores_per_task) {
+            *leases -= 1;
+            held.widths.retain(|_, leases| *leases > 0);
         }
         if held.leases.is_empty() {
-            self.by_job.remove(&back.job);
+            self.by_job.remove(&lease.job);
         }
+        self.asked_back.remove(&lease.id);
     }
 
     /// Ends all leases of a job.
@@ -168,16 +203,27 @@ impl Leases {
 
     /// Notes that none of a lease's slots are asked back any more.
     pub fn forget_revoked(&mut self, id: LeaseId) {
-        if let Some(lease) = self.all.get_mut(&id) {
-            lease.revoked = 0;
-        }
+        self.set_revoked(id, |_| 0);
     }
 
     /// Notes that `tasks` more slots of a lease were asked back.
     pub fn revoke(&mut self, id: LeaseId, tasks: u32) {
-        let lease = self.all.get_mut(&id).expect("only a lease that is held is revoked");
-        lease.revoked += tasks;
+        assert!(self.all.contains_key(&id), "only a lease that is held is revoked");
+        self.set_revoked(id, |revoked| revoked + tasks);
+    }
+
+    fn set_revoked(&mut self, id: LeaseId, change: impl Fn(u32) -> u32) {
+        let Some(lease) = self.all.get_mut(&id) else { return };
+        let before = lease.cores_asked_back();
+        lease.revoked = change(lease.revoked);
         assert!(lease.revoked <= lease.tasks, "a slot is asked back once");
+        let held = self.by_job.get_mut(&lease.job).expect("a lease is counted at its job");
+        held.asked_back = held.asked_back + lease.cores_asked_back() - before;
+        if lease.revoked > 0 {
+            self.asked_back.insert(id);
+        } else {
+            self.asked_back.remove(&id);
+        }
     }
 
     /// The lease of that number, unless it has ended.
@@ -194,6 +240,37 @@ impl Leases {
     /// The leases of a job, oldest first.
     pub fn of_job(&self, job: JobId) -> impl DoubleEndedIterator<Item = &Lease> {
         self.by_job.get(&job).into_iter().flat_map(|held| held.leases.iter()).map(|id| &self.all[id])
+    }
+
+    /// Those of which slots were asked back, oldest first.
+    pub fn with_asked_back(&self) -> impl Iterator<Item = &Lease> {
+        self.asked_back.iter().map(|id| &self.all[id])
+    }
+
+    /// The jobs that hold some, with what each holds.
+    pub fn holders(&self) -> impl Iterator<Item = (JobId, &Held)> {
+        self.by_job.iter().map(|(job, held)| (*job, held))
+    }
+
+    /// The widths of the tasks that a job has slots for, and how many of each there are, in the order in which it got them.
+    #[must_use]
+    pub fn tasks_by_width(&self, job: JobId) -> Vec<(u32, u64)> {
+        let Some(held) = self.by_job.get(&job) else { return Vec::new() };
+        match held.widths.first_key_value() {
+            Some((width, _)) if held.widths.len() == 1 => vec![(*width, held.tasks)],
+            _ => self.of_job(job).map(|lease| (lease.cores_per_task, u64::from(lease.tasks))).collect(),
+        }
+    }
+
+    /// Cores of all leases.
+    #[must_use]
+    pub fn cores(&self) -> u64 {
+        self.cores
+    }
+
+    /// Executors of which more or less is lent than when this was asked last.
+    pub fn take_changed(&mut self) -> BTreeSet<ExecutorId> {
+        std::mem::take(&mut self.changed)
     }
 
     /// What an executor has lent.
@@ -228,18 +305,12 @@ impl Leases {
     /// # Panics
     /// When a sum is not what the leases add up to.
     pub fn check(&self) {
-        let mut recount = Self { opened: self.opened, ..Self::default() };
+        let mut recount = Self::default();
         for lease in self.all.values() {
             assert!(lease.tasks > 0 && lease.revoked <= lease.tasks, "{lease:?}");
-            let lent = recount.by_executor.entry(lease.executor.clone()).or_default();
-            lent.cores += lease.cores();
-            lent.memory += lease.memory();
-            lent.leases.insert(lease.id);
-            let held = recount.by_job.entry(lease.job).or_default();
-            held.cores += lease.cores();
-            held.tasks += u64::from(lease.tasks);
-            held.leases.insert(lease.id);
+            recount.count(lease);
         }
+        assert_eq!((self.cores, &self.asked_back), (recount.cores, &recount.asked_back), "all leases");
         assert_eq!(self.by_executor, recount.by_executor, "what executors have lent");
         assert_eq!(self.by_job, recount.by_job, "what jobs hold");
     }

@@ -28,9 +28,10 @@ mod tests;
 
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
-use firesteel_base::{Epoch, ExecutorId, JobId, Timestamp};
+use firesteel_base::{Epoch, ExecutorId, JobId, StageId, StageKey, Timestamp};
 
 use crate::ManagerConfig;
 use crate::placement::Cluster;
@@ -38,9 +39,10 @@ use drain::Drains;
 use driver::Drivers;
 use job::{Job, Jobs, Phase};
 use lease::Leases;
-use message::{Effect, Ending, Event, Members, ToDriver, ToWorker};
+use message::{ClusterChange, Effect, Ending, Event, Members, ToDriver, ToWorker};
 use node::Nodes;
 use resume::Claims;
+pub use schedule::Work;
 
 /// All that the manager knows.
 #[derive(Debug)]
@@ -59,19 +61,24 @@ pub struct Machine {
     returning_until: Timestamp,
     /// The executors that may get tasks, until one comes or goes.
     cluster: Option<Cluster>,
+    /// In that cluster, where the input of stages lies that still need slots.
+    located: BTreeMap<StageKey, Vec<(usize, u64)>>,
     /// The last one given out, to any executor.
     last_epoch: Epoch,
     /// Lives that an earlier manager began and this one has ended: the latest of each executor. Drivers have heard that they are over.
     /// There are no more than executors were up when this manager began.
     ended: BTreeMap<ExecutorId, Epoch>,
-    /// Executors came or went in this step: drivers are to be told.
+    /// Executors came or went in this step, or others are drained: drivers are to be told.
     cluster_changed: bool,
+    /// Which came or went.
+    came_or_went: BTreeSet<ExecutorId>,
     /// Slots, demands or executors changed in this step: there may be something to lend.
     slots_changed: bool,
     /// A job was submitted, or a worker can run another driver.
     launch_due: bool,
     /// How many jobs come before each that waits for a place for its driver, since somebody asked.
     jobs_before: OnceCell<BTreeMap<JobId, usize>>,
+    work: Work,
 }
 
 impl Machine {
@@ -89,11 +96,14 @@ impl Machine {
             returning: BTreeSet::new(),
             returning_until: Timestamp::default(),
             cluster: None,
+            located: BTreeMap::new(),
             ended: BTreeMap::new(),
             cluster_changed: false,
+            came_or_went: BTreeSet::new(),
             slots_changed: false,
             launch_due: false,
             jobs_before: OnceCell::new(),
+            work: Work::default(),
             config,
         }
     }
@@ -119,6 +129,12 @@ impl Machine {
         }
     }
 
+    /// How much it has looked at to lend slots.
+    #[must_use]
+    pub fn work(&self) -> Work {
+        self.work
+    }
+
     /// Everybody was heard so much later, and whoever is waited for is waited for so much longer.
     fn forgive_silence(&mut self, now: Timestamp, span: Duration) {
         let later = |at: Timestamp| (at + span).min(now);
@@ -136,17 +152,16 @@ impl Machine {
         }
     }
 
-    /// Draws the conclusions of what was heard: drivers hear of executors before they get slots on them.
+    /// Draws the conclusions of what was heard, and lends slots: drivers hear of executors before they get slots on them.
     pub fn settle(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
         if std::mem::take(&mut self.launch_due) {
             self.launch_submitted(now, effects);
             self.jobs_before.take();
         }
         if std::mem::take(&mut self.cluster_changed) {
-            let sessions = self.drivers.sessions();
-            let members = if sessions.is_empty() { Members::default() } else { self.members() };
-            for session in sessions {
-                effects.push(Effect::ToDriver(session, ToDriver::ClusterChanged(members.clone())));
+            let change = Arc::new(self.cluster_change());
+            for session in self.drivers.sessions() {
+                effects.push(Effect::ToDriver(session, ToDriver::ClusterChanged(Arc::clone(&change))));
             }
         }
         if std::mem::take(&mut self.slots_changed) {
@@ -155,15 +170,30 @@ impl Machine {
         self.settle_drains(effects);
     }
 
-    /// What drivers are told of the cluster.
-    fn members(&self) -> Members {
+    /// The cluster as drivers know it.
+    #[must_use]
+    pub fn members(&self) -> Members {
         Members { executors: self.nodes.shapes(), draining: self.drains.workers() }
+    }
+
+    /// How it is other than they know.
+    fn cluster_change(&mut self) -> ClusterChange {
+        let mut change = ClusterChange { draining: self.drains.workers(), ..ClusterChange::default() };
+        for executor in std::mem::take(&mut self.came_or_went) {
+            match self.nodes.shape(&executor) {
+                Some(shape) => change.came.push(shape),
+                None => change.gone.push(executor),
+            }
+        }
+        change
     }
 
     /// The one way for a job to end: its leases end with it, and the history takes it.
     fn end_job(&mut self, now: Timestamp, id: JobId, ending: Ending, effects: &mut Vec<Effect>) {
         self.leases.end_job(id);
         self.claims.end_job(id);
+        let stages = StageKey { job: id, stage: StageId(0) }..=StageKey { job: id, stage: StageId(u32::MAX) };
+        self.located.extract_if(stages, |_, _| true).for_each(drop);
         self.returning.remove(&id);
         self.slots_changed = true;
         self.launch_due = true;

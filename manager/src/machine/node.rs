@@ -128,6 +128,18 @@ impl Node {
         ExecutorId { worker: self.id.clone(), index }
     }
 
+    fn shape(&self, executor: &Executor) -> Option<ExecutorShape> {
+        let life = executor.life.as_ref()?;
+        Some(ExecutorShape {
+            executor: self.reference(executor.spec.index, life),
+            slots: executor.spec.slots,
+            memory_bytes: executor.spec.memory_bytes,
+            host: self.host.clone(),
+            numa_node: executor.spec.numa_node,
+            wire: self.wire,
+        })
+    }
+
     fn reference(&self, index: u32, life: &Life) -> ExecutorRef {
         ExecutorRef {
             id: self.executor_id(index),
@@ -201,17 +213,15 @@ impl Nodes {
     /// All executors that are up.
     #[must_use]
     pub fn shapes(&self) -> Vec<ExecutorShape> {
-        let up = |node: &Node, executor: &Executor| {
-            executor.life.as_ref().map(|life| ExecutorShape {
-                executor: node.reference(executor.spec.index, life),
-                slots: executor.spec.slots,
-                memory_bytes: executor.spec.memory_bytes,
-                host: node.host.clone(),
-                numa_node: executor.spec.numa_node,
-                wire: node.wire,
-            })
-        };
-        self.all.values().flat_map(|node| node.executors.values().filter_map(move |e| up(node, e))).collect()
+        let of = |node: &'_ Node| node.executors.values().filter_map(|e| node.shape(e)).collect::<Vec<_>>();
+        self.all.values().flat_map(of).collect()
+    }
+
+    /// An executor that is up.
+    #[must_use]
+    pub fn shape(&self, id: &ExecutorId) -> Option<ExecutorShape> {
+        let node = self.all.get(&id.worker)?;
+        node.shape(node.executors.get(&id.index)?)
     }
 
     fn forget_gone(&mut self, kept: usize) {
@@ -406,6 +416,7 @@ impl Machine {
     /// Executors that may get tasks came or went.
     pub(super) fn seats_changed(&mut self) {
         self.cluster = None;
+        self.located.clear();
         self.slots_changed = true;
     }
 

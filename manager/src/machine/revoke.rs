@@ -22,7 +22,8 @@ const SEARCHES_PER_STEP_MAX: u32 = 16;
 
 /// What would be free if all that is asked back were given back.
 struct Plan {
-    seats: Vec<Room>,
+    /// The seats where there is room, will be, or could be made.
+    seats: BTreeMap<usize, Room>,
     /// Cores that each job holds above its share, once it has given back what it was asked for.
     above: BTreeMap<JobId, u64>,
     asked: BTreeMap<LeaseId, u32>,
@@ -48,13 +49,15 @@ struct Slots {
 
 impl Machine {
     pub(super) fn revoke(&mut self, cluster: &Cluster, shares: &BTreeMap<JobId, u64>, fx: &mut Vec<Effect>) {
-        let mut plan = self.plan(cluster, shares);
-        if plan.above.is_empty() {
+        let above = self.above(shares);
+        if above.is_empty() || !self.is_any_below(shares) {
             return;
         }
+        let mut plan = self.plan(cluster, above);
+        self.work.leases += plan.seats.values().map(|room| room.slots.len() as u64).sum::<u64>();
         let mut budget = TASKS_PER_STEP_MAX;
-        for job in self.jobs.iter_live().filter(|job| job.needs().next().is_some()) {
-            let mut below = shares[&job.id].saturating_sub(self.leases.cores_of(job.id));
+        for job in self.jobs.iter_wanting().filter(|job| job.needs().next().is_some()) {
+            let mut below = self.below(job, shares);
             for demand in job.needs() {
                 let wanted = tasks_within(demand, below).min(budget);
                 below -= wanted.min(tasks_within(demand, below)) * u64::from(demand.cores_per_task);
@@ -70,30 +73,47 @@ impl Machine {
         }
     }
 
-    fn plan(&self, cluster: &Cluster, shares: &BTreeMap<JobId, u64>) -> Plan {
-        let room = |seat: &crate::placement::Seat| Room {
-            cores: seat.cores_free(),
-            memory: seat.memory_free(),
-            slots: Vec::new(),
-        };
-        let mut seats: Vec<Room> = cluster.seats().iter().map(room).collect();
-        let mut kept: BTreeMap<JobId, u64> = BTreeMap::new();
-        for lease in self.leases.iter() {
-            let slots = Slots::of(lease);
-            *kept.entry(lease.job).or_default() += u64::from(slots.tasks) * slots.cores;
+    /// Cores that each job holds above its share, once it has given back what it was asked for.
+    fn above(&self, shares: &BTreeMap<JobId, u64>) -> BTreeMap<JobId, u64> {
+        let kept = self.leases.holders().map(|(job, held)| (job, held.cores - held.asked_back));
+        let above = kept.map(|(job, cores)| (job, cores.saturating_sub(shares[&job])));
+        above.filter(|(_, cores)| *cores > 0).collect()
+    }
+
+    /// Cores that a job lacks of its share.
+    fn below(&self, job: &Job, shares: &BTreeMap<JobId, u64>) -> u64 {
+        shares[&job.id].saturating_sub(self.leases.cores_of(job.id))
+    }
+
+    /// Whether a job could have another task within its share.
+    fn is_any_below(&self, shares: &BTreeMap<JobId, u64>) -> bool {
+        self.jobs.iter_wanting().any(|job| {
+            let below = self.below(job, shares);
+            job.needs().any(|demand| tasks_within(demand, below) > 0)
+        })
+    }
+
+    fn plan(&self, cluster: &Cluster, above: BTreeMap<JobId, u64>) -> Plan {
+        let mut plan =
+            Plan { seats: BTreeMap::new(), above, asked: BTreeMap::new(), searches: SEARCHES_PER_STEP_MAX };
+        for &seat in cluster.free() {
+            plan.room(cluster, seat);
+        }
+        for lease in self.leases.with_asked_back() {
             if let Some(seat) = cluster.seat_of(&lease.executor) {
-                seats[seat].cores += u64::from(lease.revoked) * slots.cores;
-                seats[seat].memory += u64::from(lease.revoked) * slots.memory;
-                seats[seat].slots.push(slots);
+                let room = plan.room(cluster, seat);
+                room.cores += lease.cores_asked_back();
+                room.memory += u64::from(lease.revoked) * lease.memory_per_task;
             }
         }
-        let above = kept.into_iter().map(|(job, cores)| (job, cores.saturating_sub(shares[&job])));
-        Plan {
-            seats,
-            above: above.filter(|(_, cores)| *cores > 0).collect(),
-            asked: BTreeMap::new(),
-            searches: SEARCHES_PER_STEP_MAX,
+        // Nothing is taken from others.
+        let jobs: Vec<JobId> = plan.above.keys().copied().collect();
+        for lease in jobs.into_iter().flat_map(|job| self.leases.of_job(job)) {
+            if let Some(seat) = cluster.seat_of(&lease.executor) {
+                plan.room(cluster, seat).slots.push(Slots::of(lease));
+            }
         }
+        plan
     }
 }
 
@@ -116,16 +136,26 @@ impl Slots {
 }
 
 impl Plan {
+    fn room(&mut self, cluster: &Cluster, seat: usize) -> &mut Room {
+        self.seats.entry(seat).or_insert_with(|| {
+            let seat = &cluster.seats()[seat];
+            Room { cores: seat.cores_free(), memory: seat.memory_free(), slots: Vec::new() }
+        })
+    }
+
+    fn at(&mut self, seat: usize) -> &mut Room {
+        self.seats.get_mut(&seat).expect("it is one of those that were looked at")
+    }
+
     /// Makes room for tasks of a demand, first from what is or will be free. Returns for how many it asked slots back.
     fn make_room(&mut self, cluster: &Cluster, demand: &Demand, mut wanted: u64) -> u64 {
         if wanted == 0 {
             return 0;
         }
-        let usable: Vec<usize> = (0..self.seats.len())
-            .filter(|&seat| !demand.excluded.contains(&cluster.seats()[seat].site.id))
-            .collect();
+        let is_usable = |seat: &usize| !demand.excluded.contains(&cluster.seats()[*seat].site.id);
+        let usable: Vec<usize> = self.seats.keys().copied().filter(is_usable).collect();
         for &seat in &usable {
-            wanted -= self.seats[seat].take(demand, wanted);
+            wanted -= self.at(seat).take(demand, wanted);
         }
         let mut singles = self.singles(&usable, demand);
         let mut made = 0;
@@ -135,7 +165,7 @@ impl Plan {
             for slot in slots {
                 self.ask_back(seat, slot);
             }
-            let room = self.seats[seat].take(demand, wanted);
+            let room = self.at(seat).take(demand, wanted);
             wanted -= room;
             made += room;
         }
@@ -146,14 +176,14 @@ impl Plan {
     fn singles(&self, usable: &[usize], demand: &Demand) -> BTreeMap<JobId, Vec<(LeaseId, usize)>> {
         let mut singles: BTreeMap<JobId, Vec<(LeaseId, usize)>> = BTreeMap::new();
         for &seat in usable {
-            for slots in &self.seats[seat].slots {
+            for slots in &self.seats[&seat].slots {
                 if slots.job != demand.job && self.above.contains_key(&slots.job) {
                     singles.entry(slots.job).or_default().push((slots.lease, seat));
                 }
             }
         }
         for leases in singles.values_mut() {
-            leases.retain(|(lease, seat)| self.seats[*seat].single(*lease, demand).is_some());
+            leases.retain(|(lease, seat)| self.seats[seat].single(*lease, demand).is_some());
             leases.sort_unstable();
         }
         singles
@@ -168,7 +198,7 @@ impl Plan {
         let mut best: Option<((u64, LeaseId), usize, Slots)> = None;
         for (job, leases) in singles.iter_mut() {
             while let Some((lease, seat)) = leases.last() {
-                let Some(slots) = self.seats[*seat].single(*lease, demand) else {
+                let Some(slots) = self.seats[seat].single(*lease, demand) else {
                     leases.pop();
                     continue;
                 };
@@ -195,7 +225,7 @@ impl Plan {
 
     /// Single slots to be asked back on a seat so that one task fits there.
     fn slots_for_one(&self, seat: usize, demand: &Demand) -> Option<Vec<Slots>> {
-        let room = &self.seats[seat];
+        let room = &self.seats[&seat];
         let (mut cores, mut memory) = (room.cores, room.memory);
         let mut chosen: Vec<Slots> = Vec::new();
         while fitting(cores, memory, demand.cores_per_task, demand.memory_per_task) == 0 {
@@ -220,7 +250,7 @@ impl Plan {
     }
 
     fn ask_back(&mut self, seat: usize, slot: Slots) {
-        let room = &mut self.seats[seat];
+        let room = self.at(seat);
         room.cores += slot.cores;
         room.memory += slot.memory;
         let slots =

@@ -21,6 +21,19 @@ use crate::placement::{Cluster, Placement, Request, Site, fitting, place};
 /// How many stages may reserve executors at a time.
 const RESERVING_STAGES_MAX: usize = 16;
 
+/// How much was looked at to lend slots, all in all.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Work {
+    /// How often there were stages that need slots.
+    pub rounds: u64,
+    /// How often the tasks of a stage were placed.
+    pub stages: u64,
+    /// Executors that were looked at for those.
+    pub seats: u64,
+    /// Leases that were looked at because some might be asked back.
+    pub leases: u64,
+}
+
 /// What is decided in one round.
 struct Round {
     cluster: Cluster,
@@ -79,12 +92,13 @@ impl Demand {
 
 impl Machine {
     pub(super) fn schedule(&mut self, now: Timestamp, fx: &mut Vec<Effect>) {
-        if self.jobs.iter_live().all(|job| job.demands.is_empty()) {
+        self.jobs.find_wanting();
+        if self.jobs.iter_wanting().next().is_none() {
             return;
         }
+        self.work.rounds += 1;
         self.refuse_impossible(fx);
-        let mut cluster = self.cluster.take().unwrap_or_else(|| self.survey());
-        cluster.set_lent(|executor| self.leases.lent(executor));
+        let cluster = self.surveyed();
         let mut round = Round {
             cluster,
             early: false,
@@ -94,15 +108,33 @@ impl Machine {
             shares: None,
         };
         self.lend_all(now, &mut round, fx);
-        if self.jobs.iter_live().any(|job| job.demands.values().any(|demand| demand.early)) {
+        if self.jobs.iter_wanting().any(|job| job.demands.values().any(|demand| demand.early)) {
             round.early = true;
             self.lend_all(now, &mut round, fx);
         }
-        if self.jobs.iter_live().any(|job| job.needs().next().is_some()) {
+        if self.jobs.iter_wanting().any(|job| job.needs().next().is_some()) {
             let shares = round.shares.take().unwrap_or_else(|| self.fair_shares(&round.cluster));
             self.revoke(&round.cluster, &shares, fx);
         }
         self.cluster = Some(round.cluster);
+    }
+
+    /// The executors that may get new tasks, and what is lent of them now.
+    fn surveyed(&mut self) -> Cluster {
+        let changed = self.leases.take_changed();
+        match self.cluster.take() {
+            Some(mut cluster) => {
+                for executor in changed {
+                    cluster.set_lent_of(&executor, self.leases.lent(&executor));
+                }
+                cluster
+            }
+            None => {
+                let mut cluster = self.survey();
+                cluster.set_lent(|executor| self.leases.lent(executor));
+                cluster
+            }
+        }
     }
 
     /// The executors that may get new tasks.
@@ -131,7 +163,7 @@ impl Machine {
             return;
         }
         let mut refused = Vec::new();
-        for job in self.jobs.iter_live() {
+        for job in self.jobs.iter_wanting() {
             for demand in job.demands.values() {
                 if let Some(reason) = self.impossible(demand) {
                     refused.push((job.driver(), demand.key(), reason));
@@ -215,11 +247,16 @@ impl Machine {
 
     /// Counts turns in the fair order until nothing free is left or a stage is short.
     fn turns(&self, round: &mut Round) -> Turns {
-        let open = |seat: &usize| !round.reserved.contains_key(seat);
-        let seats = round.cluster.seats().iter().enumerate().filter(|(at, _)| open(at));
-        let mut free: u64 = seats.map(|(_, seat)| seat.cores_free()).sum();
+        let reserved: u64 = round.reserved.keys().map(|seat| round.cluster.seats()[*seat].cores_free()).sum();
+        let mut free = round.cluster.cores_free() - reserved;
         let mut turns = Turns::default();
+        if free == 0 {
+            return turns;
+        }
         let mut wishes = self.wishes(round);
+        if wishes.is_empty() {
+            return turns;
+        }
         let mut order = FairOrder::new(self.jobs.iter_live().map(|job| Claim {
             job: job.id,
             queue: &job.queue,
@@ -260,7 +297,7 @@ impl Machine {
 
     fn wishes(&self, round: &Round) -> BTreeMap<JobId, VecDeque<Wish>> {
         let mut wishes: BTreeMap<JobId, VecDeque<Wish>> = BTreeMap::new();
-        for demand in self.jobs.iter_live().flat_map(|job| job.demands.values()) {
+        for demand in self.jobs.iter_wanting().flat_map(|job| job.demands.values()) {
             if demand.early == round.early && !round.stuck.contains(&demand.key()) {
                 wishes.entry(demand.job).or_default().push_back(demand.wish());
             }
@@ -277,66 +314,79 @@ impl Machine {
         round: &mut Round,
         fx: &mut Vec<Effect>,
     ) -> u64 {
-        let demand = self.demand(key).clone();
-        let seats_of =
-            |ids: &[ExecutorId]| ids.iter().filter_map(|id| round.cluster.seat_of(id)).collect::<Vec<_>>();
-        let mut excluded = seats_of(&demand.excluded);
+        let inputs = self.located(key, &round.cluster);
+        self.work.stages += 1;
+        self.work.seats += (round.cluster.free().len() + inputs.len()) as u64;
+        let demand = self.demand(key);
+        let mut excluded: Vec<usize> =
+            demand.excluded.iter().filter_map(|id| round.cluster.seat_of(id)).collect();
         excluded.extend(round.reserved.iter().filter(|(_, by)| **by != key).map(|(seat, _)| *seat));
-        let inputs =
-            demand.inputs.iter().filter_map(|(id, bytes)| Some((round.cluster.seat_of(id)?, *bytes)));
         let request = Request {
             tasks,
             cores_per_task: demand.cores_per_task,
             memory_per_task: demand.memory_per_task,
-            inputs: inputs.collect(),
+            inputs,
             excluded,
             gang: demand.gang,
         };
         let mut lent = 0;
         for placement in place(&round.cluster, &request) {
             lent += placement.tasks;
-            self.open_lease(now, &demand, placement, &mut round.cluster, fx);
+            self.open_lease(now, key, placement, &mut round.cluster, fx);
         }
         lent
+    }
+
+    /// The seats that hold a stage's input. They are looked for once, as long as nobody comes or goes.
+    fn located(&mut self, key: StageKey, cluster: &Cluster) -> Vec<(usize, u64)> {
+        if let Some(located) = self.located.get(&key) {
+            return located.clone();
+        }
+        let inputs = self.demand(key).inputs.iter();
+        let located: Vec<_> = inputs.filter_map(|(id, bytes)| Some((cluster.seat_of(id)?, *bytes))).collect();
+        self.located.insert(key, located.clone());
+        located
     }
 
     fn open_lease(
         &mut self,
         now: Timestamp,
-        demand: &Demand,
+        key: StageKey,
         placement: Placement,
         cluster: &mut Cluster,
         fx: &mut Vec<Effect>,
     ) {
+        let &Demand { cores_per_task, memory_per_task, .. } = self.demand(key);
+        let StageKey { job, stage } = key;
         let tasks = u32::try_from(placement.tasks).expect("no more are placed than are demanded");
-        let cores = placement.tasks * u64::from(demand.cores_per_task);
-        cluster.lend(placement.seat, cores, placement.tasks * demand.memory_per_task);
+        let cores = placement.tasks * u64::from(cores_per_task);
+        cluster.lend(placement.seat, cores, placement.tasks * memory_per_task);
         let id = &cluster.seats()[placement.seat].site.id;
         let executor = self.nodes.reference(id).expect("a seat is an executor that is up");
         let lease = self.leases.open(Lease {
             id: LeaseId(0),
-            job: demand.job,
-            stage: demand.stage,
+            job,
+            stage,
             executor: id.clone(),
             epoch: executor.epoch,
             tasks,
             revoked: 0,
-            cores_per_task: demand.cores_per_task,
-            memory_per_task: demand.memory_per_task,
+            cores_per_task,
+            memory_per_task,
         });
-        let job = self.jobs.live_mut(demand.job).expect("only live jobs have demands");
-        if job.started.is_none() {
-            job.started = Some(now);
+        let of = self.jobs.live_mut(job).expect("only live jobs have demands");
+        if of.started.is_none() {
+            of.started = Some(now);
             // Its driver's leases tell the same again.
-            fx.push(Effect::Keep { job: job.id, at_once: false });
+            fx.push(Effect::Keep { job, at_once: false });
         }
-        let left = job.demands.get_mut(&demand.stage).expect("it is being met");
+        let left = of.demands.get_mut(&stage).expect("it is being met");
         left.tasks -= tasks;
         if left.tasks == 0 {
-            job.demands.remove(&demand.stage);
+            of.demands.remove(&stage);
+            self.located.remove(&key);
         }
-        let driver = job.driver().expect("a job with demands has a driver");
-        let (job, stage, cores_per_task) = (demand.job, demand.stage, demand.cores_per_task);
+        let driver = of.driver().expect("a job with demands has a driver");
         let grant = Grant { lease, job, stage, executor, tasks, cores_per_task };
         fx.push(Effect::ToDriver(driver, ToDriver::Grant(grant)));
     }
@@ -390,11 +440,9 @@ impl Machine {
 
     /// The cores that each live job is entitled to at the moment.
     fn fair_shares(&self, cluster: &Cluster) -> BTreeMap<JobId, u64> {
-        let outside = self.leases.iter().filter(|lease| cluster.seat_of(&lease.executor).is_none());
-        let outside: u64 = outside.map(Lease::cores).sum();
-        let cores: u64 = cluster.seats().iter().map(|seat| seat.site.cores).sum();
+        let outside = self.leases.cores() - cluster.cores_lent();
         let appetites = self.jobs.iter_live().map(|job| {
-            let held = self.leases.of_job(job.id).map(|lease| (lease.cores_per_task, u64::from(lease.tasks)));
+            let held = self.leases.tasks_by_width(job.id).into_iter();
             let wanted = job.needs().map(|demand| (demand.cores_per_task, u64::from(demand.tasks)));
             Appetite {
                 job: job.id,
@@ -403,6 +451,6 @@ impl Machine {
                 tasks: held.chain(wanted).collect(),
             }
         });
-        fair_shares(cores + outside, appetites.collect())
+        fair_shares(cluster.cores() + outside, appetites.collect())
     }
 }

@@ -20,17 +20,16 @@ pub(super) struct Part {
 }
 
 /// How many of `tasks` each part gets. Ties go to the earlier part. What exceeds all room is not given.
-pub(super) fn apportion(tasks: u64, parts: &[Part]) -> Vec<u64> {
+pub(super) fn apportion(tasks: u64, parts: impl ExactSizeIterator<Item = Part> + Clone) -> Vec<u64> {
     let mut given = vec![0; parts.len()];
-    let room: u64 = parts.iter().map(|part| part.room).sum();
+    let room: u64 = parts.clone().map(|part| part.room).sum();
     if room <= tasks {
-        return parts.iter().map(|part| part.room).collect();
+        return parts.map(|part| part.room).collect();
     }
     let mut turns: BinaryHeap<Turn> = parts
-        .iter()
         .enumerate()
         .filter(|(_, part)| part.room > 0)
-        .map(|(index, part)| Turn { index, part: *part, given: 0 })
+        .map(|(index, part)| Turn { index, part, given: 0 })
         .collect();
     for _ in 0..tasks {
         let mut turn = turns.pop().expect("there is room for more than all tasks");
@@ -74,6 +73,10 @@ fn quotient(a: u64, b: u64, c: u64, d: u64) -> Ordering {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn apportion(tasks: u64, parts: &[Part]) -> Vec<u64> {
+        super::apportion(tasks, parts.iter().copied())
+    }
 
     fn part(room: u64, bytes: u64) -> Part {
         Part { room, bytes, weight: room, busy: 0 }

@@ -1,7 +1,7 @@
 //! The cluster as placement sees it: racks of hosts, hosts with network cards, executors near those, and how much of
 //! each executor is lent.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use firesteel_base::ExecutorId;
@@ -67,7 +67,16 @@ pub struct Cluster {
     pub(super) racks: Vec<Range<usize>>,
     pub(super) hosts: Vec<Range<usize>>,
     pub(super) nics: Vec<Range<usize>>,
+    /// The card that each seat is at, the host of each card, and the rack of each host.
+    pub(super) nic_of: Vec<usize>,
+    pub(super) host_of: Vec<usize>,
+    pub(super) rack_of: Vec<usize>,
     by_id: BTreeMap<ExecutorId, usize>,
+    /// Seats with cores that are not lent.
+    free: BTreeSet<usize>,
+    cores: u64,
+    cores_free: u64,
+    cores_lent: u64,
 }
 
 impl Cluster {
@@ -93,6 +102,13 @@ impl Cluster {
         }
         cluster.by_id =
             cluster.seats.iter().enumerate().map(|(at, seat)| (seat.site.id.clone(), at)).collect();
+        cluster.nic_of = parents(&cluster.nics);
+        cluster.host_of = parents(&cluster.hosts);
+        cluster.rack_of = parents(&cluster.racks);
+        cluster.free =
+            (0..cluster.seats.len()).filter(|&seat| cluster.seats[seat].cores_free() > 0).collect();
+        cluster.cores = cluster.seats.iter().map(|seat| seat.site.cores).sum();
+        cluster.cores_free = cluster.cores;
         cluster
     }
 
@@ -120,20 +136,66 @@ impl Cluster {
 
     /// Sets what each executor has lent, as cores and bytes.
     pub fn set_lent(&mut self, lent: impl Fn(&ExecutorId) -> (u64, u64)) {
-        for seat in &mut self.seats {
-            (seat.cores_lent, seat.memory_lent) = lent(&seat.site.id);
+        for seat in 0..self.seats.len() {
+            let lent = lent(&self.seats[seat].site.id);
+            self.change(seat, lent);
+        }
+    }
+
+    /// Sets what one executor has lent, if it is one of them.
+    pub fn set_lent_of(&mut self, executor: &ExecutorId, lent: (u64, u64)) {
+        if let Some(seat) = self.seat_of(executor) {
+            self.change(seat, lent);
         }
     }
 
     /// Lends more of an executor.
     pub fn lend(&mut self, seat: usize, cores: u64, memory: u64) {
-        let seat = &mut self.seats[seat];
-        seat.cores_lent += cores;
-        seat.memory_lent += memory;
+        let Seat { cores_lent, memory_lent, .. } = self.seats[seat];
+        self.change(seat, (cores_lent + cores, memory_lent + memory));
+        let seat = &self.seats[seat];
         assert!(
             seat.cores_lent <= seat.site.cores && seat.memory_lent <= seat.site.memory,
             "oversubscribed: {seat:?}"
         );
+    }
+
+    fn change(&mut self, at: usize, (cores, memory): (u64, u64)) {
+        let seat = &mut self.seats[at];
+        self.cores_free -= seat.cores_free();
+        self.cores_lent -= seat.cores_lent;
+        (seat.cores_lent, seat.memory_lent) = (cores, memory);
+        self.cores_free += seat.cores_free();
+        self.cores_lent += seat.cores_lent;
+        if seat.cores_free() > 0 {
+            self.free.insert(at);
+        } else {
+            self.free.remove(&at);
+        }
+    }
+
+    /// The seats with cores that are not lent, in order.
+    #[must_use]
+    pub fn free(&self) -> &BTreeSet<usize> {
+        &self.free
+    }
+
+    /// Cores of all executors.
+    #[must_use]
+    pub fn cores(&self) -> u64 {
+        self.cores
+    }
+
+    /// Those of them that are not lent.
+    #[must_use]
+    pub fn cores_free(&self) -> u64 {
+        self.cores_free
+    }
+
+    /// Those of them that are lent.
+    #[must_use]
+    pub fn cores_lent(&self) -> u64 {
+        self.cores_lent
     }
 
     /// The executors, in an order that never changes.
@@ -147,6 +209,11 @@ impl Cluster {
     pub fn seat_of(&self, id: &ExecutorId) -> Option<usize> {
         self.by_id.get(id).copied()
     }
+}
+
+/// Which of the ranges each number is in; they follow each other from 0 on.
+fn parents(ranges: &[Range<usize>]) -> Vec<usize> {
+    ranges.iter().enumerate().flat_map(|(at, range)| range.clone().map(move |_| at)).collect()
 }
 
 /// The network card for the `nth` executor of a host: of those on its NUMA node, else of those on the next one by

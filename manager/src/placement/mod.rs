@@ -6,13 +6,14 @@
 //! least use first.
 //!
 //! Invariants: nothing is oversubscribed; no task goes to an excluded executor; what fits is placed; equal input gives
-//! equal output; the work grows with executors plus tasks, but for a logarithm.
+//! equal output; the work grows with executors that have free cores or input, plus tasks, but for a logarithm.
 
 mod apportion;
 mod cluster;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use apportion::{Part, apportion};
@@ -47,16 +48,24 @@ pub struct Placement {
 /// Places as many of the tasks as fit, at most one placement an executor.
 #[must_use]
 pub fn place(cluster: &Cluster, request: &Request) -> Vec<Placement> {
-    let sums = Sums::new(cluster, request);
-    let room: u64 = sums.racks.iter().map(|part| part.room).sum();
+    let seats = seat_parts(cluster, request);
+    let nics = Level::of(&seats, &cluster.nic_of, |nic, part| Part {
+        weight: 1,
+        busy: cores_lent(cluster, nic) / u64::from(request.cores_per_task.max(1)),
+        ..part
+    });
+    let hosts = Level::of(&nics.parts, &cluster.host_of, |_, part| part);
+    let racks = Level::of(&hosts.parts, &cluster.rack_of, |_, part| part);
+    let room: u64 = racks.parts.iter().map(|(_, part)| part.room).sum();
     if request.gang && room < request.tasks {
         return Vec::new();
     }
     let mut placements = Vec::new();
-    for (rack, tasks) in shares(request.tasks, &sums.racks, 0..sums.racks.len()) {
-        for (host, tasks) in shares(tasks, &sums.hosts, cluster.racks[rack].clone()) {
-            for (nic, tasks) in shares(tasks, &sums.nics, cluster.hosts[host].clone()) {
-                let seats = shares(tasks, &sums.seats, cluster.nics[nic].clone());
+    for (rack, tasks) in shares(request.tasks, &racks.parts, 0..racks.parts.len()) {
+        for (host, tasks) in shares(tasks, &hosts.parts, racks.below[rack].clone()) {
+            for (nic, tasks) in shares(tasks, &nics.parts, hosts.below[host].clone()) {
+                let seats =
+                    shares(tasks, &seats, nics.below[nic].clone()).map(|(at, tasks)| (seats[at].0, tasks));
                 placements.extend(seats.map(|(seat, tasks)| Placement { seat, tasks }));
             }
         }
@@ -65,57 +74,67 @@ pub fn place(cluster: &Cluster, request: &Request) -> Vec<Placement> {
 }
 
 /// The parts of `range` that get some of the tasks.
-fn shares(tasks: u64, parts: &[Part], range: Range<usize>) -> impl Iterator<Item = (usize, u64)> {
-    let given = apportion(tasks, &parts[range.clone()]);
+fn shares(tasks: u64, parts: &[(usize, Part)], range: Range<usize>) -> impl Iterator<Item = (usize, u64)> {
+    let given = apportion(tasks, parts[range.clone()].iter().map(|(_, part)| *part));
     range.zip(given).filter(|(_, tasks)| *tasks > 0)
 }
 
-/// Room and bytes of every executor, card, host and rack.
-struct Sums {
-    seats: Vec<Part>,
-    nics: Vec<Part>,
-    hosts: Vec<Part>,
-    racks: Vec<Part>,
-}
-
-impl Sums {
-    fn new(cluster: &Cluster, request: &Request) -> Self {
-        let seats = seat_parts(cluster, request);
-        let lent = |range: &Range<usize>| {
-            cluster.seats[range.clone()].iter().map(|seat| seat.cores_lent).sum::<u64>()
-        };
-        let nics = cluster
-            .nics
-            .iter()
-            .map(|range| Part {
-                weight: 1,
-                busy: lent(range) / u64::from(request.cores_per_task.max(1)),
-                ..total(&seats[range.clone()])
-            })
-            .collect::<Vec<_>>();
-        let hosts = cluster.hosts.iter().map(|range| total(&nics[range.clone()])).collect::<Vec<_>>();
-        let racks = cluster.racks.iter().map(|range| total(&hosts[range.clone()])).collect();
-        Self { seats, nics, hosts, racks }
-    }
-}
-
-fn seat_parts(cluster: &Cluster, request: &Request) -> Vec<Part> {
+/// The seats that have free cores or hold input: no other gets tasks, or draws some near it.
+fn seat_parts(cluster: &Cluster, request: &Request) -> Vec<(usize, Part)> {
     let room = |seat: &Seat| {
         fitting(seat.cores_free(), seat.memory_free(), request.cores_per_task, request.memory_per_task)
     };
-    let part = |room| Part { room, bytes: 0, weight: room, busy: 0 };
-    let mut parts: Vec<Part> = cluster.seats.iter().map(|seat| part(room(seat))).collect();
-    for &seat in &request.excluded {
-        parts[seat] = part(0);
-    }
+    let part = |seat: usize| {
+        let room = room(&cluster.seats[seat]);
+        Part { room, bytes: 0, weight: room, busy: 0 }
+    };
+    let mut inputs: BTreeMap<usize, u64> = BTreeMap::new();
     for &(seat, bytes) in &request.inputs {
-        parts[seat].bytes = parts[seat].bytes.saturating_add(bytes);
+        let sum = inputs.entry(seat).or_default();
+        *sum = sum.saturating_add(bytes);
+    }
+    let mut seats: Vec<usize> =
+        inputs.keys().copied().filter(|seat| !cluster.free().contains(seat)).collect();
+    seats.extend(cluster.free());
+    seats.sort_unstable();
+    let mut parts: Vec<(usize, Part)> = seats.into_iter().map(|seat| (seat, part(seat))).collect();
+    for seat in &request.excluded {
+        if let Ok(at) = parts.binary_search_by_key(seat, |(seat, _)| *seat) {
+            (parts[at].1.room, parts[at].1.weight) = (0, 0);
+        }
+    }
+    for (seat, part) in &mut parts {
+        part.bytes = inputs.get(seat).copied().unwrap_or(0);
     }
     parts
 }
 
-fn total(parts: &[Part]) -> Part {
-    let room = parts.iter().map(|part| part.room).sum();
-    let bytes = parts.iter().fold(0, |sum: u64, part| sum.saturating_add(part.bytes));
+fn cores_lent(cluster: &Cluster, nic: usize) -> u64 {
+    cluster.seats[cluster.nics[nic].clone()].iter().map(|seat| seat.cores_lent).sum()
+}
+
+/// Parts by their number in the cluster, and where in the list of the level below those are that each is made of.
+struct Level {
+    parts: Vec<(usize, Part)>,
+    below: Vec<Range<usize>>,
+}
+
+impl Level {
+    fn of(lower: &[(usize, Part)], parent: &[usize], made: impl Fn(usize, Part) -> Part) -> Self {
+        let mut level = Self { parts: Vec::new(), below: Vec::new() };
+        let mut begins = 0;
+        for group in lower.chunk_by(|(one, _), (next, _)| parent[*one] == parent[*next]) {
+            let at = parent[group[0].0];
+            level.parts.push((at, made(at, total(group))));
+            level.below.push(begins..begins + group.len());
+            begins += group.len();
+        }
+        level
+    }
+}
+
+fn total(parts: &[(usize, Part)]) -> Part {
+    let room = parts.iter().map(|(_, part)| part.room).sum();
+    let bytes = parts.iter().fold(0, |sum: u64, (_, part)| sum.saturating_add(part.bytes));
     Part { room, bytes, weight: room, busy: 0 }
 }

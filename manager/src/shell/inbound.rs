@@ -42,7 +42,7 @@ pub(super) fn greeting(message: v1::DriverToManager, allowed: Rights) -> Convert
 }
 
 /// What a worker says after its registration.
-pub(super) fn worker_event(message: v1::WorkerToManager) -> Converted<WorkerEvent> {
+pub fn worker_event(message: v1::WorkerToManager) -> Converted<WorkerEvent> {
     use worker_to_manager::Message;
     Ok(match required(message.message, "WorkerToManager.message")? {
         // A second one in a session, which is ended for it.
@@ -88,7 +88,7 @@ fn drain_report(drain: v1::WorkerDrain) -> DrainReport {
 }
 
 /// Who a worker is, with which that wire version is spoken.
-pub(super) fn registration(message: v1::RegisterWorker, wire: u32) -> Converted<Registration> {
+pub fn registration(message: v1::RegisterWorker, wire: u32) -> Converted<Registration> {
     let worker = worker_id(&message.worker, "RegisterWorker.worker")?;
     let executors = message.executors.into_iter().map(executor_spec).collect::<Converted<Vec<_>>>()?;
     let indexes: BTreeSet<u32> = executors.iter().map(|spec| spec.index).collect();
@@ -153,7 +153,7 @@ fn usage(usage: &v1::ExecutorUsage) -> Usage {
 }
 
 /// What a driver says.
-pub(super) fn driver_event(message: v1::DriverToManager) -> Converted<DriverEvent> {
+pub fn driver_event(message: v1::DriverToManager) -> Converted<DriverEvent> {
     use driver_to_manager::Message;
     Ok(match required(message.message, "DriverToManager.message")? {
         Message::Hello(hello) => DriverEvent::Hello {
@@ -165,6 +165,9 @@ pub(super) fn driver_event(message: v1::DriverToManager) -> Converted<DriverEven
         },
         Message::OpenJob(open) => DriverEvent::OpenJob(open_job(open)?),
         Message::Demand(wanted) => DriverEvent::Demand(demand(wanted)?),
+        Message::LessDemand(less) => {
+            DriverEvent::LessDemand { job: JobId(less.job), stage: StageId(less.stage), tasks: less.tasks }
+        }
         Message::Release(release) => {
             DriverEvent::Release { lease: LeaseId(release.lease), tasks: release.tasks }
         }

@@ -8,7 +8,8 @@
 //!
 //! The task never waits for anybody: a session that lets its queue run full is dropped as dead. It takes what waits in
 //! batches, and writes and tells what comes of one at once: so a burst of jobs costs a few writes, and no heartbeat waits for
-//! many. Who only looks has a queue of its own, of which each batch is followed by a few. [`Manager`] is the handle; [`grpc`] serves it to other processes, and local mode calls it as it is.
+//! many. Who only looks has a queue of its own, of which each batch is followed by a few. [`Manager`] is the handle; [`grpc`] serves
+//! it to other processes, and local mode calls it as it is.
 //!
 //! Several managers are [`Member`]s of which one leads and runs what is above ([`replication`]).
 //!
@@ -29,6 +30,12 @@ mod replication;
 mod run;
 mod session;
 mod waiters;
+
+/// The machine's messages as they go over the wire, for whoever joins machines without a shell.
+pub mod wire {
+    pub use super::inbound::{driver_event, registration, worker_event};
+    pub use super::outbound::{to_driver, to_worker};
+}
 
 use std::pin::Pin;
 use std::sync::Arc;

@@ -13,14 +13,14 @@ use crate::machine::drain::Drain;
 use crate::machine::executor::Executor;
 use crate::machine::job::{Job, Phase, shortened};
 use crate::machine::message::{
-    Ending, ExecutorRef, ExecutorShape, ExecutorSpec, Grant, LeftThere, Members, Refusal, StageProgress,
-    ToDriver, ToWorker, Usage,
+    ClusterChange, Ending, ExecutorRef, ExecutorShape, ExecutorSpec, Grant, LeftThere, Members, Refusal,
+    StageProgress, ToDriver, ToWorker, Usage,
 };
 use crate::machine::node::{Node, NodeState};
 use crate::machine::show::JobState;
 
 /// What a worker is told.
-pub(super) fn to_worker(
+pub fn to_worker(
     message: ToWorker,
     heartbeat: Duration,
     (wire, run): (u32, u64),
@@ -60,7 +60,7 @@ pub(super) fn to_worker(
 }
 
 /// What a driver is told.
-pub(super) fn to_driver(message: ToDriver, heartbeat: Duration, run: u64, wire: u32) -> v1::ManagerToDriver {
+pub fn to_driver(message: ToDriver, heartbeat: Duration, run: u64, wire: u32) -> v1::ManagerToDriver {
     use manager_to_driver::Message;
     let message = match message {
         ToDriver::Welcome(members) => Message::Welcome(v1::DriverWelcome {
@@ -84,7 +84,7 @@ pub(super) fn to_driver(message: ToDriver, heartbeat: Duration, run: u64, wire: 
             Message::ExecutorGone(v1::ExecutorGone { executor, reason, blocks_kept })
         }
         ToDriver::CancelJob { job, reason } => Message::CancelJob(v1::CancelJob { job: job.0, reason }),
-        ToDriver::ClusterChanged(members) => Message::ClusterChanged(cluster(members)),
+        ToDriver::ClusterChanged(change) => Message::ClusterChange(cluster_change(&change)),
         ToDriver::DemandRefused { job, stage, reason } => {
             Message::DemandRefused(v1::DemandRefused { job: job.0, stage: stage.0, reason })
         }
@@ -117,18 +117,34 @@ fn reference(executor: ExecutorRef) -> v1::ExecutorRef {
     }
 }
 
+/// The cluster as it is now, for drivers that do not understand how it has changed.
+pub(super) fn whole_cluster(members: Members) -> v1::ManagerToDriver {
+    v1::ManagerToDriver { message: Some(manager_to_driver::Message::ClusterChanged(cluster(members))) }
+}
+
 fn cluster(members: Members) -> v1::ClusterChanged {
-    let shape = |shape: ExecutorShape| v1::ExecutorShape {
+    v1::ClusterChanged {
+        executors: members.executors.into_iter().map(executor_shape).collect(),
+        draining: members.draining.iter().map(ToString::to_string).collect(),
+    }
+}
+
+fn cluster_change(change: &ClusterChange) -> v1::ClusterChange {
+    v1::ClusterChange {
+        came: change.came.iter().cloned().map(executor_shape).collect(),
+        gone: change.gone.iter().map(Into::into).collect(),
+        draining: change.draining.iter().map(ToString::to_string).collect(),
+    }
+}
+
+fn executor_shape(shape: ExecutorShape) -> v1::ExecutorShape {
+    v1::ExecutorShape {
         executor: Some(reference(shape.executor)),
         slots: shape.slots,
         memory_bytes: shape.memory_bytes,
         host: shape.host,
         numa_node: shape.numa_node,
         wire_version: shape.wire,
-    };
-    v1::ClusterChanged {
-        executors: members.executors.into_iter().map(shape).collect(),
-        draining: members.draining.iter().map(ToString::to_string).collect(),
     }
 }
 

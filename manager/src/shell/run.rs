@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use firesteel_base::{Clock, JobId, Timestamp, UserError};
+use firesteel_base::{Clock, JobId, Timestamp, UserError, version};
 use firesteel_protocol::v1;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::MissedTickBehavior;
@@ -325,12 +325,17 @@ impl Runner {
     }
 
     fn tell_driver(&mut self, id: SessionId, message: ToDriver) -> Option<Event> {
-        let (heartbeat, run) = (self.heartbeat, self.run);
-        self.tell(id, |queue| match queue {
-            Queue::Driver(queue, wire) => {
-                let message = outbound::to_driver(message, heartbeat, run, *wire);
-                queue.put(message)
+        let Queue::Driver(_, wire) = self.links.get(&id)?.queue else {
+            unreachable!("a driver's session is not a worker's")
+        };
+        let message = match message {
+            ToDriver::ClusterChanged(_) if wire < version::WIRE_CHANGES => {
+                outbound::whole_cluster(self.machine.members())
             }
+            message => outbound::to_driver(message, self.heartbeat, self.run, wire),
+        };
+        self.tell(id, |queue| match queue {
+            Queue::Driver(queue, _) => queue.put(message),
             Queue::Worker(..) => unreachable!("a driver's session is not a worker's"),
         })
     }

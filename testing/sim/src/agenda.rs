@@ -44,6 +44,12 @@ impl<T> Agenda<T> {
         Some(what)
     }
 
+    /// Takes the next due thing, if it is due at that time.
+    pub fn take_at(&mut self, at: Timestamp) -> Option<T> {
+        let next = self.due.first_entry().filter(|next| next.key().0 == at)?;
+        Some(next.remove())
+    }
+
     /// How much is planned.
     #[must_use]
     pub fn planned(&self) -> usize {

@@ -12,6 +12,8 @@
 //! registry and attempts, clients that submit jobs, and what is read of blocks. Each model says in its file what it follows. Rows are
 //! numbers, so that a result can be held against the right one ([`plan`]).
 //!
+//! Another simulation asks what a large cluster costs: [`scale`].
+//!
 //! A seed gives the same run every time: all chance comes from one generator, time moves only from one due thing to the
 //! next, and nothing is walked through in the order of a hash.
 
@@ -24,6 +26,7 @@ pub mod known;
 pub mod mutation;
 pub mod plan;
 mod run;
+pub mod scale;
 pub mod story;
 pub mod world;
 

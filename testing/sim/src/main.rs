@@ -1,11 +1,19 @@
 //! The simulator's command.
 
+mod beats_command;
+mod scale_command;
+
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use firesteel_sim::mutation::Kind;
 use firesteel_sim::{Options, Report, run};
+use peak_alloc::PeakAlloc;
 use serde_json::json;
+
+/// Counts what is allocated, for `scale`.
+#[global_allocator]
+static ALLOCATOR: PeakAlloc = PeakAlloc;
 
 const ABOUT: &str = "Simulates whole clusters from seeds";
 
@@ -23,12 +31,17 @@ Examples:
   firesteel-sim --seeds 0..50 --mutation lease-twice
                                             break something on purpose: the checker must find it
   firesteel-sim --mutations                 what can be broken
+  firesteel-sim scale --nodes 1000 --jobs 100 --tasks 100000
+                                            what a cluster of that size costs its manager and its drivers
+  firesteel-sim beats --workers 1000        what heartbeats over gRPC cost a manager
 
 Exit codes: 0 all held, 1 something did not, 2 the command line is wrong.";
 
 #[derive(Debug, Parser)]
-#[command(name = "firesteel-sim", version, about = ABOUT, after_help = TEACHES)]
+#[command(name = "firesteel-sim", version, about = ABOUT, after_help = TEACHES, args_conflicts_with_subcommands = true)]
 struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
     /// Run this seed and tell its story.
     #[arg(long, value_name = "N", conflicts_with = "seeds")]
     seed: Option<u64>,
@@ -67,6 +80,14 @@ struct Args {
     json: bool,
 }
 
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Measure what the manager and the drivers of a large cluster do: messages, time and memory.
+    Scale(scale_command::ScaleArgs),
+    /// Measure what heartbeats cost a manager with its gRPC service, over loopback.
+    Beats(beats_command::BeatsArgs),
+}
+
 fn seeds(text: &str) -> Result<std::ops::Range<u64>, String> {
     let parsed = text.split_once("..").and_then(|(from, to)| Some(from.parse().ok()?..to.parse().ok()?));
     parsed.filter(|range| !range.is_empty()).ok_or_else(|| format!("'{text}' is no range such as 0..100"))
@@ -74,6 +95,11 @@ fn seeds(text: &str) -> Result<std::ops::Range<u64>, String> {
 
 fn main() -> ExitCode {
     let args = Args::parse();
+    match &args.command {
+        Some(Command::Scale(scale)) => return scale_command::scale(scale, || ALLOCATOR.current_usage()),
+        Some(Command::Beats(beats)) => return beats_command::beats(beats),
+        None => {}
+    }
     if args.mutations {
         for kind in Kind::ALL {
             println!("{:<22} {}", kind.name(), kind.what());

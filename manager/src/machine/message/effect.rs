@@ -161,8 +161,8 @@ pub enum ToDriver {
         /// By whom or why.
         reason: String,
     },
-    /// These executors are there now.
-    ClusterChanged(Members),
+    /// Executors came or went, or others are drained.
+    ClusterChanged(Arc<ClusterChange>),
     /// No executor can ever hold a task of this demand; it is dropped.
     DemandRefused {
         /// The job.
@@ -212,6 +212,17 @@ pub struct Members {
     /// The executors that are up.
     pub executors: Vec<ExecutorShape>,
     /// Workers that are drained: nothing is to be begun there, and what lies there is to move.
+    pub draining: Vec<WorkerId>,
+}
+
+/// How the cluster is other than drivers were told before.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ClusterChange {
+    /// The executors that are up now and were not, or in another life.
+    pub came: Vec<ExecutorShape>,
+    /// Those that were and are not.
+    pub gone: Vec<ExecutorId>,
+    /// All workers that are drained.
     pub draining: Vec<WorkerId>,
 }
 

@@ -195,6 +195,15 @@ pub enum DriverEvent {
     OpenJob(OpenJob),
     /// How many tasks of a stage still need a slot; replaces what it said of that stage before.
     Demand(Demand),
+    /// A stage needs so many slots fewer than it said, beside those that were lent to it since.
+    LessDemand {
+        /// The job.
+        job: JobId,
+        /// The stage in it.
+        stage: StageId,
+        /// How many tasks' slots fewer.
+        tasks: u32,
+    },
     /// It gives slots back.
     Release {
         /// The lease they are of.

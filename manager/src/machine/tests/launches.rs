@@ -144,7 +144,7 @@ fn a_driver_lost_with_its_worker_is_launched_once_more() {
             "end 3: worker 'b' left: bye",
             "d4 cancel job1: worker 'b' left: bye",
             "job1 ended",
-            "d4 cluster []",
+            "d4 cluster [-b/e0]",
         ]
     );
     assert_eq!(world.failure(job), "the driver was lost 2 times detail: worker 'b' left: bye");

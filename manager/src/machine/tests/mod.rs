@@ -299,7 +299,12 @@ fn tell_driver(message: &ToDriver) -> String {
             format!("gone {} {}: {reason}{kept}", executor.id, executor.epoch)
         }
         ToDriver::CancelJob { job, reason } => format!("cancel {job}: {reason}"),
-        ToDriver::ClusterChanged(members) => format!("cluster [{}]", list(members)),
+        ToDriver::ClusterChanged(change) => {
+            let came = change.came.iter().map(|shape| format!("+{}x{}", shape.executor.id, shape.slots));
+            let gone = change.gone.iter().map(|executor| format!("-{executor}"));
+            let without = change.draining.iter().map(|worker| format!("without {worker}"));
+            format!("cluster [{}]", came.chain(gone).chain(without).collect::<Vec<_>>().join(" "))
+        }
         ToDriver::DemandRefused { job, stage, reason } => format!("refused {job}/{stage}: {reason}"),
     }
 }

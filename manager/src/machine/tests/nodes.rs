@@ -85,12 +85,12 @@ fn a_restarted_worker_takes_its_name_over_once_the_old_stream_is_gone() {
         [
             "d2 gone a/e0 e101: worker 'a' is lost: its worker was started anew",
             "w3 registered",
-            "d2 cluster []",
+            "d2 cluster [-a/e0]",
         ]
     );
     assert_eq!(world.held(job), 0);
     let told = world.worker_says(anew, WorkerEvent::ExecutorUp(up("a", 0, 5)));
-    assert_eq!(told, ["w3 executor 0 is in e102", "d2 cluster [a/e0x4]"]);
+    assert_eq!(told, ["w3 executor 0 is in e102", "d2 cluster [+a/e0x4]"]);
 }
 
 #[test]
@@ -111,7 +111,7 @@ fn silence_makes_suspect_then_lost() {
         [
             "d2 gone a/e0 e101: worker 'a' is lost: nothing was heard of it for 15.0s",
             "end 1: worker 'a' is lost: nothing was heard of it for 15.0s",
-            "d2 cluster []",
+            "d2 cluster [-a/e0]",
         ]
     );
     assert!(matches!(state(&world, "a"), NodeState::Lost { .. }));
@@ -159,8 +159,8 @@ fn an_executor_that_ends_is_gone_for_every_driver_and_its_leases_end() {
         [
             "d2 gone a/e0 e101: it was killed",
             "d3 gone a/e0 e101: it was killed",
-            "d2 cluster []",
-            "d3 cluster []",
+            "d2 cluster [-a/e0]",
+            "d3 cluster [-a/e0]",
         ]
     );
     assert_eq!(world.held(job), 0);
@@ -224,7 +224,7 @@ fn another_process_of_an_executor_is_another_life() {
         [
             "d2 gone a/e0 e101: another process took its place",
             "w1 executor 0 is in e102",
-            "d2 cluster [a/e0x4]",
+            "d2 cluster [+a/e0x4]",
         ]
     );
     assert_eq!(d, SessionId(2));
@@ -247,7 +247,11 @@ fn a_worker_that_leaves_is_not_missed() {
     let told = world.worker_says(a, WorkerEvent::Leaving { reason: "upgrade".to_owned() });
     assert_eq!(
         told,
-        ["d2 gone a/e0 e101: worker 'a' left: upgrade", "end 1: worker 'a' left: upgrade", "d2 cluster []"]
+        [
+            "d2 gone a/e0 e101: worker 'a' left: upgrade",
+            "end 1: worker 'a' left: upgrade",
+            "d2 cluster [-a/e0]"
+        ]
     );
     assert_eq!(state(&world, "a"), NodeState::Left { reason: "upgrade".to_owned() });
     assert_eq!(world.worker_says(a, WorkerEvent::StreamLost), [""; 0]);

@@ -117,6 +117,47 @@ fn a_gang_gets_all_or_nothing() {
     );
 }
 
+#[test]
+fn a_demand_becomes_less_by_what_was_lent_and_by_what_is_not_needed_any_more() {
+    let mut world = World::new();
+    world.worker("a", &[2]);
+    let (d, job) = world.job();
+    world.demand(d, job, 5);
+    let less = |tasks| DriverEvent::LessDemand { job, stage: StageId(0), tasks };
+    assert_eq!(world.driver_says(d, less(2)), [""; 0]);
+    assert_eq!(world.machine.job(job).unwrap().demands[&StageId(0)].tasks, 1);
+    let (other, _) = world.job();
+    assert_eq!(world.driver_says(other, less(1)), [""; 0], "it is not its job");
+    assert_eq!(world.driver_says(d, less(7)), [""; 0], "what was lent meanwhile is not needed twice");
+    assert!(world.machine.job(job).unwrap().demands.is_empty());
+    assert_eq!(world.driver_says(d, less(1)), [""; 0], "nothing is left of it");
+}
+
+/// As the shell does with what waits for it.
+#[test]
+fn of_much_that_comes_at_once_slots_are_lent_once() {
+    let mut world = World::new();
+    world.worker("a", &[4]);
+    let (d1, first) = world.job();
+    world.demand(d1, first, 4);
+    let (d2, second) = world.job();
+    let mut effects = Vec::new();
+    let lease = LeaseId(1);
+    let wanted = DriverEvent::Demand(Demand { tasks: 4, ..demand(second) });
+    for event in [
+        Event::Driver(d1, DriverEvent::Release { lease, tasks: 1 }),
+        Event::Driver(d2, wanted),
+        Event::Driver(d1, DriverEvent::Release { lease, tasks: 2 }),
+    ] {
+        world.machine.hear(world.now, event, &mut effects);
+    }
+    assert_eq!(effects, [], "nothing is lent before all is taken in");
+    world.machine.settle(world.now, &mut effects);
+    assert_eq!(effects.len(), 2, "one lease, and a job that has begun: {effects:?}");
+    assert_eq!((world.held(first), world.held(second)), (1, 3));
+    world.machine.check();
+}
+
 fn early(job: JobId, tasks: u32) -> DriverEvent {
     DriverEvent::Demand(Demand { stage: StageId(1), tasks, early: true, ..demand(job) })
 }

@@ -77,14 +77,18 @@ impl Driver {
 
     fn demand(&mut self, number: u64, demand: Demand, scene: &mut Scene) {
         let Some(job) = self.queries[&number].manager_job else { return };
-        let Demand { stage, tasks, cores_per_task, memory_per_task, inputs, excluded, early, .. } = demand;
+        let Demand { stage, tasks, cores_per_task, memory_per_task, inputs, excluded, early, less, .. } =
+            demand;
+        if let Some(tasks) = less {
+            return self.say_to_manager(DriverEvent::LessDemand { job, stage, tasks }, scene);
+        }
         let demand = AtManager {
             job,
             stage,
             tasks,
             cores_per_task,
             memory_per_task,
-            inputs,
+            inputs: inputs.to_vec(),
             excluded,
             gang: false,
             early,

@@ -11,9 +11,11 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use firesteel_base::{JobId, LeaseId, Timestamp, UserError};
+use firesteel_base::{JobId, LeaseId, Timestamp, UserError, WorkerId};
 use firesteel_driver::machine::{Event, Life, Outcome};
-use firesteel_manager::machine::message::{DriverEvent, Ending, ExecutorRef, Grant, Members, ToDriver};
+use firesteel_manager::machine::message::{
+    ClusterChange, DriverEvent, Ending, ExecutorRef, ExecutorShape, Grant, Members, ToDriver,
+};
 use firesteel_manager::machine::rights::Rights;
 
 use super::{Driver, submitted};
@@ -177,7 +179,7 @@ impl Driver {
                     self.tell(number, Event::Cancel { reason: reason.clone() });
                 }
             }
-            ToDriver::ClusterChanged(members) => self.cluster_changed(&members),
+            ToDriver::ClusterChanged(change) => self.cluster_changed(&change),
             ToDriver::DemandRefused { job, stage, reason } => {
                 let is_meant = |query: &super::Query| {
                     query.manager_job == Some(job)
@@ -194,7 +196,8 @@ impl Driver {
         scene
             .tell(self.proc, || format!("is welcomed by the manager: {} executors", members.executors.len()));
         self.manager.state = State::Connected;
-        self.cluster_changed(members);
+        self.shapes.clear();
+        self.cluster_is(&members.executors, &members.draining);
         self.greet_for_submitted(scene);
         if std::mem::take(&mut self.manager.is_first) {
             for number in self.planned.keys().copied().collect::<Vec<_>>() {
@@ -269,13 +272,21 @@ impl Driver {
         self.tell_all(&Event::ExecutorGone { life: life.clone(), reason, blocks_kept });
     }
 
-    fn cluster_changed(&mut self, members: &Members) {
-        let shapes = &members.executors;
-        self.draining = members.draining.iter().cloned().collect();
-        self.members = shapes.iter().map(|shape| life(&shape.executor)).collect();
-        for shape in shapes {
+    fn cluster_changed(&mut self, change: &ClusterChange) {
+        for gone in &change.gone {
+            self.shapes.remove(gone);
+        }
+        self.cluster_is(&change.came, &change.draining);
+    }
+
+    /// These executors are up too, and these workers are drained.
+    fn cluster_is(&mut self, came: &[ExecutorShape], draining: &[WorkerId]) {
+        for shape in came {
+            self.shapes.insert(shape.executor.id.clone(), life(&shape.executor));
             self.refs.insert(life(&shape.executor), shape.executor.clone());
         }
+        self.draining = draining.iter().cloned().collect();
+        self.members = self.shapes.values().cloned().collect();
         if self.queries.is_empty() {
             self.kept.clear();
         }

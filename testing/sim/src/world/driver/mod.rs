@@ -19,7 +19,7 @@ mod submitted;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use firesteel_base::{AttemptKey, JobId, Timestamp, WorkerId};
+use firesteel_base::{AttemptKey, ExecutorId, JobId, Timestamp, WorkerId};
 use firesteel_driver::machine::{Event, Life};
 use firesteel_manager::machine::message::{Ending, ExecutorRef, OpenJob};
 
@@ -50,6 +50,8 @@ pub struct Driver {
     refs: BTreeMap<Life, ExecutorRef>,
     /// Executors that are gone and whose blocks are kept for queries that run.
     kept: BTreeSet<Life>,
+    /// The executors that are up, in which life each, and those lives.
+    shapes: BTreeMap<ExecutorId, Life>,
     members: Vec<Life>,
     /// Workers that are drained.
     draining: BTreeSet<WorkerId>,
@@ -82,6 +84,7 @@ impl Driver {
             links: BTreeMap::new(),
             refs: BTreeMap::new(),
             kept: BTreeSet::new(),
+            shapes: BTreeMap::new(),
             members: Vec::new(),
             draining: BTreeSet::new(),
             moved: BTreeMap::new(),
