@@ -12,7 +12,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use firesteel_base::{Class, JobId, LeaseId, StageKey, Timestamp, UserError};
+use firesteel_base::{Class, JobId, LeaseId, StageKey, Timestamp};
 
 use super::Machine;
 use super::job::{Job, Phase, lost};

@@ -361,6 +361,7 @@ fn registration(node: u32, slots: u32) -> v1::RegisterWorker {
         }],
         rack: format!("rack{:04}", node / NODES_PER_RACK),
         keeper_address: address(node, 7403),
+        driver_places: Some(0),
     }
 }
 

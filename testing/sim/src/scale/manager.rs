@@ -120,7 +120,7 @@ impl Manager {
         let (kind, session, bytes) = match effect {
             Effect::ToWorker(session, message) => {
                 let kind = kind_to_worker(&message);
-                let message = wire::to_worker(message, self.heartbeat, (version::WIRE, EPOCH_SEED));
+                let message = wire::to_worker(message, self.heartbeat, (version::WIRE, EPOCH_SEED), false);
                 (kind, session, message.encode_to_vec())
             }
             Effect::ToDriver(session, message) => {
