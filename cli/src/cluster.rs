@@ -7,6 +7,7 @@ use arrow::buffer::Buffer;
 use arrow::error::ArrowError;
 use arrow::ipc::reader::StreamDecoder;
 use firesteel_base::{JobId, UserError, version};
+use firesteel_certs::Security;
 use firesteel_protocol::channel::{self, Channel, Response, Status};
 use firesteel_protocol::managers::Managers;
 use firesteel_protocol::v1::manager_client::ManagerClient;
@@ -57,9 +58,8 @@ enum Again {
 }
 
 impl Cluster {
-    /// Connects to the manager that leads, of those at `addresses` (`host:port,host:port`).
-    pub async fn connect(addresses: &str) -> Result<Self, Failure> {
-        let managers = Managers::of(addresses);
+    /// Connects to the manager that leads.
+    pub async fn connect(managers: Managers) -> Result<Self, Failure> {
         let leader = find(&managers, FIND_MAX).await;
         // Who names several knows how.
         let leader = if managers.are_several() { leader } else { leader.map_err(with_hint) }?;
@@ -210,6 +210,11 @@ impl Cluster {
         self.leader.lock().await.address.clone()
     }
 
+    /// How its managers and workers are talked to.
+    pub fn security(&self) -> &Security {
+        self.managers.security()
+    }
+
     /// The nodes.
     pub async fn nodes(&self) -> Result<ListNodesReply, Failure> {
         let request = ListNodesRequest { wire_version: REQUEST_WIRE };
@@ -221,8 +226,8 @@ impl Cluster {
 async fn find(managers: &Managers, patience: Duration) -> Result<Leader, Failure> {
     let (address, channel) = managers.connect(patience).await.map_err(Failure::cluster)?;
     let client = ManagerClient::new(channel)
-        .max_decoding_message_size(channel::MESSAGE_BYTES_MAX)
-        .max_encoding_message_size(channel::MESSAGE_BYTES_MAX);
+        .max_decoding_message_size(channel::STEERING_BYTES_MAX)
+        .max_encoding_message_size(channel::STEERING_BYTES_MAX);
     Ok(Leader { address, client })
 }
 
@@ -261,14 +266,15 @@ pub fn has_ended(job: &JobInfo) -> bool {
 }
 
 /// The result of an ended cluster-mode job, from the worker that keeps it.
-pub async fn fetch_result(job: &JobInfo) -> Result<Rows, Failure> {
+pub async fn fetch_result(job: &JobInfo, security: &Security) -> Result<Rows, Failure> {
     let id = JobId(job.job);
     if job.result_address.is_empty() {
         return Err(no_result(id, job).into());
     }
     let address = job.result_address.clone();
-    let channel = channel::connect("worker", &address).await.map_err(Failure::cluster)?;
-    let mut worker = WorkerClient::new(channel).max_decoding_message_size(channel::MESSAGE_BYTES_MAX);
+    let channel =
+        channel::connect(security, channel::Server::Worker, &address).await.map_err(Failure::cluster)?;
+    let mut worker = WorkerClient::new(channel).max_decoding_message_size(channel::RESULT_BYTES_MAX);
     let request = FetchResultRequest { wire_version: REQUEST_WIRE, job: id.0 };
     let chunks = loop {
         match worker.fetch_result(request).await {

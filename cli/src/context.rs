@@ -2,6 +2,8 @@
 
 use firesteel_base::config::{self, Auto, Config, Flag, Inputs, LogSettings, address_list};
 use firesteel_base::telemetry;
+use firesteel_certs::Security;
+use firesteel_protocol::managers::Managers;
 
 use crate::args::Global;
 use crate::exit::Failure;
@@ -50,11 +52,50 @@ impl Context {
         self.config.client.manager.clone().set().map(|addresses| address_list(&addresses))
     }
 
+    /// The managers to talk to, and how.
+    pub fn managers(&self) -> Result<Managers, Failure> {
+        Ok(Managers::of(&self.manager(), self.client_security()?))
+    }
+
+    /// How a command talks to a cluster.
+    pub fn client_security(&self) -> Result<Security, Failure> {
+        let security = Security::of_client(&self.config.security).map_err(Failure::usage)?;
+        say_when_it_ends(&security);
+        Ok(security)
+    }
+
+    /// How a daemon of that role secures its connections. That it does not is said whatever is logged.
+    pub fn daemon_security(&self, role: firesteel_certs::Role) -> Result<Security, Failure> {
+        let security = Security::of_daemon(&self.config.security, role).map_err(Failure::usage)?;
+        match security.tls() {
+            None => {
+                let said = format!(
+                    "this {role} has no certificates and no TLS (security.insecure): whoever reaches its ports may run code \
+                     here, and read all data"
+                );
+                eprintln!("WARNING: {said}");
+                tracing::warn!("{said}");
+            }
+            Some(tls) => {
+                tracing::info!(who = %tls.identity(), until = tls.certificate().end(), "secured by certificates");
+                say_when_it_ends(&security);
+            }
+        }
+        Ok(security)
+    }
+
     /// Says something that is neither result nor error, on standard error.
     pub fn note(&self, text: &str) {
         if !self.quiet {
             eprintln!("{text}");
         }
+    }
+}
+
+fn say_when_it_ends(security: &Security) {
+    if let Some(tls) = security.tls().filter(|tls| tls.ends_soon().is_some()) {
+        let until = tls.certificate().end();
+        tracing::warn!(who = %tls.identity(), until, "the certificate ends soon: issue a new one with `firesteel certs issue`");
     }
 }
 

@@ -6,25 +6,26 @@ use std::path::PathBuf;
 
 use firesteel_base::UserError;
 use firesteel_base::config::LocalSettings;
+use firesteel_certs::Security;
 use firesteel_driver::{ConnectOptions, JobProgress, LocalOptions, Session};
 
 use crate::exit::Failure;
 use crate::output::progress::{Snapshot, StageSnapshot};
 
 /// Where queries run.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Place {
     /// In this process.
     Local(LocalSettings),
-    /// On the cluster of the manager at this address.
-    Cluster(String),
+    /// On the cluster of the manager at this address, which is talked to so.
+    Cluster(String, Security),
 }
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Local(_) => f.write_str("running in this process"),
-            Self::Cluster(manager) => write!(f, "running on the cluster of {manager}"),
+            Self::Cluster(manager, _) => write!(f, "running on the cluster of {manager}"),
         }
     }
 }
@@ -33,8 +34,9 @@ impl fmt::Display for Place {
 pub async fn open(place: &Place, name: &str, conf: BTreeMap<String, String>) -> Result<Session, Failure> {
     match place {
         Place::Local(local) => Ok(Session::local(local_options(local, conf)).await?),
-        Place::Cluster(manager) => {
-            let options = ConnectOptions { name: name.to_owned(), conf, ..ConnectOptions::default() };
+        Place::Cluster(manager, security) => {
+            let (name, security) = (name.to_owned(), security.clone());
+            let options = ConnectOptions { name, security, conf, ..ConnectOptions::default() };
             Session::connect(manager, options).await.map_err(Failure::cluster)
         }
     }

@@ -96,7 +96,7 @@ pub fn run(global: &Global, args: JobsArgs) -> Result<Exit, Failure> {
     let context = Context::load(global, flags.0, Role::Command)?;
     let json = args.json;
     runtime::run(async {
-        let cluster = Cluster::connect(&context.manager()).await?;
+        let cluster = Cluster::connect(context.managers()?).await?;
         match args.command.unwrap_or(JobsCommand::List(args.list)) {
             JobsCommand::List(ListArgs { all }) => list(&cluster, all || args.list.all, json).await?,
             JobsCommand::Show { job } => show(&cluster.job(job).await?, json)?,
@@ -237,7 +237,7 @@ async fn result(context: &Context, cluster: &Cluster, id: JobId, output: &Output
     if has_ended(&job) {
         outcome(&job)?;
     }
-    let rows = fetch_result(&job).await?;
+    let rows = fetch_result(&job, cluster.security()).await?;
     if rows.schema.fields().is_empty() {
         context.note(&format!("the last statement of {id} has no rows to show"));
         return Ok(());

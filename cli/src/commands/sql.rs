@@ -104,7 +104,7 @@ pub fn run(global: &Global, args: SqlArgs) -> Result<Exit, Failure> {
     let context = Context::load(global, args.place.flags().0, Role::Command)?;
     let output = Output::of(&args.output)?;
     let conf = session::conf(&args.place.conf)?;
-    let place = args.place.place(&context);
+    let place = args.place.place(&context)?;
     let Some(texts) = args.texts()? else {
         return prompt::run(&context, &place, &args.name, conf, output);
     };

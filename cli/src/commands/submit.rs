@@ -97,20 +97,25 @@ pub fn run(global: &Global, args: SubmitArgs) -> Result<Exit, Failure> {
     if statements.is_empty() {
         return Err(Failure::usage(UserError::new(format!("{} holds no statement", args.file.display()))));
     }
-    let manager = context.manager();
+    let managers = context.managers()?;
     let name = args.job_name();
     runtime::run(async {
         let mut stop = Stop::listen()?;
         match args.deploy_mode {
             DeployMode::Client => {
-                let session = session::open(&Place::Cluster(manager), &name, conf).await?;
+                let session = session::open(
+                    &Place::Cluster(managers.to_string(), managers.security().clone()),
+                    &name,
+                    conf,
+                )
+                .await?;
                 let runner = Runner::new(session, context.quiet);
                 let outcome = runner.run_all(&statements, &output, &mut stop).await;
                 runner.close().await;
                 outcome.map(drop)
             }
             DeployMode::Cluster => {
-                let cluster = Cluster::connect(&manager).await?;
+                let cluster = Cluster::connect(managers).await?;
                 let job = cluster.submit(&name, &sql, conf).await?;
                 if args.detach {
                     print(&format!("{job}\n"))
@@ -152,7 +157,7 @@ async fn follow(
     };
     display.hide();
     commands::jobs::outcome(&job)?;
-    let rows = fetch_result(&job).await?;
+    let rows = fetch_result(&job, cluster.security()).await?;
     if rows.schema.fields().is_empty() {
         return Ok(());
     }

@@ -14,6 +14,7 @@ mod ha;
 mod local;
 mod managers;
 mod measures;
+mod security;
 mod sharing;
 mod slt;
 mod spilling;

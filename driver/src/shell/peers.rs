@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use firesteel_base::{AttemptKey, ExecutorId, UserError};
+use firesteel_certs::Security;
 use firesteel_executor::Executor;
 use firesteel_manager::Manager;
-use firesteel_protocol::channel::{self, MESSAGE_BYTES_MAX};
+use firesteel_protocol::channel::{self, PLAN_BYTES_MAX, STEERING_BYTES_MAX, Server};
 use firesteel_protocol::managers::Managers;
 use firesteel_protocol::v1;
 use futures::StreamExt;
@@ -37,6 +38,8 @@ pub(crate) struct Peers {
     pub manager: ManagerAt,
     /// Executors in this process; all others are reached at the address that the manager tells.
     pub executors: BTreeMap<ExecutorId, Arc<Executor>>,
+    /// How they are talked to.
+    pub security: Security,
     /// Random, of this session's driver alone: a manager gives its jobs back to nobody else.
     pub incarnation: Uuid,
     /// The how manyth launch of a submitted job's driver it is; 0 for others.
@@ -52,12 +55,18 @@ impl Peers {
     /// Those of one driver.
     pub fn new(manager: ManagerAt, executors: impl IntoIterator<Item = Arc<Executor>>) -> Self {
         let executors = executors.into_iter().map(|executor| (executor.id().clone(), executor)).collect();
-        Self { manager, executors, incarnation: Uuid::new_v4(), launch: 0, latest_run: Arc::default() }
+        let (security, incarnation) = (Security::default(), Uuid::new_v4());
+        Self { manager, executors, security, incarnation, launch: 0, latest_run: Arc::default() }
     }
 
     /// Those of the driver of a submitted job in that launch.
     pub fn launched(self, launch: u32) -> Self {
         Self { launch, ..self }
+    }
+
+    /// Those that are talked to so.
+    pub fn secured(self, security: Security) -> Self {
+        Self { security, ..self }
     }
 
     /// The number of the first attempt of each task of this driver.
@@ -86,8 +95,8 @@ impl Peers {
             ManagerAt::At(managers) => {
                 let (address, channel) = managers.connect(FIND_MAX).await?;
                 let mut client = v1::manager_client::ManagerClient::new(channel)
-                    .max_decoding_message_size(MESSAGE_BYTES_MAX)
-                    .max_encoding_message_size(MESSAGE_BYTES_MAX);
+                    .max_decoding_message_size(STEERING_BYTES_MAX)
+                    .max_encoding_message_size(STEERING_BYTES_MAX);
                 let told = |status: Status| {
                     managers.learn(&status);
                     channel::user_error("manager", &address, &status)
@@ -111,10 +120,10 @@ impl Peers {
             return Ok(ReceiverStream::new(incoming).map(Ok).boxed());
         }
         let address = &executor.control_address;
-        let channel = channel::connect("executor", address).await?;
+        let channel = channel::connect(&self.security, Server::Executor, address).await?;
         let mut client = v1::executor_client::ExecutorClient::new(channel)
-            .max_decoding_message_size(MESSAGE_BYTES_MAX)
-            .max_encoding_message_size(MESSAGE_BYTES_MAX);
+            .max_decoding_message_size(PLAN_BYTES_MAX)
+            .max_encoding_message_size(PLAN_BYTES_MAX);
         let told = |status: Status| channel::user_error("executor", address, &status);
         let incoming = client.attach(outgoing).await.map_err(told)?.into_inner();
         Ok(incoming.map(|message| message.map_err(|status| status.message().to_owned())).boxed())

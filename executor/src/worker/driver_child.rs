@@ -7,6 +7,7 @@ use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 
 use firesteel_base::{JobId, UserError};
+use firesteel_certs::Handover;
 use firesteel_protocol::v1;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -18,6 +19,7 @@ use super::child;
 use super::config::{ChildCommand, WorkerLimits};
 use super::daemon::Event;
 use super::results::ResultStore;
+use super::run_as::RunAs;
 
 /// What a cluster-mode driver is to run: one line of JSON on its standard input.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +33,8 @@ pub struct DriverRequest {
     pub conf: BTreeMap<String, String>,
     /// The how manyth launch of the job's driver it is.
     pub launch: u32,
+    /// How it talks to the cluster: with its worker's certificate.
+    pub security: Handover,
 }
 
 /// One launch of a job's driver.
@@ -60,6 +64,7 @@ pub(crate) struct DriverChild {
     pub(crate) request: DriverRequest,
     pub(crate) manager: String,
     pub(crate) command: ChildCommand,
+    pub(crate) run_as: Option<RunAs>,
     pub(crate) log_folder: Option<PathBuf>,
     pub(crate) limits: WorkerLimits,
     pub(crate) results: Arc<ResultStore>,
@@ -102,7 +107,7 @@ impl DriverChild {
     }
 
     async fn start(&self) -> Result<(Child, ChildStdin), UserError> {
-        let mut command = self.command.to_command();
+        let mut command = self.command.to_command(self.run_as);
         command.arg("--job").arg(self.job.0.to_string());
         command.arg("--manager").arg(&self.manager);
         command.arg("--result").arg(self.results.path(self.job));

@@ -268,7 +268,7 @@ pub(super) fn measure(
     place: &PlaceArgs,
     options: &RunOptions,
 ) -> Result<RunRecord, Failure> {
-    let place = place.place(context);
+    let place = place.place(context)?;
     let told: Box<dyn Progress + Send> =
         if context.quiet { Box::new(progress::Silent) } else { progress::stderr() };
     runtime::run(async {

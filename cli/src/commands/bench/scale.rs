@@ -13,6 +13,7 @@ use firesteel_bench::run::{RunOptions, Target, Workload, WorkloadQuery, checked_
 use firesteel_bench::scale::{Measured, Scaling, chosen_sizes, page, require_comparable, scaling};
 use firesteel_bench::verify::RightAnswers;
 use firesteel_bench::{Benchmark, Progress, progress, queries};
+use firesteel_certs::Security;
 use firesteel_hw::topology::Topology;
 
 use crate::args::{Flags, Global};
@@ -194,7 +195,9 @@ async fn measure(
     told: &dyn Progress,
 ) -> Result<RunRecord, Failure> {
     let work = async |manager: String| {
-        let session = session::open(&Place::Cluster(manager), "bench scale", options.conf.clone()).await?;
+        let session =
+            session::open(&Place::Cluster(manager, Security::default()), "bench scale", options.conf.clone())
+                .await?;
         let outcome = measured_on(size, session.clone(), options, told).await;
         session.close().await;
         outcome

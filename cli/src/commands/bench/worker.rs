@@ -82,7 +82,7 @@ fn say(message: &impl Serialize) -> Result<(), Failure> {
 /// Runs `bench worker`.
 pub fn run(global: &Global, args: WorkerArgs) -> Result<Exit, Failure> {
     let context = Context::load(global, args.place.flags().0, Role::Command)?;
-    let place = args.place.place(&context);
+    let place = args.place.place(&context)?;
     let conf = session::conf(&args.place.conf)?;
     runtime::run(async {
         let session = session::open(&place, "bench", conf.clone()).await?;

@@ -48,7 +48,7 @@ pub struct UndrainArgs {
 /// Drains a node, and says how far it is until it has left.
 pub async fn drain(context: &Context, args: &DrainArgs, json: bool) -> Result<(), Failure> {
     let mut stop = Stop::listen()?;
-    let cluster = Cluster::connect(&context.manager()).await?;
+    let cluster = Cluster::connect(context.managers()?).await?;
     let node = cluster.drain(&args.node, args.deadline, args.force).await?;
     let by = args
         .deadline
@@ -67,7 +67,7 @@ pub async fn drain(context: &Context, args: &DrainArgs, json: bool) -> Result<()
 
 /// Has a node that is drained stay.
 pub async fn undrain(context: &Context, args: &UndrainArgs, json: bool) -> Result<(), Failure> {
-    let cluster = Cluster::connect(&context.manager()).await?;
+    let cluster = Cluster::connect(context.managers()?).await?;
     told(&cluster.undrain(&args.node).await?, json)
 }
 

@@ -62,7 +62,7 @@ pub fn run(global: &Global, args: &NodesArgs) -> Result<Exit, Failure> {
 }
 
 async fn list(context: &Context, json: bool) -> Result<(), Failure> {
-    let cluster = Cluster::connect(&context.manager()).await?;
+    let cluster = Cluster::connect(context.managers()?).await?;
     let reply = cluster.nodes().await?;
     let manager = cluster.manager().await;
     if json {
