@@ -7,8 +7,8 @@ use firesteel_base::config::Flag;
 use firesteel_base::version;
 
 use crate::commands::{
-    bench, completions, config, doctor, driver, executor, jobs, local_cluster, manager, managers, nodes, sql,
-    submit, tokens, topology, worker,
+    bench, certs, completions, config, doctor, driver, executor, jobs, local_cluster, manager, managers,
+    nodes, sql, submit, tokens, topology, worker,
 };
 use crate::context::Context;
 use crate::exit::{EXIT_CODES_HELP, Failure};
@@ -62,6 +62,9 @@ pub struct Global {
     /// How to log: text or json
     #[arg(long, global = true, value_name = "FORMAT")]
     pub log_format: Option<String>,
+    /// No certificates and no TLS, even where they are configured: whoever reaches the cluster may run code on it
+    #[arg(long, global = true)]
+    pub insecure: bool,
     /// No progress and no notes on standard error; errors are still told
     #[arg(short, long, global = true)]
     pub quiet: bool,
@@ -73,6 +76,8 @@ impl Global {
         let mut flags = Flags::default();
         flags.put("log.level", "--log-level", self.log_level.as_ref());
         flags.put("log.format", "--log-format", self.log_format.as_ref());
+        let insecure = self.insecure.then(|| "true".to_owned());
+        flags.put("security.insecure", "--insecure", insecure.as_ref());
         flags.0
     }
 }
@@ -115,6 +120,7 @@ pub enum Command {
     LocalCluster(local_cluster::LocalClusterArgs),
     Manager(manager::ManagerArgs),
     Worker(worker::WorkerArgs),
+    Certs(certs::CertsArgs),
     Topology(topology::TopologyArgs),
     Doctor(doctor::DoctorArgs),
     Config(config::ConfigArgs),

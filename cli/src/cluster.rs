@@ -7,6 +7,7 @@ use arrow::buffer::Buffer;
 use arrow::error::ArrowError;
 use arrow::ipc::reader::StreamDecoder;
 use firesteel_base::{JobId, UserError, version};
+use firesteel_certs::Security;
 use firesteel_protocol::channel::{self, Response, Status};
 use firesteel_protocol::managers::Managers;
 use firesteel_protocol::token::{Credential, ManagerCaller, manager_caller};
@@ -66,7 +67,7 @@ enum Again {
 impl Cluster {
     /// Connects to the manager that leads.
     pub async fn connect(client: &Client) -> Result<Self, Failure> {
-        let managers = Managers::of(&client.manager);
+        let managers = client.managers();
         let leader = find(&managers, &client.credential, FIND_MAX).await;
         // Who names several knows how.
         let leader = if managers.are_several() { leader } else { leader.map_err(with_hint) }?;
@@ -223,6 +224,11 @@ impl Cluster {
         self.leader.lock().await.address.clone()
     }
 
+    /// How its managers and workers are talked to.
+    pub fn security(&self) -> &Security {
+        self.managers.security()
+    }
+
     /// The nodes.
     pub async fn nodes(&self) -> Result<ListNodesReply, Failure> {
         let request = ListNodesRequest { wire_version: REQUEST_WIRE };
@@ -280,16 +286,17 @@ pub fn has_ended(job: &JobInfo) -> bool {
 }
 
 /// The result of an ended cluster-mode job, from the worker that keeps it.
-pub async fn fetch_result(job: &JobInfo) -> Result<Rows, Failure> {
+pub async fn fetch_result(job: &JobInfo, security: &Security) -> Result<Rows, Failure> {
     let id = JobId(job.job);
     if job.result_address.is_empty() {
         return Err(no_result(id, job).into());
     }
     let address = job.result_address.clone();
-    let channel = channel::connect("worker", &address).await.map_err(Failure::cluster)?;
-    let mut worker = WorkerClient::new(channel).max_decoding_message_size(channel::MESSAGE_BYTES_MAX);
-    let ticket = job.result_ticket.clone();
-    let request = FetchResultRequest { wire_version: REQUEST_WIRE, job: id.0, ticket };
+    let channel =
+        channel::connect(security, channel::Server::Worker, &address).await.map_err(Failure::cluster)?;
+    let mut worker = WorkerClient::new(channel).max_decoding_message_size(channel::RESULT_BYTES_MAX);
+    let request =
+        FetchResultRequest { wire_version: REQUEST_WIRE, job: id.0, ticket: job.result_ticket.clone() };
     let chunks = loop {
         match answered(ANSWER_MAX, worker.fetch_result(request.clone())).await {
             Ok(chunks) => break chunks,

@@ -4,6 +4,8 @@ use std::path::Path;
 
 use firesteel_base::config::{self, Auto, Config, Flag, Inputs, LogSettings, address_list};
 use firesteel_base::telemetry;
+use firesteel_certs::Security;
+use firesteel_protocol::managers::Managers;
 use firesteel_protocol::token::{Credential, Secret};
 
 use crate::args::Global;
@@ -29,6 +31,8 @@ pub struct Context {
 pub struct Client {
     /// The managers, separated by commas.
     pub manager: String,
+    /// How they are talked to.
+    pub security: Security,
     /// The queue of its jobs; empty for the default one.
     pub queue: String,
     /// What is shown to the manager.
@@ -38,7 +42,13 @@ pub struct Client {
 impl Client {
     /// A client with nothing of its own set.
     pub fn of(manager: impl Into<String>) -> Self {
-        Self { manager: manager.into(), queue: String::new(), credential: Credential::default() }
+        let (security, credential) = (Security::default(), Credential::default());
+        Self { manager: manager.into(), security, queue: String::new(), credential }
+    }
+
+    /// The managers, and how they are talked to.
+    pub fn managers(&self) -> Managers {
+        Managers::of(&self.manager, self.security.clone())
     }
 }
 
@@ -87,7 +97,35 @@ impl Context {
             }
         };
         let credential = secret.map(|secret| Credential::of(&secret)).transpose()?.unwrap_or_default();
-        Ok(Client { manager, queue: self.config.client.queue.clone(), credential })
+        let (security, queue) = (self.client_security()?, self.config.client.queue.clone());
+        Ok(Client { manager, security, queue, credential })
+    }
+
+    /// How a command talks to a cluster.
+    fn client_security(&self) -> Result<Security, Failure> {
+        let security = Security::of_client(&self.config.security).map_err(Failure::usage)?;
+        say_when_it_ends(&security);
+        Ok(security)
+    }
+
+    /// How a daemon of that role secures its connections. That it does not is said whatever is logged.
+    pub fn daemon_security(&self, role: firesteel_certs::Role) -> Result<Security, Failure> {
+        let security = Security::of_daemon(&self.config.security, role).map_err(Failure::usage)?;
+        match security.tls() {
+            None => {
+                let said = format!(
+                    "this {role} has no certificates and no TLS (security.insecure): whoever reaches its ports may run code \
+                     here, and read all data"
+                );
+                eprintln!("WARNING: {said}");
+                tracing::warn!("{said}");
+            }
+            Some(tls) => {
+                tracing::info!(who = %tls.identity(), until = tls.certificate().end(), "secured by certificates");
+                say_when_it_ends(&security);
+            }
+        }
+        Ok(security)
     }
 
     /// Says something that is neither result nor error, on standard error.
@@ -95,6 +133,13 @@ impl Context {
         if !self.quiet {
             eprintln!("{text}");
         }
+    }
+}
+
+fn say_when_it_ends(security: &Security) {
+    if let Some(tls) = security.tls().filter(|tls| tls.ends_soon().is_some()) {
+        let until = tls.certificate().end();
+        tracing::warn!(who = %tls.identity(), until, "the certificate ends soon: issue a new one with `firesteel certs issue`");
     }
 }
 

@@ -36,8 +36,9 @@ pub async fn open(place: &Place, name: &str, conf: BTreeMap<String, String>) -> 
         Place::Local(local) => Ok(Session::local(local_options(local, conf)).await?),
         Place::Cluster(client) => {
             let (name, queue) = (name.to_owned(), client.queue.clone());
-            let credential = client.credential.clone();
-            let options = ConnectOptions { name, conf, queue, credential, ..ConnectOptions::default() };
+            let (security, credential) = (client.security.clone(), client.credential.clone());
+            let options =
+                ConnectOptions { name, security, conf, queue, credential, ..ConnectOptions::default() };
             Session::connect(&client.manager, options).await.map_err(Failure::cluster)
         }
     }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use firesteel_base::{ByteSize, JobId};
+use firesteel_certs::Security;
 use firesteel_protocol::token::Credential;
 
 /// How a session on this machine is opened. What is not set follows the machine.
@@ -27,6 +28,8 @@ pub struct LocalOptions {
 pub struct ConnectOptions {
     /// How the session's jobs are listed.
     pub name: String,
+    /// How the cluster is talked to; by default plainly, and on this host alone.
+    pub security: Security,
     /// Settings of the session by key: `datafusion.*` and `firesteel.*`.
     pub conf: BTreeMap<String, String>,
     /// The job that this process was launched for as its driver: all queries of the session run under it, and it ends
@@ -50,6 +53,7 @@ impl Default for ConnectOptions {
     fn default() -> Self {
         Self {
             name: "session".to_owned(),
+            security: Security::default(),
             conf: BTreeMap::new(),
             submitted_job: None,
             queue: String::new(),

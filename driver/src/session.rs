@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use datafusion::prelude::{DataFrame, SessionContext};
 use firesteel_base::{ExecutorId, UserError};
+use firesteel_certs::Security;
 use firesteel_engine::{ClusterShape, EngineSession, SessionOptions, datafusion};
 use firesteel_executor::Executor;
 use firesteel_manager::Manager;
@@ -32,6 +33,8 @@ struct Inner {
     engine: EngineSession,
     control: Arc<Control>,
     place: Place,
+    /// How executors elsewhere are talked to.
+    security: Security,
     /// Executors that live in this process.
     here: BTreeSet<ExecutorId>,
 }
@@ -66,7 +69,8 @@ impl Session {
         )?;
         let control = Arc::clone(&cluster.control);
         let (place, here) = (Place::Local(cluster), BTreeSet::new());
-        Ok(Self { inner: Arc::new(Inner { engine, control, place, here }) })
+        let security = Security::default();
+        Ok(Self { inner: Arc::new(Inner { engine, control, place, security, here }) })
     }
 
     /// A session on the cluster of the manager at `manager`: `host:port`, or all of several managers, separated by commas.
@@ -74,7 +78,8 @@ impl Session {
     /// # Errors
     /// When no manager of this release answers there, or a setting is unknown.
     pub async fn connect(manager: &str, options: ConnectOptions) -> Result<Self, UserError> {
-        let at = ManagerAt::At(Managers::of(manager), options.credential.clone());
+        let managers = Managers::of(manager, options.security.clone());
+        let at = ManagerAt::At(managers, options.credential.clone());
         Self::open(Peers::new(at, []), options).await
     }
 
@@ -93,7 +98,8 @@ impl Session {
 
     async fn open(peers: Peers, options: ConnectOptions) -> Result<Self, UserError> {
         let (submitted_job, launch) = options.submitted_job.unzip();
-        let peers = peers.launched(launch.unwrap_or(0));
+        let security = options.security;
+        let peers = peers.launched(launch.unwrap_or(0)).secured(security.clone());
         let config = LoopConfig {
             name: options.name,
             queue: options.queue,
@@ -117,7 +123,7 @@ impl Session {
         };
         let options = SessionOptions { conf: options.conf, ..SessionOptions::default() };
         let engine = EngineSession::new(Arc::new(runner), options)?;
-        Ok(Self { inner: Arc::new(Inner { engine, control, place: Place::Cluster(home), here }) })
+        Ok(Self { inner: Arc::new(Inner { engine, control, place: Place::Cluster(home), security, here }) })
     }
 
     /// Plans one statement. Statements about tables and settings are carried out at once; a query runs when the rows of
@@ -191,7 +197,7 @@ impl Session {
             Place::Cluster(_) => {
                 let members = self.inner.control.members.borrow().clone();
                 let elsewhere = |member: &Member| !self.inner.here.contains(&member.life.executor);
-                Meter::connect(members.into_iter().filter(elsewhere).collect()).await
+                Meter::connect(members.into_iter().filter(elsewhere).collect(), &self.inner.security).await
             }
         }
     }

@@ -20,6 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use firesteel_base::{ByteSize, ExecutorId, UserError};
+use firesteel_certs::Handover;
 use firesteel_hw::core_loop::LoopKind;
 use serde::{Deserialize, Serialize};
 use tokio::signal::unix::{SignalKind, signal};
@@ -54,6 +55,8 @@ pub struct ExecutorProcessConfig {
     pub keeper: Option<String>,
     /// How it keeps, sends and fetches blocks.
     pub blocks: BlockSettings,
+    /// How its connections are secured. A secret is in it: it comes on standard input and goes nowhere else.
+    pub security: Handover,
     /// How long each step of its end may take, in milliseconds.
     pub shutdown_ms: u64,
 }
@@ -123,6 +126,7 @@ fn pin_control(config: &ExecutorProcessConfig) -> Result<(), UserError> {
 
 async fn serve_until_told(config: ExecutorProcessConfig) -> Result<(), UserError> {
     let shutdown = Duration::from_millis(config.shutdown_ms);
+    let security = config.security.clone().accept()?;
     let control = listen(&config.listen_host)?;
     let blocks = listen(&config.listen_host)?;
     let control_address = host_port(&config.advertise_host, port(&control)?);
@@ -130,7 +134,8 @@ async fn serve_until_told(config: ExecutorProcessConfig) -> Result<(), UserError
     executor.guard_process_memory()?;
     let end = CancellationToken::new();
     let control = tokio::net::TcpListener::from_std(control).map_err(|fault| no_listener(&fault))?;
-    let served = tokio::spawn(shell::serve(Arc::clone(&executor), control, end.clone().cancelled_owned()));
+    let ended = end.clone().cancelled_owned();
+    let served = tokio::spawn(shell::serve(Arc::clone(&executor), control, security, ended));
     let told = told_to_end()?;
     announce(&executor)?;
     let why = told.await;

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use firesteel_base::config::HostPort;
 use firesteel_base::{UserError, version};
+use firesteel_certs::Security;
 use firesteel_manager::shell::grpc;
 use firesteel_manager::{Manager, ManagerConfig, Member, Peers};
 use firesteel_protocol::channel::{self, Channel};
@@ -40,13 +41,13 @@ impl Served {
 async fn start(peers: &[HostPort], index: usize, listener: TcpListener, folder: &Path) -> Served {
     let me = Peers::find(peers, None, &peers[index]).await.unwrap();
     let state = folder.join(index.to_string());
-    let member = Member::start(ManagerConfig::default(), me, &state).await.unwrap();
+    let member = Member::start(ManagerConfig::default(), me, Security::default(), &state).await.unwrap();
     let (stop, stopped) = oneshot::channel::<()>();
     let shutdown = async {
         // Dropped when the test ends: that stops it too.
         let _ = stopped.await;
     };
-    Served { stop, ended: tokio::spawn(grpc::serve_member(member, listener, shutdown)) }
+    Served { stop, ended: tokio::spawn(grpc::serve_member(member, listener, Security::default(), shutdown)) }
 }
 
 /// Ports of three managers that know of each other, none of which is started.
@@ -60,7 +61,7 @@ async fn three() -> (Vec<HostPort>, Vec<TcpListener>) {
 }
 
 fn managers(peers: &[HostPort]) -> Managers {
-    Managers::of(&firesteel_base::config::address_list(peers))
+    Managers::of(&firesteel_base::config::address_list(peers), Security::default())
 }
 
 fn client(channel: Channel) -> ManagerClient<Channel> {
@@ -74,7 +75,7 @@ async fn jobs(channel: Channel) -> Vec<String> {
 }
 
 async fn role(peer: &HostPort) -> MemberRole {
-    show(&peer.to_string(), PATIENCE).await.unwrap().0.role()
+    show(&Security::default(), &peer.to_string(), PATIENCE).await.unwrap().0.role()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -105,11 +106,12 @@ async fn three_form_a_cluster_once_all_are_seen_and_two_go_on() {
     // Those that follow say who leads, and lead those there that know only them.
     let at = peers.iter().position(|peer| peer.to_string() == leader).unwrap();
     let other = &peers[(at + 1) % 3];
-    let told = channel::connect("manager", &other.to_string()).await.unwrap();
+    let told =
+        channel::connect(&Security::default(), channel::Server::Manager, &other.to_string()).await.unwrap();
     let request = v1::ListJobsRequest { wire_version: version::WIRE, all: true };
     let refused = client(told).list_jobs(request).await.unwrap_err();
     assert_eq!(channel::leader_told(&refused), Some(Some(leader.clone())));
-    let only_other = Managers::of(&other.to_string());
+    let only_other = Managers::of(&other.to_string(), Security::default());
     assert!(only_other.learn(&refused));
     assert_eq!(only_other.connect(PATIENCE).await.unwrap().0, leader);
 
@@ -128,7 +130,7 @@ async fn calls_between_members_that_make_no_sense_are_refused() {
     let (peers, listeners) = three().await;
     let served = start(&peers, 0, listeners.into_iter().next().unwrap(), folder.path()).await;
     let me = peers[0].to_string();
-    let (view, channel) = show(&me, PATIENCE).await.unwrap();
+    let (view, channel) = show(&Security::default(), &me, PATIENCE).await.unwrap();
     assert_eq!(view.address, me);
     let members = MembersClient::new(channel);
     let good = MemberCall {
@@ -163,15 +165,18 @@ async fn a_manager_that_is_alone_says_so() {
     let address: SocketAddr = listener.local_addr().unwrap();
     let manager: Arc<Manager> = Manager::start(ManagerConfig::default());
     let (_stop, stopped) = oneshot::channel::<()>();
-    tokio::spawn(grpc::serve(manager, listener, async {
+    tokio::spawn(grpc::serve(manager, listener, Security::default(), async {
         // Dropped when the test ends.
         let _ = stopped.await;
     }));
-    let (view, channel) = show(&address.to_string(), PATIENCE).await.unwrap();
+    let (view, channel) = show(&Security::default(), &address.to_string(), PATIENCE).await.unwrap();
     assert!(view.role() == MemberRole::Alone && view.serves && view.members.is_empty());
     let called = MembersClient::new(channel).append(MemberCall::default()).await.unwrap_err();
     assert!(called.message().contains("this manager is alone"), "{called}");
     // One that is alone is found among several addresses too.
     let list = format!("127.0.0.1:1,{address}");
-    assert_eq!(Managers::of(&list).connect(PATIENCE).await.unwrap().0, address.to_string());
+    assert_eq!(
+        Managers::of(&list, Security::default()).connect(PATIENCE).await.unwrap().0,
+        address.to_string()
+    );
 }

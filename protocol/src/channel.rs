@@ -1,20 +1,39 @@
-//! How this project makes gRPC channels and servers: limits, keep-alive and deadlines in one place.
+//! How this project makes gRPC channels and servers: security, limits, keep-alive and deadlines in one place.
 
+mod access;
+mod connector;
+mod incoming;
+
+use std::error::Error;
+use std::fmt;
 use std::time::Duration;
 
 use firesteel_base::UserError;
 use firesteel_base::version::{self, Spoken};
-use tokio::net::TcpListener;
+use firesteel_certs::Security;
+use http::Uri;
 use tonic::Code;
 use tonic::metadata::MetadataValue;
-use tonic::transport::server::TcpIncoming;
-use tonic::transport::{Endpoint, Server};
+use tonic::transport::Endpoint;
+use tower::Service;
+use tower::layer::util::{Identity, Stack};
 
+pub use access::{AccessLayer, Peer, caller};
+pub use incoming::{
+    CONNECTIONS_MAX, Connection, ConnectionLimits, HANDSHAKE_MAX, HANDSHAKES_MAX, Incoming, incoming,
+    incoming_within,
+};
 pub use tonic::transport::Channel;
 pub use tonic::{Response, Status};
 
-/// The largest message either side takes, in bytes. A stage's plan is the largest thing sent.
-pub const MESSAGE_BYTES_MAX: usize = 512 << 20;
+/// The largest message to and from executors, in bytes: a stage's plan, and what a stage told of its keys.
+pub const PLAN_BYTES_MAX: usize = 512 << 20;
+/// The largest message to and from managers, in bytes: a job's SQL text, a host's topology, a list of all jobs.
+pub const STEERING_BYTES_MAX: usize = 64 << 20;
+/// The largest message to and from workers, in bytes: a piece of a result.
+pub const RESULT_BYTES_MAX: usize = 4 << 20;
+/// The largest question that holds a few numbers and names, in bytes.
+pub const QUESTION_BYTES_MAX: usize = 64 << 10;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(5);
@@ -33,17 +52,36 @@ const HINT: &str = "firesteel-hint-bin";
 
 /// Calls under way on one connection, sessions included; who makes more waits.
 const CALLS_PER_CONNECTION_MAX: u32 = 256;
+/// What is connected to. An executor has its worker's certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Server {
+    /// A manager.
+    Manager,
+    /// A worker.
+    Worker,
+    /// An executor.
+    Executor,
+}
+
+impl fmt::Display for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Manager => "manager",
+            Self::Worker => "worker",
+            Self::Executor => "executor",
+        })
+    }
+}
 
 /// Connects to `address` (`host:port`, with or without `http://`), or says what is not there.
 ///
 /// # Errors
-/// When the address makes no sense, or nothing answers at it within five seconds.
-pub async fn connect(role: &str, address: &str) -> Result<Channel, UserError> {
-    let endpoint = endpoint(role, address)?;
-    endpoint.connect().await.map_err(|fault| {
-        UserError::new(format!("cannot reach the {role} at {address}"))
-            .detail(root_cause(&fault))
-            .hint(format!("is the {role} running there, and is the address right?"))
+/// When the address makes no sense or may not be talked to, or nothing that is what it should be answers at it within five seconds.
+pub async fn connect(security: &Security, server: Server, address: &str) -> Result<Channel, UserError> {
+    let endpoint = endpoint(security, server, address)?;
+    endpoint.connect_with_connector(connector(security, server)).await.map_err(|fault| {
+        let hint = format!("is the {server} running there, and is the address right?");
+        unreachable(server, address, &fault, &hint)
     })
 }
 
@@ -52,36 +90,42 @@ pub async fn connect(role: &str, address: &str) -> Result<Channel, UserError> {
 /// # Errors
 /// When the address makes no sense, or nothing answers at it in time.
 pub(crate) async fn connect_alert(
-    role: &str,
+    security: &Security,
+    server: Server,
     address: &str,
     patience: Duration,
 ) -> Result<Channel, UserError> {
-    let endpoint = endpoint(role, address)?
+    let endpoint = endpoint(security, server, address)?
         .connect_timeout(patience)
         .http2_keep_alive_interval(ALERT_INTERVAL)
         .keep_alive_timeout(ALERT_TIMEOUT);
-    endpoint.connect().await.map_err(|fault| {
-        UserError::new(format!("cannot reach the {role} at {address}")).detail(root_cause(&fault))
-    })
+    let connected = endpoint.connect_with_connector(connector(security, server)).await;
+    connected.map_err(|fault| unreachable(server, address, &fault, ""))
 }
 
 /// A channel to `address` that connects when it is used, and again when that is lost.
 ///
 /// # Errors
 /// When the address makes no sense.
-pub fn connect_lazily(role: &str, address: &str, patience: Duration) -> Result<Channel, UserError> {
-    Ok(endpoint(role, address)?.connect_timeout(patience).connect_lazy())
+pub fn connect_lazily(
+    security: &Security,
+    server: Server,
+    address: &str,
+    patience: Duration,
+) -> Result<Channel, UserError> {
+    let endpoint = endpoint(security, server, address)?.connect_timeout(patience);
+    Ok(endpoint.connect_with_connector_lazy(connector(security, server)))
 }
 
-fn endpoint(role: &str, address: &str) -> Result<Endpoint, UserError> {
+fn endpoint(security: &Security, server: Server, address: &str) -> Result<Endpoint, UserError> {
     let uri = if address.contains("://") { address.to_owned() } else { format!("http://{address}") };
     let endpoint = Endpoint::from_shared(uri).map_err(|_| {
-        UserError::new(format!("'{address}' is not the address of a {role}"))
+        UserError::new(format!("'{address}' is not the address of a {server}"))
             .hint("write it as host:port, for example 127.0.0.1:7400")
     })?;
+    connector::check_reach(security, server, endpoint.uri())?;
     Ok(endpoint
         .connect_timeout(CONNECT_TIMEOUT)
-        .tcp_nodelay(true)
         .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
         .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
         .keep_alive_while_idle(true)
@@ -89,23 +133,41 @@ fn endpoint(role: &str, address: &str) -> Result<Endpoint, UserError> {
         .initial_connection_window_size(WINDOW_BYTES))
 }
 
-/// A server with this project's settings.
+/// What makes the connections of a channel.
+fn connector(
+    security: &Security,
+    server: Server,
+) -> impl Service<Uri, Response = connector::Connected, Error = Box<dyn Error + Send + Sync>, Future: Send>
++ Send
++ 'static {
+    let security = security.clone();
+    tower::service_fn(move |uri| connector::open(security.clone(), server, uri))
+}
+
+/// Why nothing that may be talked to is there. A fault of security has a hint of its own.
+fn unreachable(server: Server, address: &str, fault: &tonic::transport::Error, hint: &str) -> UserError {
+    let error = UserError::new(format!("cannot reach the {server} at {address}"));
+    if connector::wants_tls(fault) {
+        return error.detail(connector::SECURED).hint(connector::SECURED_HINT);
+    }
+    let unsecured = connector::causes(fault).find_map(|cause| cause.downcast_ref::<connector::Unsecured>());
+    let error = error.detail(root_cause(fault));
+    match unsecured.map_or(Some(hint), |unsecured| unsecured.hint) {
+        None | Some("") => error,
+        Some(hint) => error.hint(hint),
+    }
+}
+
+/// A server with this project's settings, which asks each call whether its caller may make it.
 #[must_use]
-pub fn server() -> Server {
-    Server::builder()
-        .tcp_nodelay(true)
+pub fn server() -> tonic::transport::Server<Stack<AccessLayer, Identity>> {
+    tonic::transport::Server::builder()
+        .layer(AccessLayer)
         .max_concurrent_streams(Some(CALLS_PER_CONNECTION_MAX))
         .http2_keepalive_interval(Some(KEEP_ALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
         .initial_stream_window_size(WINDOW_BYTES)
         .initial_connection_window_size(WINDOW_BYTES)
-}
-
-/// The connections of a listener, for such a server. Messages go out at once: a server over connections that it did not
-/// bind itself leaves their buffering on, and each small answer then waits 40 ms for the peer's acknowledgement.
-#[must_use]
-pub fn incoming(listener: TcpListener) -> TcpIncoming {
-    TcpIncoming::from(listener).with_nodelay(Some(true))
 }
 
 /// The newest wire version that a peer and this build speak; one that speaks none in common is refused, both named. A
@@ -176,9 +238,14 @@ pub fn user_error(role: &str, address: &str, status: &Status) -> UserError {
                 "name all managers, as with --manager a:7400,b:7400,c:7400; `firesteel managers` shows them",
             )
         }
+        _ if connector::wants_tls(status) => {
+            UserError::new(format!("cannot talk to the {role} at {address}"))
+                .detail(connector::SECURED)
+                .hint(connector::SECURED_HINT)
+        }
         // A connection that breaks during a call says no more than "transport error".
         _ if is_away(status) => UserError::new(format!("lost the connection to the {role} at {address}"))
-            .detail(status.message())
+            .detail(told(status))
             .hint(format!("is the {role} still running?")),
         Code::DeadlineExceeded => {
             UserError::new(format!("the {role} at {address} did not answer in time")).detail(status.message())
@@ -203,7 +270,7 @@ pub fn is_unreachable(status: &Status) -> bool {
 /// Whether a call failed because the peer is not there, or went away during it: the same may be asked of it again later.
 #[must_use]
 pub fn is_away(status: &Status) -> bool {
-    let is_broken = status.code() == Code::Unknown && std::error::Error::source(status).is_some();
+    let is_broken = status.code() == Code::Unknown && status.source().is_some();
     status.code() == Code::Unavailable || is_broken
 }
 
@@ -225,16 +292,26 @@ pub fn is_refused_for_now(status: &Status) -> bool {
     status.code() == Code::Aborted
 }
 
-fn root_cause(fault: &dyn std::error::Error) -> String {
-    let mut cause = fault;
-    while let Some(deeper) = cause.source() {
-        cause = deeper;
+/// What a status says, and when it says no more than that the connection broke, why.
+pub(crate) fn told(status: &Status) -> String {
+    if connector::wants_tls(status) {
+        return connector::SECURED.to_owned();
     }
-    cause.to_string()
+    match status.source() {
+        Some(_) => format!("{}: {}", status.message(), root_cause(status)),
+        None => status.message().to_owned(),
+    }
+}
+
+fn root_cause(fault: &(dyn Error + 'static)) -> String {
+    connector::causes(fault).last().unwrap_or(fault).to_string()
 }
 
 #[cfg(test)]
-mod tests {
+mod tests;
+
+#[cfg(test)]
+mod leaders {
     use super::*;
 
     #[test]

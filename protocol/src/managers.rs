@@ -13,11 +13,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use firesteel_base::{UserError, version};
+use firesteel_certs::Security;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 use tonic::{Code, Status};
 
-use crate::channel::{Channel, connect, connect_alert, leader_told};
+use crate::channel::{Channel, Server, connect, connect_alert, leader_told, told};
 use crate::v1::members_client::MembersClient;
 use crate::v1::{MemberRole, MemberView, ShowMemberRequest};
 
@@ -33,6 +34,7 @@ const VIEW_BYTES_MAX: usize = 1 << 20;
 #[derive(Debug, Clone)]
 pub struct Managers {
     named: Arc<[String]>,
+    security: Security,
     told: Arc<Mutex<Option<String>>>,
 }
 
@@ -43,17 +45,23 @@ enum Asked {
 }
 
 impl Managers {
-    /// Those of a list `host:port,host:port`.
+    /// Those of a list `host:port,host:port`, and how they are talked to.
     #[must_use]
-    pub fn of(list: &str) -> Self {
+    pub fn of(list: &str, security: Security) -> Self {
         let named = list.split(',').map(str::trim).filter(|address| !address.is_empty());
-        Self { named: named.map(str::to_owned).collect(), told: Arc::default() }
+        Self { named: named.map(str::to_owned).collect(), security, told: Arc::default() }
     }
 
     /// The addresses that were named.
     #[must_use]
     pub fn named(&self) -> &[String] {
         &self.named
+    }
+
+    /// How they, and the executors of their cluster, are talked to.
+    #[must_use]
+    pub fn security(&self) -> &Security {
+        &self.security
     }
 
     /// Whether there may be another one than the one that was talked to last.
@@ -94,7 +102,9 @@ impl Managers {
         loop {
             let mut candidates = self.candidates();
             if let [only] = candidates.as_slice() {
-                return connect("manager", only).await.map(|channel| (only.clone(), channel));
+                return connect(&self.security, Server::Manager, only)
+                    .await
+                    .map(|channel| (only.clone(), channel));
             }
             let mut reasons = BTreeMap::new();
             while !candidates.is_empty() {
@@ -121,7 +131,8 @@ impl Managers {
         let mut asking = JoinSet::new();
         for address in candidates {
             reasons.insert(address.clone(), "it was not heard".to_owned());
-            asking.spawn(async move { (ask(&address).await, address) });
+            let security = self.security.clone();
+            asking.spawn(async move { (ask(&security, &address).await, address) });
         }
         let mut more = Vec::new();
         while let Some(asked) = asking.join_next().await {
@@ -163,16 +174,20 @@ impl fmt::Display for Managers {
 ///
 /// # Errors
 /// When it does not answer in time, in words for a person.
-pub async fn show(address: &str, patience: Duration) -> Result<(MemberView, Channel), String> {
+pub async fn show(
+    security: &Security,
+    address: &str,
+    patience: Duration,
+) -> Result<(MemberView, Channel), String> {
     let asking = async {
-        let channel = connect_alert("manager", address, patience)
+        let channel = connect_alert(security, Server::Manager, address, patience)
             .await
             .map_err(|error| error.detail.unwrap_or(error.message))?;
         let request = ShowMemberRequest { wire_version: version::WIRE_OLDEST };
         let mut client = MembersClient::new(channel.clone()).max_decoding_message_size(VIEW_BYTES_MAX);
         let view = client.show(request).await.map_err(|status| match status.code() {
             Code::Unimplemented => "it is of a release that knows of no others".to_owned(),
-            _ => status.message().to_owned(),
+            _ => told(&status),
         })?;
         Ok((view.into_inner(), channel))
     };
@@ -181,8 +196,8 @@ pub async fn show(address: &str, patience: Duration) -> Result<(MemberView, Chan
         .unwrap_or_else(|_| Err(format!("it did not answer within {} ms", patience.as_millis())))
 }
 
-async fn ask(address: &str) -> Asked {
-    let (view, channel) = match show(address, ASK_TIMEOUT).await {
+async fn ask(security: &Security, address: &str) -> Asked {
+    let (view, channel) = match show(security, address, ASK_TIMEOUT).await {
         Ok(shown) => shown,
         Err(why) => return Asked::Not { why, leader: None },
     };
@@ -211,7 +226,7 @@ mod tests {
 
     #[test]
     fn a_list_is_read_and_said_again() {
-        let managers = Managers::of("a:7400, b:7400,");
+        let managers = Managers::of("a:7400, b:7400,", Security::default());
         assert_eq!(managers.named(), ["a:7400", "b:7400"]);
         assert_eq!(managers.to_string(), "a:7400,b:7400");
         assert!(managers.are_several());
@@ -219,7 +234,7 @@ mod tests {
 
     #[test]
     fn one_that_names_the_leader_makes_two() {
-        let managers = Managers::of("a:7400");
+        let managers = Managers::of("a:7400", Security::default());
         assert!(!managers.are_several());
         assert!(!managers.learn(&Status::unavailable("gone")));
         assert!(managers.learn(&not_leader(None)) && !managers.are_several());
@@ -233,7 +248,7 @@ mod tests {
         let [gone, silent] = taken.map(Result::unwrap);
         let (gone_at, silent_at) = (gone.local_addr().unwrap(), silent.local_addr().unwrap());
         drop(gone);
-        let managers = Managers::of(&format!("{gone_at},{silent_at}"));
+        let managers = Managers::of(&format!("{gone_at},{silent_at}"), Security::default());
         let error = managers.connect(Duration::ZERO).await.unwrap_err();
         assert!(error.message.contains(&managers.to_string()), "{error:?}");
         let detail = error.detail.unwrap();

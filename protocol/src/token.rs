@@ -14,7 +14,7 @@ use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
 use tonic::{Request, Status};
 
-use crate::channel::{Channel, MESSAGE_BYTES_MAX};
+use crate::channel::{Channel, STEERING_BYTES_MAX};
 use crate::v1::manager_client::ManagerClient;
 
 const HEADER: &str = "authorization";
@@ -128,8 +128,8 @@ pub type ManagerCaller = ManagerClient<InterceptedService<Channel, Credential>>;
 #[must_use]
 pub fn manager_caller(channel: Channel, credential: Credential) -> ManagerCaller {
     ManagerClient::with_interceptor(channel, credential)
-        .max_decoding_message_size(MESSAGE_BYTES_MAX)
-        .max_encoding_message_size(MESSAGE_BYTES_MAX)
+        .max_decoding_message_size(STEERING_BYTES_MAX)
+        .max_encoding_message_size(STEERING_BYTES_MAX)
 }
 
 #[cfg(test)]

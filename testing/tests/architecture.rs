@@ -38,18 +38,25 @@ fn dependencies_point_one_way() {
     let allowed: BTreeMap<&str, &[&str]> = BTreeMap::from([
         ("base", &[] as &[&str]),
         ("hw", &["base"]),
-        ("protocol", &["base"]),
+        ("certs", &["base"]),
+        ("protocol", &["base", "certs"]),
         ("shuffle", &["base", "hw"]),
         ("engine", &["base", "shuffle"]),
-        ("manager", &["base", "hw", "protocol"]),
-        ("executor", &["base", "hw", "protocol", "shuffle", "engine"]),
+        ("manager", &["base", "hw", "certs", "protocol"]),
+        ("executor", &["base", "hw", "certs", "protocol", "shuffle", "engine"]),
         // In local mode the driver starts a manager and an executor in its own process.
-        ("driver", &["base", "hw", "protocol", "shuffle", "engine", "manager", "executor"]),
-        ("cli", &["base", "hw", "protocol", "shuffle", "engine", "manager", "executor", "driver", "bench"]),
+        ("driver", &["base", "hw", "certs", "protocol", "shuffle", "engine", "manager", "executor"]),
+        (
+            "cli",
+            &[
+                "base", "hw", "certs", "protocol", "shuffle", "engine", "manager", "executor", "driver",
+                "bench",
+            ],
+        ),
         ("bench", &["base", "hw", "engine", "driver"]),
         ("micro", &[]),
         ("interleave", &[]),
-        ("testing", &["base", "bench"]),
+        ("testing", &["base", "bench", "certs"]),
         // It joins the machines of all roles.
         ("sim", &["base", "protocol", "shuffle", "engine", "manager", "executor", "driver"]),
         // What it tests is the built program.
@@ -213,6 +220,17 @@ fn tonic_is_named_only_in_protocol_and_in_shells() {
         let in_shell = source.path.split('/').any(|part| part == "shell" || part == "shell.rs");
         source.is_product() && source.package() != "protocol" && !in_shell && source.names("tonic")
     });
+}
+
+#[test]
+fn certificates_are_read_and_made_in_one_place() {
+    for library in ["rcgen", "x509_cert"] {
+        assert_none(&format!("{library} is named outside of certs"), |source| {
+            source.is_product()
+                && source.package() != "certs"
+                && source.code.contains(&format!("{library}::"))
+        });
+    }
 }
 
 #[test]

@@ -24,7 +24,7 @@ pub use reference::reference_page;
 pub use resolve::{Entry, Inputs, SYSTEM_FILE, load};
 pub use settings::{
     Auto, ClientSettings, Config, ExecutorSettings, HostPort, LocalSettings, LogFormat, LogSettings,
-    ManagerSettings, WorkerSettings, address_list,
+    ManagerSettings, SecuritySettings, WorkerSettings, address_list,
 };
 pub use table::{KEYS, Key, SECTIONS, Section};
 pub use value::Value;

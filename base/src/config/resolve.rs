@@ -8,7 +8,7 @@ use super::error::{ConfigError, Fault};
 use super::layer::{Flag, Layer, Source};
 use super::settings::{
     Auto, ClientSettings, Config, ExecutorSettings, HostPort, LocalSettings, LogSettings, ManagerSettings,
-    WorkerSettings,
+    SecuritySettings, WorkerSettings,
 };
 use super::table::{KEYS, Key};
 use super::value::{FromValue, Value};
@@ -113,6 +113,7 @@ impl Resolver {
         let config = self.settings();
         self.check_silence(&config.manager);
         self.check_peers(&config.manager);
+        self.check_security(&config.security);
         if self.faults.is_empty() { Ok(config) } else { Err(ConfigError { faults: self.faults }) }
     }
 
@@ -157,6 +158,27 @@ impl Resolver {
         {
             self.fault("manager.advertise", "must be one of manager.peers".to_owned());
         }
+    }
+
+    /// A certificate is of no use without its key and its authority.
+    fn check_security(&mut self, security: &SecuritySettings) {
+        if matches!(security.folder, Auto::Set(_)) {
+            return;
+        }
+        let single = [
+            ("security.ca", &security.ca),
+            ("security.certificate", &security.certificate),
+            ("security.key", &security.key),
+        ];
+        let missing: Vec<_> =
+            single.iter().filter(|(_, file)| **file == Auto::Auto).map(|(name, _)| *name).collect();
+        if missing.is_empty() || missing.len() == single.len() {
+            return;
+        }
+        let reason =
+            format!("also needs {}, or security.folder for what is not named", missing.join(" and "));
+        let set = single.iter().find(|(_, file)| matches!(file, Auto::Set(_)));
+        self.fault(set.expect("one of them is set").0, reason);
     }
 
     fn fault(&mut self, name: &'static str, reason: String) {
@@ -218,6 +240,7 @@ impl Resolver {
                 results_size: self.get("worker.results_size"),
                 keep_blocks: self.get("worker.keep_blocks"),
                 drain: self.get("worker.drain"),
+                run_as: self.get("worker.run_as"),
                 executor_restarts: self.get("worker.executor_restarts"),
                 executor_restart_window: self.get("worker.executor_restart_window"),
             },
@@ -238,6 +261,13 @@ impl Resolver {
                 manager: self.get("client.manager"),
                 queue: self.get("client.queue"),
                 token_file: self.get("client.token_file"),
+            },
+            security: SecuritySettings {
+                folder: self.get("security.folder"),
+                ca: self.get("security.ca"),
+                certificate: self.get("security.certificate"),
+                key: self.get("security.key"),
+                insecure: self.get("security.insecure"),
             },
             log: LogSettings { level: self.get("log.level"), format: self.get("log.format") },
             entries: KEYS.iter().filter_map(|key| self.entries.get(key.name).cloned()).collect(),
@@ -328,7 +358,7 @@ mod tests {
         let expected = [
             format!("manager.bnd: unknown key; did you mean manager.bind? ({place} line 2)"),
             format!(
-                "wroker: not a section (there are manager, worker, executor, local, client, log); \
+                "wroker: not a section (there are manager, worker, executor, local, client, security, log); \
                  did you mean [worker]? ({place} line 7)"
             ),
             format!("worker.cores = '0': must be auto, or a whole number from 1 to 4096 ({place} line 5)"),
@@ -389,6 +419,23 @@ mod tests {
         assert!(load_with(&[(peers, "a:1,b:1,a:1"), state]).unwrap_err().contains("names a:1 twice"));
         let not_in_it = load_with(&[three, state, ("FIRESTEEL_MANAGER_ADVERTISE", "d:1")]).unwrap_err();
         assert!(not_in_it.contains("must be one of manager.peers"), "{not_in_it}");
+    }
+
+    #[test]
+    fn a_certificate_comes_with_its_key_and_its_authority() {
+        let load_with = |pairs: &[(&str, &str)]| {
+            load(&Inputs { environment: environment(pairs), ..Inputs::default() })
+                .map_err(|error| error.faults[0].to_string())
+        };
+        let (ca, key) = (("FIRESTEEL_SECURITY_CA", "/c"), ("FIRESTEEL_SECURITY_KEY", "/k"));
+        let folder = ("FIRESTEEL_SECURITY_FOLDER", "/f");
+        assert!(load_with(&[ca, key, ("FIRESTEEL_SECURITY_CERTIFICATE", "/n")]).is_ok());
+        assert!(load_with(&[ca, folder]).is_ok() && load_with(&[folder]).is_ok());
+        let told = load_with(&[ca, key]).unwrap_err();
+        assert!(
+            told.contains("security.ca = '/c': also needs security.certificate, or security.folder"),
+            "{told}"
+        );
     }
 
     #[test]

@@ -21,6 +21,8 @@ pub struct Config {
     pub local: LocalSettings,
     /// Commands that talk to a cluster.
     pub client: ClientSettings,
+    /// Certificates.
+    pub security: SecuritySettings,
     /// Logging.
     pub log: LogSettings,
     /// Every key with its value and where that was written, in the order of the table.
@@ -101,6 +103,8 @@ pub struct WorkerSettings {
     pub keep_blocks: bool,
     /// How long a worker that is asked to stop waits for what is there to end and to move.
     pub drain: Duration,
+    /// The user that executors and drivers run as.
+    pub run_as: Auto<String>,
     /// How often an executor is started again within the window.
     pub executor_restarts: u32,
     /// The time over which those are counted.
@@ -144,6 +148,21 @@ pub struct ClientSettings {
     pub queue: String,
     /// The file with their token.
     pub token_file: Auto<String>,
+}
+
+/// `[security]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecuritySettings {
+    /// The folder of the three files, whichever are not named one by one.
+    pub folder: Auto<String>,
+    /// The authority's certificate.
+    pub ca: Auto<String>,
+    /// The process's certificate.
+    pub certificate: Auto<String>,
+    /// Its key.
+    pub key: Auto<String>,
+    /// Whether nothing is secured.
+    pub insecure: bool,
 }
 
 /// `[log]`

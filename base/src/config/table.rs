@@ -48,12 +48,16 @@ impl Key {
 }
 
 /// The sections, in the order in which they are shown.
-pub const SECTIONS: [Section; 6] = [
+pub const SECTIONS: [Section; 7] = [
     Section { name: "manager", help: "The cluster manager, `firesteel manager`." },
     Section { name: "worker", help: "The daemon of a host, `firesteel worker`." },
     Section { name: "executor", help: "Executors, the processes that a worker starts to run tasks." },
     Section { name: "local", help: "Local mode: queries that run inside the command itself." },
     Section { name: "client", help: "Commands that talk to a cluster." },
+    Section {
+        name: "security",
+        help: "Who a process is to others: certificates and keys, as `firesteel certs` makes them.",
+    },
     Section { name: "log", help: "What is logged to standard error." },
 ];
 
@@ -286,6 +290,13 @@ pub const KEYS: &[Key] = &[
                A service manager must wait longer than this before it kills.",
     },
     Key {
+        name: "worker.run_as",
+        default: "auto",
+        kind: Kind::OrAuto(&Kind::Text),
+        help: "The user that executors and cluster-mode drivers run as, by name or as uid:gid; only a worker that root runs can set \
+               it. They must be able to read the data and the configuration file. auto: the worker's own user.",
+    },
+    Key {
         name: "worker.executor_restarts",
         default: "9",
         kind: Kind::Count(0, 1000),
@@ -375,6 +386,40 @@ pub const KEYS: &[Key] = &[
         kind: Kind::OrAuto(&Kind::Text),
         help: "The file with the token that commands show to the manager, which nobody else may read. The environment variable \
                FIRESTEEL_TOKEN has the token itself and comes before it. auto: none is shown.",
+    },
+    Key {
+        name: "security.folder",
+        default: "auto",
+        kind: Kind::OrAuto(&Kind::Text),
+        help: "The folder of this process's certificate (node.pem), its key (node.key) and its cluster's authority (ca.pem). \
+               Managers and workers do not start without one. auto: none; commands then talk to managers on this host alone.",
+    },
+    Key {
+        name: "security.ca",
+        default: "auto",
+        kind: Kind::OrAuto(&Kind::Text),
+        help: "The file with the certificate of the authority that issued those of all others, or with several. auto: ca.pem in \
+               `security.folder`.",
+    },
+    Key {
+        name: "security.certificate",
+        default: "auto",
+        kind: Kind::OrAuto(&Kind::Text),
+        help: "The file with this process's certificate. auto: node.pem in `security.folder`.",
+    },
+    Key {
+        name: "security.key",
+        default: "auto",
+        kind: Kind::OrAuto(&Kind::Text),
+        help: "The file with the key of this process's certificate, which nobody else may read. auto: node.key in \
+               `security.folder`.",
+    },
+    Key {
+        name: "security.insecure",
+        default: "false",
+        kind: Kind::Switch,
+        help: "Whether this process goes without certificates and TLS, even where they are configured. Whoever reaches a manager \
+               or a worker then can run code on the cluster and read all data.",
     },
     Key {
         name: "log.level",

@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use firesteel_base::config::Config;
+use firesteel_base::config::{Config, SecuritySettings};
 use firesteel_base::{ByteSize, UserError};
+use firesteel_certs::{Reach, Security};
 use firesteel_hw::layout::plan_executors;
 use firesteel_hw::probe::{Finding, State, examine, examine_scratch};
 use firesteel_hw::topology::Topology;
@@ -41,6 +42,7 @@ pub fn run(global: &Global, args: &DoctorArgs) -> Result<Exit, Failure> {
     for folder in scratch_folders(&context.config) {
         findings.extend(examine_scratch(&folder));
     }
+    findings.push(security(&context.config.security));
     let executors = executors(&topology, &context.config);
     if args.json {
         print_json(&json!({
@@ -57,6 +59,33 @@ pub fn run(global: &Global, args: &DoctorArgs) -> Result<Exit, Failure> {
         print(&format!("\nFiresteel can run here. A worker would start {executors}.\n"))?;
     }
     Ok(Exit::Done)
+}
+
+/// Whether what is started here would be secured.
+fn security(settings: &SecuritySettings) -> Finding {
+    let (state, found, advice) = match Security::of_client(settings) {
+        Ok(Security::Tls(tls)) => {
+            let certificate = tls.certificate();
+            (State::Ok, format!("of a {}, until {}", tls.identity(), certificate.end()), None)
+        }
+        Ok(Security::Plain(Reach::Anywhere)) => (
+            State::Warn,
+            "none: security.insecure is set, and whoever reaches a manager or a worker may run code on it"
+                .to_owned(),
+            Some("make certificates with `firesteel certs`, and set security.folder".to_owned()),
+        ),
+        Ok(Security::Plain(Reach::ThisHost)) => (
+            State::Warn,
+            "none: managers and workers do not start, and commands talk to this host alone".to_owned(),
+            Some("make certificates with `firesteel certs`, and set security.folder".to_owned()),
+        ),
+        Err(fault) => (
+            State::Missing,
+            fault.message,
+            fault.hint.or_else(|| Some("`firesteel certs show` shows it".to_owned())),
+        ),
+    };
+    Finding { area: "security", name: "certificate".to_owned(), state, found, advice }
 }
 
 /// What a worker would start here, as it is configured.

@@ -57,6 +57,7 @@ fn drive(global: &Global, args: &DriverArgs) -> Result<Exit, Failure> {
         let mut stop = Stop::listen()?;
         let options = ConnectOptions {
             name: request.name,
+            security: request.security.accept()?,
             conf: request.conf,
             submitted_job: Some((JobId(args.job), request.launch)),
             memory: Some(ByteSize(request.memory_bytes)),

@@ -261,7 +261,7 @@ async fn result(context: &Context, cluster: &Cluster, id: JobId, output: &Output
     if has_ended(&job) {
         outcome(&job)?;
     }
-    let rows = fetch_result(&job).await?;
+    let rows = fetch_result(&job, cluster.security()).await?;
     if rows.schema.fields().is_empty() {
         context.note(&format!("the last statement of {id} has no rows to show"));
         return Ok(());

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use clap::Args;
 use firesteel_base::UserError;
 use firesteel_base::config::{HostPort, ManagerSettings};
+use firesteel_certs::{Role, Security};
 use firesteel_manager::{Guard, Journal, Limits, Manager, ManagerConfig, Member, Peers, shell::grpc};
 use tokio::net::TcpListener;
 
 use crate::args::{Flags, Global};
-use crate::context::{Context, Role};
+use crate::context::{self, Context};
 use crate::exit::{Exit, Failure};
 use crate::output::results::print;
 use crate::runtime;
@@ -19,7 +20,7 @@ use crate::supervision::{SupervisedArgs, stop_asked};
 
 const EXAMPLES: &str = "\
 Examples:
-  firesteel manager
+  firesteel manager                                               # with security.folder set, see `firesteel certs`
   firesteel manager --bind 10.0.0.1:7400 --state /var/lib/firesteel
   firesteel manager --peers a:7400,b:7400,c:7400 --state /var/lib/firesteel    # on each of the hosts a, b and c
 
@@ -57,8 +58,9 @@ pub fn run(global: &Global, args: ManagerArgs) -> Result<Exit, Failure> {
     flags.put("manager.state", "--state", args.state.as_ref());
     flags.put("manager.peers", "--peers", args.peers.as_ref());
     flags.put("manager.advertise", "--advertise", args.advertise.as_ref());
-    let context = Context::load(global, flags.0, Role::Daemon)?;
+    let context = Context::load(global, flags.0, context::Role::Daemon)?;
     let settings = &context.config.manager;
+    let security = context.daemon_security(Role::Manager)?;
     runtime::run(async {
         let stop = Stop::listen()?;
         let listener = listen("manager", "manager.bind", &settings.bind).await?;
@@ -67,14 +69,14 @@ pub fn run(global: &Global, args: ManagerArgs) -> Result<Exit, Failure> {
         let stop = stop_asked(stop, args.supervised);
         match several(settings) {
             Some(peers) => {
-                let member = start_member(settings, peers).await?;
+                let member = start_member(settings, peers, security.clone()).await?;
                 ready(&address)?;
-                grpc::serve_member(member, listener, stop).await?;
+                grpc::serve_member(member, listener, security, stop).await?;
             }
             None => {
                 let manager = start(settings)?;
                 ready(&address)?;
-                grpc::serve(manager, listener, stop).await?;
+                grpc::serve(manager, listener, security, stop).await?;
             }
         }
         Ok(Exit::Done)
@@ -91,7 +93,11 @@ fn several(settings: &ManagerSettings) -> Option<Vec<HostPort>> {
     settings.peers.clone().set().filter(|peers| peers.len() > 1)
 }
 
-async fn start_member(settings: &ManagerSettings, peers: Vec<HostPort>) -> Result<Arc<Member>, Failure> {
+async fn start_member(
+    settings: &ManagerSettings,
+    peers: Vec<HostPort>,
+    security: Security,
+) -> Result<Arc<Member>, Failure> {
     if peers.len().is_multiple_of(2) {
         let (count, gone) = (peers.len(), (peers.len() - 1) / 2);
         tracing::warn!(
@@ -102,8 +108,11 @@ async fn start_member(settings: &ManagerSettings, peers: Vec<HostPort>) -> Resul
     }
     let advertise = settings.advertise.clone().set();
     let peers = Peers::find(&peers, advertise.as_ref(), &settings.bind).await.map_err(Failure::usage)?;
+    if let Ok(me) = peers.my_address().parse::<HostPort>() {
+        security.check_host(&me.host).map_err(Failure::usage)?;
+    }
     let folder = settings.state.clone().set().expect("several managers have a folder each");
-    Ok(Member::start(manager_config(settings)?, peers, Path::new(&folder)).await?)
+    Ok(Member::start(manager_config(settings)?, peers, security, Path::new(&folder)).await?)
 }
 
 /// Whether another manager has the journal is found out before anybody hears of this one.

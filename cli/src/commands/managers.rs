@@ -47,8 +47,8 @@ pub fn run(global: &Global, args: &ManagersArgs) -> Result<Exit, Failure> {
     let mut flags = Flags::default();
     flags.put("client.manager", "--manager", args.manager.as_ref());
     let context = Context::load(global, flags.0, Role::Command)?;
-    let managers = Managers::of(&context.client()?.manager);
-    let views = runtime::run(async { Ok::<_, Failure>(ask_all(managers.named()).await) })?;
+    let managers = context.client()?.managers();
+    let views = runtime::run(async { Ok::<_, Failure>(ask_all(&managers).await) })?;
     if args.json {
         let all: Vec<_> = views.iter().map(|(address, view)| as_json(address, view)).collect();
         print_json(&json!({ "leader": leader(&views), "managers": all }))?;
@@ -63,12 +63,12 @@ pub fn run(global: &Global, args: &ManagersArgs) -> Result<Exit, Failure> {
 }
 
 /// Asks those, and whom they name beside them.
-async fn ask_all(named: &[String]) -> Views {
+async fn ask_all(managers: &Managers) -> Views {
     let mut views = Views::new();
-    let mut next = named.to_vec();
+    let mut next = managers.named().to_vec();
     while !next.is_empty() {
         let asked = next.drain(..).map(|address| async move {
-            let view = show(&address, SHOW_TIMEOUT).await.map(|(view, _)| view);
+            let view = show(managers.security(), &address, SHOW_TIMEOUT).await.map(|(view, _)| view);
             (address, view)
         });
         views.extend(join_all(asked).await);

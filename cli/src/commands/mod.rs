@@ -1,6 +1,7 @@
 //! The commands, a file each.
 
 pub mod bench;
+pub mod certs;
 pub mod completions;
 pub mod config;
 pub mod doctor;
@@ -33,6 +34,7 @@ pub fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Managers(args) => managers::run(&global, &args),
         Command::Tokens(args) => tokens::run(&global, &args),
         Command::Worker(args) => worker::run(&global, args),
+        Command::Certs(args) => certs::run(&args),
         Command::Topology(args) => topology::run(&global, &args),
         Command::Doctor(args) => doctor::run(&global, &args),
         Command::Config(args) => config::run(&global, &args),

@@ -156,7 +156,7 @@ async fn follow(
     };
     display.hide();
     commands::jobs::outcome(&job)?;
-    let rows = fetch_result(&job).await?;
+    let rows = fetch_result(&job, cluster.security()).await?;
     if rows.schema.fields().is_empty() {
         return Ok(());
     }

@@ -8,15 +8,16 @@ use std::str::FromStr;
 use clap::Args;
 use firesteel_base::config::{Config, ExecutorSettings, HostPort, WorkerSettings, address_list};
 use firesteel_base::{UserError, WorkerId};
+use firesteel_certs::{Role, Security};
 use firesteel_executor::BlockSettings;
 use firesteel_executor::worker::{
-    self, ChildCommand, DriverSettings, RestartPolicy, ResultLimits, WorkerConfig, WorkerLimits,
+    self, ChildCommand, DriverSettings, RestartPolicy, ResultLimits, RunAs, WorkerConfig, WorkerLimits,
 };
 use firesteel_hw::layout::{LayoutRequest, plan_executors};
 use firesteel_hw::topology::Topology;
 
 use crate::args::{Flags, Global};
-use crate::context::{Context, Role};
+use crate::context::{self, Context};
 use crate::exit::{Exit, Failure};
 use crate::runtime;
 use crate::signals::Stop;
@@ -89,10 +90,11 @@ impl WorkerArgs {
 
 /// Runs the command.
 pub fn run(global: &Global, args: WorkerArgs) -> Result<Exit, Failure> {
-    let context = Context::load(global, args.flags().0, Role::Daemon)?;
+    let context = Context::load(global, args.flags().0, context::Role::Daemon)?;
+    let security = context.daemon_security(Role::Worker)?;
     runtime::run(async {
         let stop = Stop::listen()?;
-        let config = worker_config(&context, global).await?;
+        let config = worker_config(&context, global, security).await?;
         worker::run(config, drain_then_stop(stop, args.supervised)).await?;
         Ok(Exit::Done)
     })
@@ -114,7 +116,11 @@ fn word<T: FromStr<Err: Display>>(key: &str, word: &str) -> Result<T, Failure> {
     word.parse().map_err(|fault: T::Err| UserError::new(format!("{key}: {fault}")).into())
 }
 
-async fn worker_config(context: &Context, global: &Global) -> Result<WorkerConfig, Failure> {
+async fn worker_config(
+    context: &Context,
+    global: &Global,
+    security: Security,
+) -> Result<WorkerConfig, Failure> {
     let Config { worker, executor, .. } = &context.config;
     check_layout(worker)?;
     Ok(WorkerConfig {
@@ -122,6 +128,7 @@ async fn worker_config(context: &Context, global: &Global) -> Result<WorkerConfi
         manager: address_list(&worker.manager),
         listen: resolve(&worker.bind).await?,
         advertise_host: advertise_host(worker).await?,
+        security,
         rack: worker.rack.clone(),
         scratch: worker.scratch.clone(),
         topology: None,
@@ -130,6 +137,7 @@ async fn worker_config(context: &Context, global: &Global) -> Result<WorkerConfi
         blocks: block_settings(executor)?,
         executor_command: child(global, "executor")?,
         driver_command: child(global, "driver")?,
+        run_as: run_as(worker)?,
         log_folder: worker.log_folder.clone().set().map(PathBuf::from),
         restart: RestartPolicy {
             ends_max: worker.executor_restarts.saturating_add(1),
@@ -174,6 +182,41 @@ fn child(global: &Global, role: &str) -> Result<ChildCommand, Failure> {
     let mut command = ChildCommand::this_program(&[role])?;
     command.args.extend(global.child_args());
     Ok(command)
+}
+
+/// The user that executors run as. That they run as root is said.
+fn run_as(worker: &WorkerSettings) -> Result<Option<RunAs>, Failure> {
+    let is_root = rustix::process::geteuid().is_root();
+    let Some(user) = worker.run_as.clone().set() else {
+        if is_root {
+            tracing::warn!(
+                "executors and drivers run as root: whoever submits a job does so too. Name another user with worker.run_as"
+            );
+        }
+        return Ok(None);
+    };
+    if !is_root {
+        return Err(Failure::usage(
+            UserError::new(format!(
+                "worker.run_as = '{user}': only root can start processes of another user"
+            ))
+            .hint("start the worker as that user, and leave worker.run_as out"),
+        ));
+    }
+    find_user(&user).map(Some).ok_or_else(|| {
+        Failure::usage(
+            UserError::new(format!("worker.run_as = '{user}': there is no such user on this host"))
+                .hint("name one of this host's users, or write uid:gid"),
+        )
+    })
+}
+
+fn find_user(user: &str) -> Option<RunAs> {
+    if let Some((uid, gid)) = user.split_once(':') {
+        return Some(RunAs { uid: uid.parse().ok()?, gid: gid.parse().ok()? });
+    }
+    let found = uzers::get_user_by_name(user)?;
+    Some(RunAs { uid: found.uid(), gid: found.primary_group_id() })
 }
 
 fn worker_id(worker: &WorkerSettings) -> Result<WorkerId, Failure> {

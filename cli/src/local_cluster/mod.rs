@@ -10,7 +10,9 @@ use std::process::ExitStatus;
 use std::time::Duration;
 
 use firesteel_base::{ByteSize, UserError};
+use firesteel_certs::Security;
 use firesteel_hw::topology::Topology;
+use firesteel_protocol::managers::Managers;
 use firesteel_protocol::v1::NodeState;
 use futures::FutureExt;
 use futures::stream::{FuturesUnordered, StreamExt};
@@ -30,6 +32,15 @@ const READY_POLL: Duration = Duration::from_millis(50);
 
 /// The part of this machine's memory that the executors share unless told otherwise.
 const MEMORY_SHARE: u64 = 2;
+
+/// Said where the cluster is.
+const NO_CERTIFICATES: &str =
+    "without certificates and TLS, on loopback alone: whoever is logged in on this machine may use it";
+
+/// What says so to its processes, and to the command that uses it.
+fn insecure() -> (&'static str, String) {
+    ("FIRESTEEL_SECURITY_INSECURE", "true".to_owned())
+}
 
 /// What to start.
 #[derive(Debug)]
@@ -138,7 +149,7 @@ impl Running {
         let shape = shape(plan);
         if command.is_empty() {
             print(&format!(
-                "cluster ready: manager at {manager}, {shape}\n  logs in {}\n\nTry, in another terminal:\n  \
+                "cluster ready: manager at {manager}, {shape}\n  {NO_CERTIFICATES}\n  logs in {}\n\nTry, in another terminal:\n  \
                  firesteel sql --manager {manager} -c 'select 1'\n  firesteel nodes --manager {manager}\n\n\
                  Ctrl-C stops it.\n",
                 folder.display()
@@ -148,7 +159,7 @@ impl Running {
                 _ = stop.next() => Ok(Exit::Done),
             }
         } else {
-            context.note(&format!("cluster ready: manager at {manager}, {shape}"));
+            context.note(&format!("cluster ready: manager at {manager}, {shape}; {NO_CERTIFICATES}"));
             self.run_command(command, &manager, stop).await
         }
     }
@@ -170,7 +181,7 @@ impl Running {
     /// Starts all processes and waits until every executor is up. Returns the manager's address.
     async fn start(&mut self, plan: &Plan, folder: &Path) -> Result<String, Failure> {
         // It is for trying things, and only this host reaches it.
-        let settings = [("FIRESTEEL_MANAGER_TOKENS", "auto".to_owned())];
+        let settings = [("FIRESTEEL_MANAGER_TOKENS", "auto".to_owned()), insecure()];
         let mut manager = Process::start("manager", &manager_args(plan), folder, &settings)?;
         let ready = tokio::time::timeout(READY_MAX, manager.first_line()).await;
         self.processes.push(manager);
@@ -184,6 +195,7 @@ impl Running {
             let settings = [
                 ("FIRESTEEL_WORKER_PIN", share.exclusive.to_string()),
                 ("FIRESTEEL_WORKER_DRAIN", "0s".to_owned()),
+                insecure(),
             ];
             self.processes.push(Process::start(&format!("worker-{i}"), &args, folder, &settings)?);
         }
@@ -205,6 +217,7 @@ impl Running {
         let mut child = tokio::process::Command::new(&command[0])
             .args(&command[1..])
             .env("FIRESTEEL_MANAGER", manager)
+            .envs([insecure()])
             .spawn()
             .map_err(|fault| {
                 UserError::new(format!("cannot run '{}'", command[0]))

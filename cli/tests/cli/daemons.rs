@@ -10,12 +10,12 @@ use crate::support::{Reaped, command, run, signal};
 fn a_port_that_is_taken_is_named() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    run(&["manager", "--bind", &address]).told(1, &[&address, "another manager", "--bind"]);
+    run(&["manager", "--insecure", "--bind", &address]).told(1, &[&address, "another manager", "--bind"]);
 }
 
 #[test]
 fn a_manager_says_where_it_is_and_ends_well_on_sigterm() {
-    let mut manager = Reaped(command(&["manager", "--bind", "127.0.0.1:0"]).spawn().unwrap());
+    let mut manager = Reaped(command(&["manager", "--insecure", "--bind", "127.0.0.1:0"]).spawn().unwrap());
     let mut line = String::new();
     BufReader::new(manager.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
     let address = line.trim().strip_prefix("manager ready at ").unwrap().to_owned();
@@ -29,8 +29,9 @@ fn a_manager_says_where_it_is_and_ends_well_on_sigterm() {
 
 #[test]
 fn a_supervised_manager_ends_with_its_input() {
-    let child =
-        command(&["manager", "--bind", "127.0.0.1:0", "--stop-with-input"]).stdin(Stdio::piped()).spawn();
+    let child = command(&["manager", "--insecure", "--bind", "127.0.0.1:0", "--stop-with-input"])
+        .stdin(Stdio::piped())
+        .spawn();
     let mut manager = Reaped(child.unwrap());
     BufReader::new(manager.0.stdout.take().unwrap()).read_line(&mut String::new()).unwrap();
     drop(manager.0.stdin.take());
@@ -41,7 +42,8 @@ fn a_supervised_manager_ends_with_its_input() {
 fn a_worker_with_more_than_the_machine_has_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let scratch = folder.path().to_str().unwrap();
-    let worker = ["worker", "--bind", "127.0.0.1:0", "--manager", "127.0.0.1:1", "--scratch", scratch];
+    let worker =
+        ["worker", "--insecure", "--bind", "127.0.0.1:0", "--manager", "127.0.0.1:1", "--scratch", scratch];
     run(&[&worker[..], &["--cores", "4000"]].concat()).told(2, &["4000 cores"]);
     run(&[&worker[..], &["--cores", "1", "--memory", "60TiB"]].concat()).told(2, &["60TiB"]);
     run(&[&worker[..], &["--cpus", "60000"]].concat()).told(2, &["60000"]);

@@ -2,7 +2,7 @@
 
 use crate::support::run;
 
-const COMMANDS: [&str; 13] = [
+const COMMANDS: [&str; 14] = [
     "sql",
     "submit",
     "jobs",
@@ -15,6 +15,7 @@ const COMMANDS: [&str; 13] = [
     "doctor",
     "config",
     "bench",
+    "certs",
     "completions",
 ];
 

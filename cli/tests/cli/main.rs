@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod bench;
+mod certs;
 mod config;
 mod daemons;
 mod files;

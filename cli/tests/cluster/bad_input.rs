@@ -3,6 +3,7 @@
 use std::net::TcpListener;
 use std::process::Command;
 
+use firesteel_certs::Security;
 use firesteel_protocol::channel;
 use firesteel_protocol::v1::manager_client::ManagerClient;
 use firesteel_protocol::v1::{ListJobsRequest, SubmitRequest};
@@ -78,11 +79,15 @@ fn without_supervision(command: Command) -> Command {
 fn two_daemons_on_one_port() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    assert_told(&run(&["manager", "--bind", &address]).failed_with(1).unwrap(), &[&address, "manager"]);
+    assert_told(
+        &run(&["manager", "--insecure", "--bind", &address]).failed_with(1).unwrap(),
+        &[&address, "manager"],
+    );
     let cluster = cluster(ClusterOptions { workers: 1, ..ClusterOptions::default() });
     let scratch = cluster.folder().join("other");
     let ended = run(&[
         "worker",
+        "--insecure",
         "--bind",
         &address,
         "--id",
@@ -108,7 +113,11 @@ fn a_client_of_another_version() {
     let cluster = cluster(ClusterOptions { workers: 1, ..ClusterOptions::default() });
     let wire_version = firesteel_base::version::WIRE + 1;
     runtime().block_on(async {
-        let mut manager = ManagerClient::new(channel::connect("manager", cluster.address()).await.unwrap());
+        let mut manager = ManagerClient::new(
+            channel::connect(&Security::default(), channel::Server::Manager, cluster.address())
+                .await
+                .unwrap(),
+        );
         let listed = manager.list_jobs(ListJobsRequest { wire_version, all: true }).await.unwrap_err();
         let submit = SubmitRequest { wire_version, sql: "select 1".to_owned(), ..SubmitRequest::default() };
         let submitted = manager.submit(submit).await.unwrap_err();

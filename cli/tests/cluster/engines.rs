@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use firesteel_base::{ByteSize, UserError};
+use firesteel_certs::Security;
 use firesteel_driver::{ConnectOptions, LocalOptions, Session};
 use firesteel_engine::datafusion::arrow::array::RecordBatch;
 use firesteel_engine::datafusion::arrow::datatypes::SchemaRef;
@@ -48,8 +49,13 @@ impl Engine {
 
     /// On a cluster.
     pub async fn connect(manager: &str) -> Result<Self, UserError> {
-        let options =
-            ConnectOptions { name: "test".to_owned(), conf: BTreeMap::new(), ..ConnectOptions::default() };
+        Self::connect_secured(manager, Security::default()).await
+    }
+
+    /// On a cluster that is talked to so.
+    pub async fn connect_secured(manager: &str, security: Security) -> Result<Self, UserError> {
+        let (name, conf) = ("test".to_owned(), BTreeMap::new());
+        let options = ConnectOptions { name, security, conf, ..ConnectOptions::default() };
         Session::connect(manager, options).await.map(Self)
     }
 

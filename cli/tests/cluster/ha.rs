@@ -205,7 +205,16 @@ fn a_manager_whose_state_is_lost_joins_again() {
 
 fn manager(bind: &str, peers: &str, state: &Path) -> Running {
     let mut command = Command::new(FIRESTEEL);
-    command.args(["manager", "--bind", bind, "--peers", peers, "--state", state.to_str().unwrap()]);
+    command.args([
+        "manager",
+        "--insecure",
+        "--bind",
+        bind,
+        "--peers",
+        peers,
+        "--state",
+        state.to_str().unwrap(),
+    ]);
     Running::start(command).unwrap()
 }
 
@@ -231,7 +240,7 @@ fn a_folder_is_of_one_member_of_one_list() {
     let told = manager(&addresses[follower], &other_list, &state).finish().unwrap().failed_with(1).unwrap();
     assert!(told.contains("manager.peers names") && told.contains("does not change"), "{told}");
     let mut alone = Command::new(FIRESTEEL);
-    alone.args(["manager", "--bind", "127.0.0.1:0", "--state", state.to_str().unwrap()]);
+    alone.args(["manager", "--insecure", "--bind", "127.0.0.1:0", "--state", state.to_str().unwrap()]);
     let told = Running::start(alone).unwrap().finish().unwrap().failed_with(1).unwrap();
     assert!(told.contains("one of several managers") && told.contains("--peers"), "{told}");
     cluster.start_manager(follower).unwrap();

@@ -15,6 +15,7 @@ mod ha;
 mod local;
 mod managers;
 mod measures;
+mod security;
 mod sharing;
 mod skew;
 mod slt;

@@ -141,7 +141,8 @@ fn two_managers_do_not_share_a_journal() {
     let state = tempfile::tempdir().unwrap();
     let options = ClusterOptions { workers: 1, memory: ByteSize(1 << 30), ..with_state(&state) };
     let cluster = cluster(options);
-    let second = ["manager", "--bind", "127.0.0.1:0", "--state", state.path().to_str().unwrap()];
+    let second =
+        ["manager", "--insecure", "--bind", "127.0.0.1:0", "--state", state.path().to_str().unwrap()];
     let mut command = std::process::Command::new(FIRESTEEL);
     command.args(second);
     let fault = Running::start(command).unwrap().finish().unwrap().failed_with(1).unwrap();

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use firesteel_base::UserError;
+use firesteel_certs::Security;
 use firesteel_hw::usage::{self, ProcessUsage};
-use firesteel_protocol::channel::{connect, user_error};
+use firesteel_protocol::channel::{Server, connect, user_error};
 use firesteel_protocol::v1;
 use futures::future::try_join_all;
 use tonic::transport::Channel;
@@ -36,8 +37,9 @@ impl Meter {
     }
 
     /// One for this process and the executors in others.
-    pub(crate) async fn connect(members: Vec<Member>) -> Result<Self, UserError> {
-        let probes = members.into_iter().map(|member| Probe::connect(member.address));
+    pub(crate) async fn connect(members: Vec<Member>, security: &Security) -> Result<Self, UserError> {
+        let probe = |member: Member| Probe::connect(member.address, security.clone());
+        let probes: Vec<_> = members.into_iter().map(probe).collect();
         let executors = on_control_runtime(try_join_all(probes)).await?;
         Ok(Self { executors })
     }
@@ -74,8 +76,8 @@ impl Meter {
 }
 
 impl Probe {
-    async fn connect(address: String) -> Result<Self, UserError> {
-        let channel = connect("executor", &address).await?;
+    async fn connect(address: String, security: Security) -> Result<Self, UserError> {
+        let channel = connect(&security, Server::Executor, &address).await?;
         Ok(Self { address, channel })
     }
 

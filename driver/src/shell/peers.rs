@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use firesteel_base::{AttemptKey, ExecutorId, UserError};
+use firesteel_certs::Security;
 use firesteel_executor::Executor;
 use firesteel_manager::Manager;
-use firesteel_protocol::channel::{self, MESSAGE_BYTES_MAX};
+use firesteel_protocol::channel::{self, PLAN_BYTES_MAX, STEERING_BYTES_MAX, Server};
 use firesteel_protocol::managers::Managers;
 use firesteel_protocol::token::{Credential, manager_caller};
 use firesteel_protocol::v1;
@@ -39,6 +40,8 @@ pub(crate) struct Peers {
     pub manager: ManagerAt,
     /// Executors in this process; all others are reached at the address that the manager tells.
     pub executors: BTreeMap<ExecutorId, Arc<Executor>>,
+    /// How they are talked to.
+    pub security: Security,
     /// Random, of this session's driver alone: a manager gives its jobs back to nobody else.
     pub incarnation: Uuid,
     /// The how manyth launch of a submitted job's driver it is; 0 for others.
@@ -54,12 +57,18 @@ impl Peers {
     /// Those of one driver.
     pub fn new(manager: ManagerAt, executors: impl IntoIterator<Item = Arc<Executor>>) -> Self {
         let executors = executors.into_iter().map(|executor| (executor.id().clone(), executor)).collect();
-        Self { manager, executors, incarnation: Uuid::new_v4(), launch: 0, latest_run: Arc::default() }
+        let (security, incarnation) = (Security::default(), Uuid::new_v4());
+        Self { manager, executors, security, incarnation, launch: 0, latest_run: Arc::default() }
     }
 
     /// Those of the driver of a submitted job in that launch.
     pub fn launched(self, launch: u32) -> Self {
         Self { launch, ..self }
+    }
+
+    /// Those that are talked to so.
+    pub fn secured(self, security: Security) -> Self {
+        Self { security, ..self }
     }
 
     /// The number of the first attempt of each task of this driver.
@@ -109,10 +118,10 @@ impl Peers {
             return Ok(ReceiverStream::new(incoming).map(Ok).boxed());
         }
         let address = &executor.control_address;
-        let channel = channel::connect("executor", address).await?;
+        let channel = channel::connect(&self.security, Server::Executor, address).await?;
         let mut client = v1::executor_client::ExecutorClient::new(channel)
-            .max_decoding_message_size(MESSAGE_BYTES_MAX)
-            .max_encoding_message_size(MESSAGE_BYTES_MAX);
+            .max_decoding_message_size(PLAN_BYTES_MAX)
+            .max_encoding_message_size(PLAN_BYTES_MAX);
         let told = |status: Status| channel::user_error("executor", address, &status);
         let incoming = client.attach(outgoing).await.map_err(told)?.into_inner();
         Ok(incoming.map(|message| message.map_err(|status| status.message().to_owned())).boxed())

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use firesteel_base::version;
+use firesteel_certs::Security;
 use firesteel_driver::{ConnectOptions, Phase, Session};
 use firesteel_protocol::v1;
 use tokio::net::TcpListener;
@@ -44,12 +45,12 @@ async fn all_roles_work_over_grpc() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         cluster.add(number, 1, listener.local_addr().unwrap().to_string()).await;
         let executor = Arc::clone(cluster.executors.last().unwrap());
-        tokio::spawn(firesteel_executor::shell::serve(executor, listener, until_stop()));
+        tokio::spawn(firesteel_executor::shell::serve(executor, listener, Security::default(), until_stop()));
     }
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let manager = Arc::clone(&cluster.manager);
-    tokio::spawn(firesteel_manager::shell::grpc::serve(manager, listener, until_stop()));
+    tokio::spawn(firesteel_manager::shell::grpc::serve(manager, listener, Security::default(), until_stop()));
     let session = Session::connect(&address, ConnectOptions::default()).await.unwrap();
     session.await_executors(2, SHORT).await.unwrap();
     tables.register(&session).await;

@@ -1,5 +1,11 @@
 //! Input that is wrong: one clear error each, that names the thing, the place and what to do.
 
+use datafusion_proto::protobuf::PhysicalPlanNode;
+use datafusion_proto::protobuf::physical_plan_node::PhysicalPlanType;
+use firesteel_engine::codec;
+use firesteel_engine::datafusion::execution::TaskContext;
+use prost::Message;
+
 use crate::lab::Lab;
 
 /// One table of all faults: what was asked, and what was answered.
@@ -169,4 +175,28 @@ async fn damaged_pages_are_found_when_they_are_read() {
         let fault = lab.fault("select sum(n), max(s) from t").await;
         assert!(fault.contains("$dir/t/bad.parquet"), "{fault}");
     }
+}
+
+/// A field of a protocol buffer that holds `bytes`.
+fn field(tag: &[u8], bytes: &[u8]) -> Vec<u8> {
+    let mut all = tag.to_vec();
+    prost::encode_length_delimiter(bytes.len(), &mut all).unwrap();
+    all.extend_from_slice(bytes);
+    all
+}
+
+/// A limit of a limit of a limit, and so on: what its decoding would need of the stack must not be up to who sends it.
+#[test]
+fn a_plan_that_is_nested_too_deeply_is_refused() {
+    let kind = Some(PhysicalPlanType::GlobalLimit(Box::default()));
+    let mut limit = PhysicalPlanNode { physical_plan_type: kind }.encode_to_vec();
+    assert_eq!(limit.pop(), Some(0), "the limit is empty");
+    const INPUT: &[u8] = &[1 << 3 | 2];
+    let plan = (0..5_000).fold(Vec::new(), |plan, _| field(&limit, &field(INPUT, &plan)));
+    let stage = field(&[2 << 3 | 2], &plan);
+    let mut encoded = (stage.len() as u64).to_le_bytes().to_vec();
+    encoded.extend(zstd::bulk::compress(&stage, 1).unwrap());
+    let told = codec::decode_in(&encoded, &TaskContext::default()).unwrap_err();
+    assert_eq!(told.message, "a stage's plan cannot be decoded");
+    assert!(told.detail.as_ref().unwrap().contains("recursion limit"), "{told}");
 }

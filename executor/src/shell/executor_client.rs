@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use firesteel_base::{Epoch, UserError};
-use firesteel_protocol::channel::{connect, user_error};
+use firesteel_certs::Security;
+use firesteel_protocol::channel::{Server, connect, user_error};
 use firesteel_protocol::v1;
 use tonic::transport::Channel;
 use v1::executor_client::ExecutorClient;
@@ -12,12 +13,13 @@ use v1::executor_client::ExecutorClient;
 #[derive(Debug)]
 pub(crate) struct StatusProbe {
     address: String,
+    security: Security,
     channel: Option<Channel>,
 }
 
 impl StatusProbe {
-    pub(crate) fn new(address: String) -> Self {
-        Self { address, channel: None }
+    pub(crate) fn new(address: String, security: Security) -> Self {
+        Self { address, security, channel: None }
     }
 
     /// The executor's status; tells it its epoch on the way.
@@ -38,7 +40,10 @@ impl StatusProbe {
     async fn try_ask(&mut self, epoch: Option<Epoch>) -> Result<v1::StatusReply, UserError> {
         let channel = match &self.channel {
             Some(channel) => channel.clone(),
-            None => self.channel.insert(connect("executor", &self.address).await?).clone(),
+            None => {
+                let channel = connect(&self.security, Server::Executor, &self.address).await?;
+                self.channel.insert(channel).clone()
+            }
         };
         let request = v1::StatusRequest { epoch: epoch.map(|epoch| epoch.0), forget_peak: false };
         let reply = ExecutorClient::new(channel).status(request).await;

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use firesteel_base::{Epoch, UserError};
+use firesteel_certs::{Role, Security};
 use firesteel_hw::usage::{ProcessUsage, forget_peak};
-use firesteel_protocol::channel::{MESSAGE_BYTES_MAX, incoming, server};
+use firesteel_protocol::channel::{PLAN_BYTES_MAX, caller, incoming, server};
 use firesteel_protocol::v1;
 use futures::StreamExt;
 use futures::future::ready;
@@ -35,6 +36,9 @@ impl v1::executor_server::Executor for Service {
     }
 
     async fn status(&self, request: Request<v1::StatusRequest>) -> Result<Response<v1::StatusReply>, Status> {
+        if request.get_ref().epoch.is_some() {
+            caller(&request).check(&[Role::Worker])?;
+        }
         let request = request.into_inner();
         if let Some(epoch) = request.epoch {
             self.0.set_epoch(Epoch(epoch)).map_err(|fault| Status::failed_precondition(fault.message))?;
@@ -64,14 +68,15 @@ impl v1::executor_server::Executor for Service {
 pub async fn serve(
     executor: Arc<Executor>,
     listener: TcpListener,
+    security: Security,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), UserError> {
     let service = ExecutorServer::new(Service(executor))
-        .max_decoding_message_size(MESSAGE_BYTES_MAX)
-        .max_encoding_message_size(MESSAGE_BYTES_MAX);
+        .max_decoding_message_size(PLAN_BYTES_MAX)
+        .max_encoding_message_size(PLAN_BYTES_MAX);
     server()
         .add_service(service)
-        .serve_with_incoming_shutdown(incoming(listener), shutdown)
+        .serve_with_incoming_shutdown(incoming(listener, &security), shutdown)
         .await
         .map_err(|fault| UserError::new("the executor's gRPC service failed").detail(fault.to_string()))
 }

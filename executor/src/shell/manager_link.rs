@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use firesteel_base::{UserError, version};
-use firesteel_protocol::channel::{MESSAGE_BYTES_MAX, user_error};
+use firesteel_protocol::channel::{STEERING_BYTES_MAX, user_error};
 use firesteel_protocol::managers::Managers;
 use firesteel_protocol::v1;
 use tokio::sync::mpsc;
@@ -41,15 +41,14 @@ const FIND_MAX: Duration = Duration::from_secs(5);
 const RETRY_FIRST: Duration = Duration::from_millis(200);
 const RETRY_MAX: Duration = Duration::from_secs(5);
 
-/// Keeps a session with the manager that leads, of those in a list `host:port,host:port`, for as long as anybody listens. An id that
+/// Keeps a session with the manager that leads, for as long as anybody listens. An id that
 /// is in use is the end when it still is after `in_use_max`.
 pub(crate) async fn keep(
-    managers: String,
+    managers: Managers,
     registration: v1::RegisterWorker,
     in_use_max: Duration,
     events: mpsc::Sender<Event>,
 ) {
-    let managers = Managers::of(&managers);
     let mut retry = RETRY_FIRST;
     let mut told_lost = false;
     let mut in_use_since = None;
@@ -161,7 +160,7 @@ async fn open(managers: &Managers, registration: &v1::RegisterWorker) -> Result<
     let (outgoing, messages) = mpsc::channel(OUTGOING_MAX);
     let register = v1::WorkerToManager { message: Some(ToManager::Register(registration.clone())) };
     outgoing.try_send(register).expect("a new channel has room");
-    let mut client = ManagerClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
+    let mut client = ManagerClient::new(channel).max_decoding_message_size(STEERING_BYTES_MAX);
     let session = client.worker_session(ReceiverStream::new(messages));
     let answer = tokio::time::timeout(REGISTER_TIMEOUT, session)
         .await

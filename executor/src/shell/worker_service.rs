@@ -5,7 +5,10 @@ use std::sync::Arc;
 use bytes::BytesMut;
 use firesteel_base::version::Spoken;
 use firesteel_base::{JobId, UserError};
-use firesteel_protocol::channel::{check_version, incoming, server, with_hint};
+use firesteel_certs::Security;
+use firesteel_protocol::channel::{
+    QUESTION_BYTES_MAX, RESULT_BYTES_MAX, check_version, incoming, server, with_hint,
+};
 use firesteel_protocol::v1;
 use futures::StreamExt;
 use futures::stream::BoxStream;
@@ -68,11 +71,15 @@ fn chunks(file: File) -> impl futures::Stream<Item = Result<v1::ResultChunk, Sta
 pub(crate) async fn serve(
     store: Arc<ResultStore>,
     listener: TcpListener,
+    security: Security,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), UserError> {
+    let service = WorkerServer::new(Service(store))
+        .max_decoding_message_size(QUESTION_BYTES_MAX)
+        .max_encoding_message_size(RESULT_BYTES_MAX);
     server()
-        .add_service(WorkerServer::new(Service(store)))
-        .serve_with_incoming_shutdown(incoming(listener), shutdown)
+        .add_service(service)
+        .serve_with_incoming_shutdown(incoming(listener, &security), shutdown)
         .await
         .map_err(|fault| UserError::new("the worker's gRPC service failed").detail(fault.to_string()))
 }

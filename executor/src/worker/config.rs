@@ -5,10 +5,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use firesteel_base::{ByteSize, UserError, WorkerId};
+use firesteel_certs::Security;
 use firesteel_hw::layout::LayoutRequest;
 
 use super::restart::RestartPolicy;
 use super::results::ResultLimits;
+use super::run_as::RunAs;
 use crate::config::BlockSettings;
 
 /// A worker's name, place and share of the host.
@@ -22,6 +24,8 @@ pub struct WorkerConfig {
     pub listen: SocketAddr,
     /// The host that others reach it and its executors under.
     pub advertise_host: String,
+    /// How its connections, and those of its executors and drivers, are secured.
+    pub security: Security,
     /// The rack it stands in, empty when unknown.
     pub rack: String,
     /// Folders for shuffle blocks, spilled state and results. The first is locked: no two workers share it.
@@ -41,6 +45,8 @@ pub struct WorkerConfig {
     /// the worker lives. It succeeded when it exits with 0; otherwise the last line of its standard error says why,
     /// as a [`UserError`] in JSON or as plain text.
     pub driver_command: ChildCommand,
+    /// The user that both run as; `None`: this process's own.
+    pub run_as: Option<RunAs>,
     /// Where children's logs go, one file each; `None`: to the worker's own standard error.
     pub log_folder: Option<PathBuf>,
     /// How often an executor that died is started again.
@@ -105,9 +111,14 @@ impl ChildCommand {
         Ok(Self { program, args: args.iter().map(|&arg| arg.to_owned()).collect() })
     }
 
-    pub(crate) fn to_command(&self) -> tokio::process::Command {
+    /// As that user, if one is given, and then with no group of this process's.
+    pub(crate) fn to_command(&self, user: Option<RunAs>) -> tokio::process::Command {
         let mut command = tokio::process::Command::new(&self.program);
         command.args(&self.args);
+        if let Some(RunAs { uid, gid }) = user {
+            // The standard library clears supplementary groups when root becomes another user.
+            command.uid(uid).gid(gid);
+        }
         command
     }
 }

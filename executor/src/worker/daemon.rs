@@ -5,11 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use firesteel_base::{Epoch, JobId, UserError, version};
+use firesteel_protocol::managers::Managers;
 use firesteel_protocol::v1;
+use firesteel_shuffle::ServeConfig;
 use firesteel_shuffle::keep::{Keeper, KeeperConfig};
 use futures::FutureExt;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use v1::manager_to_worker::Message as FromManager;
@@ -19,7 +22,7 @@ use super::config::WorkerConfig;
 use super::drain::{DrainState, Left, PACE};
 use super::driver_child::{DriverEnd, Launched};
 use super::executor_child::{EpochOfLife, ExecutorChild, ExecutorEvent};
-use super::plan::{Plan, process_config};
+use super::plan::{Plan, executor_folders, process_config};
 use super::results::ResultStore;
 use super::state::State;
 use crate::executor::host_port;
@@ -80,15 +83,20 @@ pub async fn run(
     config: WorkerConfig,
     stops: Stops<impl Future<Output = ()>, impl Future<Output = ()>>,
 ) -> Result<(), UserError> {
+    config.security.check_host(&config.advertise_host)?;
     let _lock = lock_scratch(&config)?;
     let listener = listen(&config).await?;
     let address = host_port(&config.advertise_host, port(&listener)?);
     let plan = Plan::make(&config)?;
-    let results = config.scratch[0].join("results");
-    let results = Arc::new(ResultStore::create(results, config.results)?);
+    let folder = config.scratch[0].join("results");
+    let results = Arc::new(ResultStore::create(folder.clone(), config.results)?);
+    if let Some(user) = config.run_as {
+        let own = plan.layouts.iter().flat_map(|layout| executor_folders(&config, layout.index));
+        user.give(own.chain([folder]))?;
+    }
     let end = CancellationToken::new();
-    let served =
-        tokio::spawn(worker_service::serve(Arc::clone(&results), listener, end.clone().cancelled_owned()));
+    let (security, ended) = (config.security.clone(), end.clone().cancelled_owned());
+    let served = tokio::spawn(worker_service::serve(Arc::clone(&results), listener, security, ended));
     let (events, inbox) = mpsc::channel(EVENTS_MAX);
     let keeper = if config.keep_blocks { start_keeper(&config) } else { None };
     let registration = v1::RegisterWorker {
@@ -96,7 +104,7 @@ pub async fn run(
         ..registration(&config, &plan, address)
     };
     let link = tokio::spawn(manager_link::keep(
-        config.manager.clone(),
+        Managers::of(&config.manager, config.security.clone()),
         registration,
         config.limits.in_use_max,
         events.clone(),
@@ -152,7 +160,8 @@ fn registration(config: &WorkerConfig, plan: &Plan, address: String) -> v1::Regi
 fn start_keeper(config: &WorkerConfig) -> Option<(Arc<Keeper>, String)> {
     let start = || {
         let listener = std::net::TcpListener::bind((config.listen.ip(), 0))?;
-        let keeper_config = KeeperConfig { serve: config.blocks.serves(), ..KeeperConfig::default() };
+        let serve = ServeConfig { also_user: config.run_as.map(|user| user.uid), ..config.blocks.serves() };
+        let keeper_config = KeeperConfig { serve, ..KeeperConfig::default() };
         let keeper = Keeper::start(listener, keeper_config)?;
         let address = host_port(&config.advertise_host, keeper.local_addr().port());
         Ok::<_, std::io::Error>((Arc::new(keeper), address))
@@ -360,8 +369,10 @@ impl Daemon {
                     layout,
                     self.keeper.as_ref().map(|keeper| keeper.name().to_owned()),
                 ),
+                security: self.config.security.clone(),
                 keeper: self.keeper.clone(),
                 command: self.config.executor_command.clone(),
+                run_as: self.config.run_as,
                 log_folder: self.config.log_folder.clone(),
                 restart: self.config.restart,
                 limits: self.config.limits.clone(),
@@ -375,7 +386,7 @@ impl Daemon {
     }
 
     /// Leaves the cluster and ends all children.
-    async fn end(mut self, mut link: tokio::task::JoinHandle<()>) {
+    async fn end(mut self, mut link: JoinHandle<()>) {
         let reason = self.reason.to_owned();
         self.say(ToManager::Leaving(v1::WorkerLeaving { reason }));
         self.outgoing = None;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use firesteel_base::{JobId, UserError};
+use firesteel_certs::Handover;
 use firesteel_protocol::token::Secret;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -19,6 +20,7 @@ use super::child;
 use super::config::{ChildCommand, WorkerLimits};
 use super::daemon::Event;
 use super::results::ResultStore;
+use super::run_as::RunAs;
 
 /// What a cluster-mode driver is to run: one line of JSON on its standard input.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +38,8 @@ pub struct DriverRequest {
     pub memory_bytes: u64,
     /// By which the manager knows the driver. It goes this way alone: others see command lines and environments.
     pub secret: Secret,
+    /// How it talks to the cluster: with its worker's certificate.
+    pub security: Handover,
 }
 
 /// One launch of a job's driver.
@@ -55,6 +59,7 @@ pub(crate) struct DriverChild {
     pub(crate) request: DriverRequest,
     pub(crate) manager: String,
     pub(crate) command: ChildCommand,
+    pub(crate) run_as: Option<RunAs>,
     pub(crate) log_folder: Option<PathBuf>,
     pub(crate) limits: WorkerLimits,
     pub(crate) results: Arc<ResultStore>,
@@ -99,7 +104,7 @@ impl DriverChild {
     }
 
     async fn start(&self) -> Result<(Child, ChildStdin), UserError> {
-        let mut command = self.command.to_command();
+        let mut command = self.command.to_command(self.run_as);
         command.arg("--job").arg(self.job.0.to_string());
         command.arg("--manager").arg(&self.manager);
         command.arg("--result").arg(self.results.path(self.job));

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use firesteel_base::{ByteSize, Clock, Epoch, SystemClock, UserError};
+use firesteel_certs::Security;
 use firesteel_protocol::v1;
 use firesteel_shuffle::keep::Keeper;
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -17,6 +18,7 @@ use super::child;
 use super::config::{ChildCommand, WorkerLimits};
 use super::daemon::Event;
 use super::restart::{Restart, RestartHistory, RestartPolicy};
+use super::run_as::RunAs;
 use crate::process::{ExecutorProcessConfig, Ready};
 use crate::scratch::sweep;
 use crate::shell::executor_client::StatusProbe;
@@ -47,9 +49,12 @@ pub(crate) type EpochOfLife = Option<(u64, Epoch)>;
 pub(crate) struct ExecutorChild {
     pub(crate) index: u32,
     pub(crate) config: ExecutorProcessConfig,
+    /// How it is talked to, and talks itself.
+    pub(crate) security: Security,
     /// Keeps its blocks when it is gone.
     pub(crate) keeper: Option<Arc<Keeper>>,
     pub(crate) command: ChildCommand,
+    pub(crate) run_as: Option<RunAs>,
     pub(crate) log_folder: Option<PathBuf>,
     pub(crate) restart: RestartPolicy,
     pub(crate) limits: WorkerLimits,
@@ -142,10 +147,15 @@ impl ExecutorChild {
     }
 
     async fn start(&self) -> Result<(Child, ChildStdin), UserError> {
-        let mut command = self.command.to_command();
+        let mut command = self.command.to_command(self.run_as);
         command.stdout(Stdio::piped());
         command.stderr(child::log_to(self.log_folder.as_deref(), &format!("executor-{}", self.index))?);
-        let config = ExecutorProcessConfig { memory: self.memory(), ..self.config.clone() };
+        let config = ExecutorProcessConfig {
+            memory: self.memory(),
+            // A certificate may have been renewed since its last life.
+            security: self.security.handover(),
+            ..self.config.clone()
+        };
         let config = serde_json::to_string(&config).expect("plain data becomes JSON");
         child::start(command, &format!("executor {}", self.config.id), &config).await
     }
@@ -162,7 +172,7 @@ impl ExecutorChild {
             Ok(None) => return self.unready(child).await,
             Err(_) => return Ended::Unfit(format!("not ready within {:?}", self.limits.ready_timeout)),
         };
-        let probe = StatusProbe::new(ready.control.clone());
+        let probe = StatusProbe::new(ready.control.clone(), self.security.clone());
         tracing::info!(executor = %self.config.id, pid = ready.pid, control = ready.control, "executor ready");
         self.tell(ExecutorEvent::Up { life, ready }).await;
         tokio::select! {

@@ -13,6 +13,7 @@ mod executor_child;
 mod plan;
 pub mod restart;
 mod results;
+mod run_as;
 mod state;
 
 pub use config::{ChildCommand, DriverSettings, WorkerConfig, WorkerLimits};
@@ -21,3 +22,4 @@ pub use daemon::{Stops, run};
 pub use driver_child::DriverRequest;
 pub use restart::RestartPolicy;
 pub use results::{ResultLimits, ResultStore};
+pub use run_as::RunAs;

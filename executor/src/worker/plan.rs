@@ -62,11 +62,18 @@ pub(crate) fn process_config(
         control_cpus: if config.pin { layout.control_cpus.clone() } else { Vec::new() },
         numa_node: layout.numa_node.filter(|_| config.pin),
         memory: ByteSize(layout.memory_bytes),
-        scratch: config.scratch.iter().map(|root| executor_scratch(root, layout.index)).collect(),
+        scratch: executor_folders(config, layout.index).collect(),
         keeper,
         blocks: config.blocks,
+        // Told anew at each start.
+        security: config.security.handover(),
         shutdown_ms: u64::try_from(config.limits.stop_timeout.as_millis() / 2).unwrap_or(u64::MAX),
     }
+}
+
+/// The folders of an executor, one below each scratch root.
+pub(crate) fn executor_folders(config: &WorkerConfig, index: u32) -> impl Iterator<Item = PathBuf> {
+    config.scratch.iter().map(move |root| executor_scratch(root, index))
 }
 
 /// An executor's own folder below a scratch root, so that what a killed one left is found by its next life.

@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use firesteel_base::{ByteSize, Class};
+use firesteel_certs::Security;
 use firesteel_engine::codec;
 use firesteel_executor::{Limits, shell};
-use firesteel_protocol::channel::{MESSAGE_BYTES_MAX, connect};
+use firesteel_protocol::channel::{PLAN_BYTES_MAX, Server, connect};
 use firesteel_protocol::v1;
 use futures::StreamExt;
 use tokio::sync::mpsc;
@@ -51,7 +52,12 @@ async fn a_plan_of_ten_megabytes_travels_by_grpc() {
     let subject = start(1, Limits::default());
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
-    let served = tokio::spawn(shell::serve(Arc::clone(&subject.executor), listener, std::future::pending()));
+    let served = tokio::spawn(shell::serve(
+        Arc::clone(&subject.executor),
+        listener,
+        Security::default(),
+        std::future::pending(),
+    ));
 
     let stage = sql(&format!("select '{}' as text", noise(12 << 20))).await;
     let plan = codec::encode(&stage).unwrap();
@@ -69,8 +75,8 @@ async fn a_plan_of_ten_megabytes_travels_by_grpc() {
         conf: std::collections::HashMap::new(),
     }));
     say(ToExecutor::Launch(launch(attempt(0), &digest, &stage)));
-    let channel = connect("executor", &address).await.unwrap();
-    let mut client = ExecutorClient::new(channel).max_encoding_message_size(MESSAGE_BYTES_MAX);
+    let channel = connect(&Security::default(), Server::Executor, &address).await.unwrap();
+    let mut client = ExecutorClient::new(channel).max_encoding_message_size(PLAN_BYTES_MAX);
     let mut reports = client.attach(UnboundedReceiverStream::new(messages)).await.unwrap().into_inner();
     let finished = loop {
         let report = tokio::time::timeout(Duration::from_secs(60), reports.next()).await.unwrap();

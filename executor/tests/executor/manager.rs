@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use firesteel_base::UserError;
+use firesteel_certs::Security;
 use firesteel_executor::worker::{
     self, ChildCommand, DriverSettings, RestartPolicy, ResultLimits, Stops, WorkerLimits,
 };
@@ -247,6 +248,7 @@ pub fn config(manager: &str, scratch: &Path, executor: ChildCommand, driver: Chi
         manager: manager.to_owned(),
         listen: SocketAddr::from(([127, 0, 0, 1], 0)),
         advertise_host: "127.0.0.1".to_owned(),
+        security: Security::default(),
         rack: "r1".to_owned(),
         scratch: vec![scratch.to_owned()],
         topology: None,
@@ -260,6 +262,7 @@ pub fn config(manager: &str, scratch: &Path, executor: ChildCommand, driver: Chi
         blocks: BlockSettings { memory_fraction: 0.5, ..BlockSettings::default() },
         executor_command: executor,
         driver_command: driver,
+        run_as: None,
         log_folder: None,
         restart: RestartPolicy {
             delay_first: Duration::from_millis(1),

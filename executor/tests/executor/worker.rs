@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use firesteel_base::Epoch;
+use firesteel_certs::Security;
 use firesteel_executor::worker::{ChildCommand, WorkerLimits};
 use firesteel_executor::{Executor, Limits, shell};
 use firesteel_protocol::v1;
@@ -35,7 +36,7 @@ async fn serve_executor(scratch: &Path) -> (Arc<Executor>, String) {
     let executor = Executor::start(config).unwrap();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
-    tokio::spawn(shell::serve(Arc::clone(&executor), listener, std::future::pending()));
+    tokio::spawn(shell::serve(Arc::clone(&executor), listener, Security::default(), std::future::pending()));
     (executor, address)
 }
 

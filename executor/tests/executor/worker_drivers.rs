@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 
 use firesteel_base::version;
-use firesteel_protocol::channel::connect;
+use firesteel_certs::Security;
+use firesteel_protocol::channel::{Server, connect};
 use firesteel_protocol::v1;
 use futures::TryStreamExt;
 use tonic::{Code, Status};
@@ -39,7 +40,7 @@ fn launch_again(session: &Session, job: u64, launch: u32) {
 }
 
 async fn fetch(session: &Session, job: u64) -> Result<Vec<u8>, Status> {
-    let channel = connect("worker", &session.registration.address).await.unwrap();
+    let channel = connect(&Security::default(), Server::Worker, &session.registration.address).await.unwrap();
     let request = v1::FetchResultRequest { wire_version: version::WIRE, job, ticket: String::new() };
     let chunks = WorkerClient::new(channel).fetch_result(request).await?.into_inner();
     let chunks: Vec<_> = chunks.try_collect().await?;
@@ -56,7 +57,7 @@ async fn a_driver_hears_what_to_run_and_its_result_is_kept() {
     let result = String::from_utf8(fetch(&session, 4).await.unwrap()).unwrap();
     assert_eq!(
         result,
-        r#"4 {"name":"nightly","sql":"select 'a\nb'","conf":{"k":"v"},"launch":1,"memory_bytes":536870912,"secret":"fsd_4_s"}"#
+        r#"4 {"name":"nightly","sql":"select 'a\nb'","conf":{"k":"v"},"launch":1,"memory_bytes":536870912,"secret":"fsd_4_s","security":{"Plain":{"anywhere":false}}}"#
     );
     worker.stop().await.unwrap();
 }

@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use firesteel_base::UserError;
+use firesteel_certs::Security;
 use firesteel_protocol::channel;
 use firesteel_protocol::v1;
 use firesteel_protocol::v1::manager_server::{Manager as Service, ManagerServer};
@@ -21,9 +22,6 @@ use crate::machine::rights::Rights;
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
 /// How long sessions, the journal and the consensus may take to end.
 const STOP_MAX: Duration = Duration::from_secs(12);
-
-/// The largest message taken from a peer, in bytes: a job's SQL text or a host's topology.
-const MESSAGE_BYTES_MAX: usize = 64 << 20;
 
 /// Whose service it is.
 #[derive(Clone)]
@@ -64,9 +62,10 @@ impl Serving {
 pub async fn serve(
     manager: Arc<Manager>,
     listener: TcpListener,
+    security: Security,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), UserError> {
-    serve_as(Serving::Alone(manager), listener, shutdown).await
+    serve_as(Serving::Alone(manager), listener, security, shutdown).await
 }
 
 /// As [`serve`], for one of several managers: it serves workers, drivers and clients while it leads, and the others always.
@@ -76,17 +75,20 @@ pub async fn serve(
 pub async fn serve_member(
     member: Arc<Member>,
     listener: TcpListener,
+    security: Security,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), UserError> {
-    serve_as(Serving::Member(member), listener, shutdown).await
+    serve_as(Serving::Member(member), listener, security, shutdown).await
 }
 
 async fn serve_as(
     serving: Serving,
     listener: TcpListener,
+    security: Security,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), UserError> {
-    let service = ManagerServer::new(Rpc(serving.clone())).max_decoding_message_size(MESSAGE_BYTES_MAX);
+    let service =
+        ManagerServer::new(Rpc(serving.clone())).max_decoding_message_size(channel::STEERING_BYTES_MAX);
     let members = replication::service(serving.clone());
     let (stopping, stop) = oneshot::channel();
     let failing = serving.clone();
@@ -108,7 +110,7 @@ async fn serve_as(
     let serving = channel::server()
         .add_service(service)
         .add_service(members)
-        .serve_with_incoming_shutdown(channel::incoming(listener), signal);
+        .serve_with_incoming_shutdown(channel::incoming(listener, &security), signal);
     tokio::select! {
         ended = serving => ended.map_err(|fault| {
             UserError::new("the manager's gRPC service failed").detail(fault.to_string())

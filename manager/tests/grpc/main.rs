@@ -7,7 +7,8 @@ mod versions;
 use std::sync::Arc;
 use std::time::Duration;
 
-use firesteel_base::{ManualClock, version};
+use firesteel_base::{ManualClock, UserError, version};
+use firesteel_certs::Security;
 use firesteel_manager::shell::grpc;
 use firesteel_manager::{Limits, Manager, ManagerConfig};
 use firesteel_protocol::channel;
@@ -59,13 +60,17 @@ async fn serve(manager: Arc<Manager>) -> Served {
         // Dropped when the test ends: that stops it too.
         let _ = stopped.await;
     };
-    let ended = tokio::spawn(grpc::serve(manager, listener, shutdown));
+    let ended = tokio::spawn(grpc::serve(manager, listener, Security::default(), shutdown));
     Served { address, stop, ended }
+}
+
+async fn connect(address: &str) -> Result<Channel, UserError> {
+    channel::connect(&Security::default(), channel::Server::Manager, address).await
 }
 
 impl Served {
     async fn client(&self) -> ManagerClient<Channel> {
-        ManagerClient::new(channel::connect("manager", &self.address).await.unwrap())
+        ManagerClient::new(connect(&self.address).await.unwrap())
     }
 
     async fn worker(&self, register: v1::RegisterWorker) -> Result<Worker, Status> {
@@ -445,7 +450,7 @@ async fn shutdown_ends_sessions_and_waits_and_then_the_server() {
         assert_eq!(status.code(), Code::Unavailable, "{status}");
     }
     soon("the server's end", served.ended).await.unwrap().unwrap();
-    assert!(channel::connect("manager", &served.address).await.is_err());
+    assert!(connect(&served.address).await.is_err());
 }
 
 #[tokio::test]

@@ -176,7 +176,7 @@ fn admit(number: u64, stream: UnixStream, shared: &Arc<Shared>) -> io::Result<bo
     let mut streams = shared.streams.lock();
     let Some(open) = streams.as_mut() else { return Ok(false) };
     let own = rustix::process::geteuid();
-    if peer.uid != own && !peer.uid.is_root() {
+    if peer.uid != own && !peer.uid.is_root() && shared.config.serve.also_user != Some(peer.uid.as_raw()) {
         return Err(io::Error::new(
             io::ErrorKind::PermissionDenied,
             format!("it is of user {}", peer.uid.as_raw()),

@@ -57,6 +57,8 @@ pub struct ServeConfig {
     pub chunk_bytes: usize,
     /// Whether executors of the same host get at frames in shared memory. If so, the store puts them there from now on.
     pub transport: Transport,
+    /// A user beside this process's own whose executors on this host may look at its memory: what is served is theirs.
+    pub also_user: Option<u32>,
     /// Whether frames are packed for clients that take them so over TCP; by default where that makes a link faster, which is
     /// measured while it is busy. What lies packed in a file goes out packed whatever this says.
     pub compression: Compression,
@@ -77,6 +79,7 @@ impl Default for ServeConfig {
             leases_max: 1 << 20,
             chunk_bytes: 512 << 10,
             transport: Transport::Auto,
+            also_user: None,
             compression: Compression::Auto,
             tls: None,
         }

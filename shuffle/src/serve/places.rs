@@ -34,7 +34,7 @@ const GATHERED_BYTES_MAX: usize = 16 << 10;
 
 /// Serves a connection until the client closes it or is dropped.
 pub(super) async fn serve(mut stream: UnixStream, shared: &Shared, busy: bool) -> Result<(), Dropped> {
-    check_user(&stream)?;
+    check_user(&stream, shared.config.also_user)?;
     greet(&mut stream, shared, busy, None).await?;
     let mut leases = Leases::new(&shared.leases, shared.config.leases_max);
     let mut passed = Passed::default();
@@ -56,10 +56,10 @@ pub(super) async fn serve(mut stream: UnixStream, shared: &Shared, busy: bool) -
 }
 
 /// A name can be found out by anybody on this host; memory is for those who could read it anyway.
-fn check_user(stream: &UnixStream) -> Result<(), Dropped> {
+fn check_user(stream: &UnixStream, also: Option<u32>) -> Result<(), Dropped> {
     let user = stream.peer_cred()?.uid();
     let own = rustix::process::geteuid().as_raw();
-    if user == own || user == 0 { Ok(()) } else { Err(Dropped::Stranger(user)) }
+    if user == own || user == 0 || also == Some(user) { Ok(()) } else { Err(Dropped::Stranger(user)) }
 }
 
 /// What a client says.

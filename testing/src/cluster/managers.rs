@@ -54,7 +54,7 @@ fn start(
     addresses: &[String],
     index: usize,
 ) -> anyhow::Result<(Daemon, String)> {
-    let mut command = program(binary, options);
+    let mut command = program(binary, options, "manager");
     command.args(["manager", "--stop-with-input", "--bind", &addresses[index]]);
     if addresses.len() > 1 {
         command.args(["--peers", &addresses.join(",")]).arg("--state").arg(state_folder(folder, index));

@@ -3,6 +3,7 @@
 //! Nothing outlives a [`ProcessCluster`]: it ends its processes when dropped, and they end by themselves when the test process is
 //! killed, because each watches its standard input.
 
+mod certificates;
 mod command;
 mod daemon;
 mod managers;
@@ -10,6 +11,7 @@ pub mod proc;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
@@ -20,6 +22,7 @@ use firesteel_base::ByteSize;
 use serde_json::Value;
 use tempfile::TempDir;
 
+pub use certificates::Certificates;
 pub use command::{Finished, Running};
 use daemon::Daemon;
 pub use daemon::{Signal, send};
@@ -42,6 +45,8 @@ pub struct ClusterOptions {
     pub cores_per_executor: u32,
     /// Memory of each executor.
     pub memory: ByteSize,
+    /// What its processes and clients show each other; without, nothing is secured.
+    pub certificates: Option<Certificates>,
     /// Settings of all processes, by key of the configuration.
     pub conf: BTreeMap<String, String>,
     /// What clients show to the manager.
@@ -55,6 +60,7 @@ impl Default for ClusterOptions {
             workers: 2,
             cores_per_executor: 1,
             memory: ByteSize(2 << 30),
+            certificates: None,
             conf: BTreeMap::new(),
             token: None,
         }
@@ -98,6 +104,10 @@ impl ProcessCluster {
     pub fn start(binary: impl Into<PathBuf>, options: ClusterOptions) -> anyhow::Result<Self> {
         let binary = binary.into();
         let folder = tempfile::Builder::new().prefix("firesteel-cluster-").tempdir()?;
+        if options.conf.contains_key("worker.run_as") {
+            // That user has folders of its own in it.
+            fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))?;
+        }
         let managers = Managers::start(&binary, folder.path(), &options)?;
         let address = managers.addresses().join(",");
         let mut cluster = Self { binary, folder, options, address, managers, workers: Vec::new() };
@@ -156,7 +166,7 @@ impl ProcessCluster {
         let mine: Vec<_> =
             (0..cores).map(|core| cpus[(index * cores + core) % cpus.len()].to_string()).collect();
         let scratch = self.scratch().join(format!("{index}"));
-        let mut command = program(&self.binary, &self.options);
+        let mut command = program(&self.binary, &self.options, "worker");
         // Tests run side by side: cores are chosen, so that workers share them out, but not bound.
         command.env("FIRESTEEL_WORKER_PIN", "false");
         command.args(["worker", "--stop-with-input", "--executors", "1", "--bind", "127.0.0.1:0"]);
@@ -175,8 +185,11 @@ impl ProcessCluster {
     /// The program with these arguments, as a client of this cluster.
     #[must_use]
     pub fn client(&self, arguments: &[&str]) -> Command {
-        let mut command =
-            program(&self.binary, &ClusterOptions { conf: BTreeMap::new(), ..self.options.clone() });
+        let mut command = program(
+            &self.binary,
+            &ClusterOptions { conf: BTreeMap::new(), ..self.options.clone() },
+            "client",
+        );
         command.args(arguments).env("FIRESTEEL_MANAGER", &self.address);
         if let Some(token) = &self.options.token {
             command.env("FIRESTEEL_TOKEN", token);
@@ -411,13 +424,19 @@ impl Drop for ProcessCluster {
 }
 
 /// The program, with the settings in its environment and none of this process's.
-fn program(binary: &Path, options: &ClusterOptions) -> Command {
+/// The program in a role, with its settings and none of this process's.
+fn program(binary: &Path, options: &ClusterOptions, role: &str) -> Command {
     let mut command = Command::new(binary);
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("FIRESTEEL_") {
             command.env_remove(name);
         }
     }
+    match &options.certificates {
+        Some(certificates) => command.env("FIRESTEEL_SECURITY_FOLDER", certificates.folder(role)),
+        // Clients need not be told: all addresses are of this host.
+        None => command.env("FIRESTEEL_SECURITY_INSECURE", (role != "client").to_string()),
+    };
     for (key, value) in &options.conf {
         command.env(format!("FIRESTEEL_{}", key.replace('.', "_").to_ascii_uppercase()), value);
     }

@@ -42,6 +42,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use firesteel_base::{UserError, version};
+use firesteel_certs::Security;
 use firesteel_protocol::channel::not_leader;
 use firesteel_protocol::v1::members_server::{Members, MembersServer};
 use firesteel_protocol::v1::{MemberRole, MemberView};
@@ -92,6 +93,7 @@ const SNAPSHOT_PIECE_MAX: Duration = Duration::from_secs(10);
 /// One of several managers.
 pub struct Member {
     peers: Peers,
+    security: Security,
     raft: Raft,
     store: Store,
     lease: Arc<Lease>,
@@ -128,10 +130,15 @@ impl Member {
     ///
     /// # Errors
     /// When the folder is in use, cannot be read or written, or is that of another member or another list of them.
-    pub async fn start(config: ManagerConfig, peers: Peers, folder: &Path) -> Result<Arc<Self>, UserError> {
+    pub async fn start(
+        config: ManagerConfig,
+        peers: Peers,
+        security: Security,
+        folder: &Path,
+    ) -> Result<Arc<Self>, UserError> {
         let store = Store::open(folder, &peers)?;
         let lease = Arc::new(Lease::new(peers.count()));
-        let network = Network::new(peers.clone(), Arc::clone(&lease));
+        let network = Network::new(peers.clone(), security.clone(), Arc::clone(&lease));
         let (log, state) = (log::Log(store.clone()), state::State(store.clone()));
         let raft = Raft::new(peers.me(), Arc::new(consensus_config()), network, log, state).await;
         let raft = raft.map_err(|fault| store.cannot("read", &fault))?;
@@ -139,6 +146,7 @@ impl Member {
         let founders = store.founders().map_err(|fault| store.cannot("read", &fault))?;
         let member = Arc::new(Self {
             peers,
+            security,
             raft,
             store,
             lease,

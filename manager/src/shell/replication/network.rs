@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use firesteel_base::{UserError, version};
-use firesteel_protocol::channel::{Channel, connect_lazily};
+use firesteel_certs::Security;
+use firesteel_protocol::channel::{Channel, Server, connect_lazily};
 use firesteel_protocol::v1::members_client::MembersClient;
 use firesteel_protocol::v1::{MemberAnswer, MemberCall};
 use openraft::BasicNode;
@@ -34,13 +35,14 @@ type CallError<E> = RPCError<u64, BasicNode, E>;
 /// Makes the ways to other members.
 pub(super) struct Network {
     peers: Peers,
+    security: Security,
     lease: Arc<Lease>,
     away: Arc<Mutex<BTreeSet<u64>>>,
 }
 
 impl Network {
-    pub fn new(peers: Peers, lease: Arc<Lease>) -> Self {
-        Self { peers, lease, away: Arc::default() }
+    pub fn new(peers: Peers, security: Security, lease: Arc<Lease>) -> Self {
+        Self { peers, security, lease, away: Arc::default() }
     }
 }
 
@@ -48,7 +50,7 @@ impl RaftNetworkFactory<Records> for Network {
     type Network = Way;
 
     async fn new_client(&mut self, target: u64, node: &BasicNode) -> Way {
-        let channel = connect_lazily("manager", &node.addr, CONNECT);
+        let channel = connect_lazily(&self.security, Server::Manager, &node.addr, CONNECT);
         Way {
             target,
             address: node.addr.clone(),

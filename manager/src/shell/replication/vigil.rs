@@ -197,8 +197,9 @@ async fn stand(member: &Arc<Member>) -> bool {
 async fn views(member: &Member) -> Vec<(String, Result<MemberView, String>)> {
     let mut asking = JoinSet::new();
     for address in member.peers.others().map(str::to_owned) {
+        let security = member.security.clone();
         asking.spawn(async move {
-            let view = show(&address, SHOW_TIMEOUT).await.map(|(view, _)| view);
+            let view = show(&security, &address, SHOW_TIMEOUT).await.map(|(view, _)| view);
             (address, view)
         });
     }
