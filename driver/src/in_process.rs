@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use firesteel_base::{ByteSize, Epoch, ExecutorId, UserError, WorkerId, version};
+use firesteel_certs::Security;
 use firesteel_executor::{BlockSettings, Executor, ExecutorConfig, Limits};
 use firesteel_hw::core_loop::LoopKind;
 use firesteel_hw::layout::{ExecutorLayout, LayoutRequest, plan_executors};
@@ -362,6 +363,7 @@ fn executor_config(
         control_address: String::new(),
         keeper: None,
         blocks: BlockSettings { memory_fraction: BLOCK_MEMORY_FRACTION, ..BlockSettings::default() },
+        security: Security::default(),
         limits: Limits::default(),
     }
 }

@@ -107,7 +107,10 @@ impl Session {
             submitted_job,
             manager_away_max: options.manager_away_max,
             policy: Policy { first_attempt: peers.first_attempt(), ..Policy::default() },
-            fetcher: Fetcher::new(FetchConfig::default()),
+            fetcher: Fetcher::new(FetchConfig {
+                tls: security.tls().map(|tls| tls.block_client()),
+                ..FetchConfig::default()
+            }),
         };
         let fetcher = Arc::clone(&config.fetcher);
         let here = peers.executors.keys().cloned().collect();

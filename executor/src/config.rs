@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use firesteel_base::{ByteSize, ExecutorId, MemoryBudget, UserError};
+use firesteel_certs::Security;
 use firesteel_hw::core_loop::LoopKind;
 use firesteel_hw::scratch::EngineKind;
 use firesteel_shuffle::store::FileConfig;
@@ -36,6 +37,8 @@ pub struct ExecutorConfig {
     pub keeper: Option<String>,
     /// How it keeps, sends and fetches blocks.
     pub blocks: BlockSettings,
+    /// Who it is to others, and who they must be.
+    pub security: Security,
     /// Bounds of queues and waits.
     pub limits: Limits,
 }
@@ -78,14 +81,16 @@ impl BlockSettings {
         FileConfig { engine, direct, compression: self.scratch_compression, ..FileConfig::default() }
     }
 
-    pub(crate) fn fetches(&self, budget: MemoryBudget) -> FetchConfig {
+    pub(crate) fn fetches(&self, budget: MemoryBudget, security: &Security) -> FetchConfig {
         let (transport, compression) = (self.transport, self.link_compression);
-        FetchConfig { budget: Some(budget), transport, compression, ..FetchConfig::default() }
+        let tls = security.tls().map(|tls| tls.block_client());
+        FetchConfig { budget: Some(budget), transport, compression, tls, ..FetchConfig::default() }
     }
 
-    pub(crate) fn serves(&self) -> ServeConfig {
+    pub(crate) fn serves(&self, security: &Security) -> ServeConfig {
         let (transport, compression) = (self.transport, self.link_compression);
-        ServeConfig { transport, compression, ..ServeConfig::default() }
+        let tls = security.tls().map(|tls| tls.block_server());
+        ServeConfig { transport, compression, tls, ..ServeConfig::default() }
     }
 }
 

@@ -10,14 +10,14 @@ use firesteel_engine::{Settings, Stage};
 use firesteel_hw::core_loop::{CoreHandle, CoreThread, CoreThreadConfig, stop_all};
 use firesteel_shuffle::keep::Reporter;
 use firesteel_shuffle::store::{BlockStore, StoreConfig, StoreUsage};
-use firesteel_shuffle::{BlockServer, Fetcher, Holder};
+use firesteel_shuffle::{BlockServer, Fetcher, Holder, ServeConfig};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::config::{BlockSettings, ExecutorConfig, Limits};
+use crate::config::{ExecutorConfig, Limits};
 use crate::cores::CorePool;
 use crate::memory_guard;
 use crate::registry::{Digest, Registry, StageEntry};
@@ -95,11 +95,12 @@ impl Executor {
         if let Some(keeper) = &config.keeper {
             report_blocks(&config.id, keeper, &store);
         }
-        let fetcher = Fetcher::new(config.blocks.fetches(memory.clone()));
+        let fetcher = Fetcher::new(config.blocks.fetches(memory.clone(), &config.security));
         let env = TaskEnv::new(Arc::clone(&store), Arc::clone(&fetcher), memory.clone(), folders)?;
         let threads = start_cores(&config)?;
+        let serve = config.blocks.serves(&config.security);
         let (server, shuffle_address) =
-            serve_blocks(&config.id, config.block_listener, &store, &config.advertise_host, &config.blocks)?;
+            serve_blocks(&config.id, config.block_listener, &store, &config.advertise_host, serve)?;
         Ok(Arc::new(Self {
             pool: CorePool::new(threads.len(), config.limits.attempts_waiting_max),
             handles: threads.iter().map(CoreThread::handle).collect(),
@@ -326,11 +327,11 @@ fn serve_blocks(
     listener: Option<std::net::TcpListener>,
     store: &Arc<BlockStore>,
     host: &str,
-    settings: &BlockSettings,
+    config: ServeConfig,
 ) -> Result<(Option<BlockServer>, String), UserError> {
     let Some(listener) = listener else { return Ok((None, String::new())) };
-    let server = BlockServer::start(listener, Arc::clone(store), settings.serves())
-        .map_err(|fault| cannot_start(id, &fault))?;
+    let server =
+        BlockServer::start(listener, Arc::clone(store), config).map_err(|fault| cannot_start(id, &fault))?;
     let address = host_port(host, server.local_addr().port());
     Ok((Some(server), address))
 }

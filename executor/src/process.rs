@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use firesteel_base::{ByteSize, ExecutorId, UserError};
-use firesteel_certs::Handover;
+use firesteel_certs::{Handover, Security};
 use firesteel_hw::core_loop::LoopKind;
 use serde::{Deserialize, Serialize};
 use tokio::signal::unix::{SignalKind, signal};
@@ -130,7 +130,7 @@ async fn serve_until_told(config: ExecutorProcessConfig) -> Result<(), UserError
     let control = listen(&config.listen_host)?;
     let blocks = listen(&config.listen_host)?;
     let control_address = host_port(&config.advertise_host, port(&control)?);
-    let executor = Executor::start(executor_config(config, control_address, blocks))?;
+    let executor = Executor::start(executor_config(config, security.clone(), control_address, blocks))?;
     executor.guard_process_memory()?;
     let end = CancellationToken::new();
     let control = tokio::net::TcpListener::from_std(control).map_err(|fault| no_listener(&fault))?;
@@ -151,6 +151,7 @@ async fn serve_until_told(config: ExecutorProcessConfig) -> Result<(), UserError
 
 fn executor_config(
     config: ExecutorProcessConfig,
+    security: Security,
     control_address: String,
     block_listener: TcpListener,
 ) -> ExecutorConfig {
@@ -168,6 +169,7 @@ fn executor_config(
         control_address,
         keeper: config.keeper,
         blocks: config.blocks,
+        security,
         limits: Limits::default(),
     }
 }

@@ -10,9 +10,7 @@ use std::process::ExitStatus;
 use std::time::Duration;
 
 use firesteel_base::{ByteSize, UserError};
-use firesteel_certs::Security;
 use firesteel_hw::topology::Topology;
-use firesteel_protocol::managers::Managers;
 use firesteel_protocol::v1::NodeState;
 use futures::FutureExt;
 use futures::stream::{FuturesUnordered, StreamExt};

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use firesteel_base::version;
-use firesteel_protocol::channel::{self, Channel, Status};
+use firesteel_certs::Security;
+use firesteel_protocol::channel::{self, Channel, Server, Status};
 use firesteel_protocol::v1::manager_client::ManagerClient;
 use firesteel_protocol::v1::{
     self, CancelJobRequest, JobInfo, JobState, ListJobsRequest, ListNodesRequest, NodeState, SubmitRequest,
@@ -46,7 +47,7 @@ fn options() -> ClusterOptions {
 }
 
 async fn client(address: &str) -> Manager {
-    ManagerClient::new(channel::connect("manager", address).await.unwrap())
+    ManagerClient::new(channel::connect(&Security::default(), Server::Manager, address).await.unwrap())
 }
 
 async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {

@@ -9,7 +9,7 @@ use firesteel_base::{AttemptKey, ExecutorId, UserError};
 use firesteel_certs::Security;
 use firesteel_executor::Executor;
 use firesteel_manager::Manager;
-use firesteel_protocol::channel::{self, PLAN_BYTES_MAX, STEERING_BYTES_MAX, Server};
+use firesteel_protocol::channel::{self, PLAN_BYTES_MAX, Server};
 use firesteel_protocol::managers::Managers;
 use firesteel_protocol::token::{Credential, manager_caller};
 use firesteel_protocol::v1;

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use firesteel_base::{ByteSize, ExecutorId};
+use firesteel_certs::Security;
 use firesteel_driver::{ConnectOptions, InProcessWorker, Session};
 use firesteel_executor::{BlockSettings, Executor, ExecutorConfig, Limits};
 use firesteel_hw::core_loop::LoopKind;
@@ -93,6 +94,7 @@ fn start(scratch: &Path) -> Arc<Executor> {
         control_address: String::new(),
         keeper: None,
         blocks: BlockSettings { memory_fraction: 0.5, ..BlockSettings::default() },
+        security: Security::default(),
         limits: Limits::default(),
     })
     .unwrap()

@@ -8,6 +8,7 @@ use std::time::Duration;
 use datafusion::arrow::util::pretty::pretty_format_batches;
 use datafusion::error::DataFusionError;
 use firesteel_base::{ByteSize, Class, ExecutorId, UserError};
+use firesteel_certs::Security;
 use firesteel_driver::{ConnectOptions, InProcessWorker, JobProgress, LocalOptions, Session};
 use firesteel_engine::datafusion;
 use firesteel_engine::session::classify;
@@ -159,6 +160,7 @@ impl Cluster {
             control_address,
             keeper: None,
             blocks: BlockSettings { memory_fraction: 0.5, ..BlockSettings::default() },
+            security: Security::default(),
             limits: Limits::default(),
         })
         .unwrap();

@@ -160,7 +160,10 @@ fn registration(config: &WorkerConfig, plan: &Plan, address: String) -> v1::Regi
 fn start_keeper(config: &WorkerConfig) -> Option<(Arc<Keeper>, String)> {
     let start = || {
         let listener = std::net::TcpListener::bind((config.listen.ip(), 0))?;
-        let serve = ServeConfig { also_user: config.run_as.map(|user| user.uid), ..config.blocks.serves() };
+        let serve = ServeConfig {
+            also_user: config.run_as.map(|user| user.uid),
+            ..config.blocks.serves(&config.security)
+        };
         let keeper_config = KeeperConfig { serve, ..KeeperConfig::default() };
         let keeper = Keeper::start(listener, keeper_config)?;
         let address = host_port(&config.advertise_host, keeper.local_addr().port());

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use firesteel_base::{AttemptKey, ByteSize, Epoch, ExecutorId, JobId, StageId, StageKey, version};
+use firesteel_certs::Security;
 use firesteel_engine::{Settings, Stage, codec};
 use firesteel_executor::{BlockSettings, Executor, ExecutorConfig, Limits};
 use firesteel_hw::core_loop::LoopKind;
@@ -39,6 +40,7 @@ pub fn config(cores: usize, memory: ByteSize, limits: Limits, scratch: PathBuf) 
         control_address: String::new(),
         keeper: None,
         blocks: BlockSettings { memory_fraction: 0.5, ..BlockSettings::default() },
+        security: Security::default(),
         limits,
     }
 }

@@ -7,10 +7,12 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use firesteel_base::version;
+use firesteel_certs::Security;
 use firesteel_manager::shell::grpc;
 use firesteel_manager::{Manager, ManagerConfig};
+use firesteel_protocol::channel::{self, Server};
+use firesteel_protocol::v1::manager_client::ManagerClient;
 use firesteel_protocol::v1::{self, worker_to_manager::Message};
-use firesteel_protocol::{channel, v1::manager_client::ManagerClient};
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
@@ -103,7 +105,8 @@ fn measure(args: &BeatsArgs) -> Result<Measured, String> {
     let address = listener.local_addr().map_err(|fault| fault.to_string())?.to_string();
     managers.spawn(async move {
         let manager = Manager::start(ManagerConfig::default());
-        if let Err(error) = grpc::serve(manager, listener, std::future::pending()).await {
+        if let Err(error) = grpc::serve(manager, listener, Security::default(), std::future::pending()).await
+        {
             eprintln!("error: {error}");
         }
     });
@@ -171,7 +174,9 @@ async fn register(number: u32, address: String) -> Result<Session, String> {
     };
     let first = v1::WorkerToManager { message: Some(Message::Register(register)) };
     says.send(first).await.map_err(|fault| fault.to_string())?;
-    let channel = channel::connect("manager", &address).await.map_err(|error| error.to_string())?;
+    let channel = channel::connect(&Security::default(), Server::Manager, &address)
+        .await
+        .map_err(|error| error.to_string())?;
     let answer = ManagerClient::new(channel).worker_session(ReceiverStream::new(said)).await;
     let hears = answer.map_err(|status| status.to_string())?.into_inner();
     Ok(Session { says, hears })

@@ -13,7 +13,6 @@ use firesteel_bench::run::{RunOptions, Target, Workload, WorkloadQuery, checked_
 use firesteel_bench::scale::{Measured, Scaling, chosen_sizes, page, require_comparable, scaling};
 use firesteel_bench::verify::RightAnswers;
 use firesteel_bench::{Benchmark, Progress, progress, queries};
-use firesteel_certs::Security;
 use firesteel_hw::topology::Topology;
 
 use crate::args::{Flags, Global};
