@@ -47,9 +47,8 @@ mod tests {
             hash_assignment(&hashes, partitions, &mut coarse);
             part_assignment(&hashes, partitions, parts, &mut part);
             hash_assignment(&hashes, partitions * parts, &mut fine);
-            for row in 0..hashes.len() {
-                prop_assert_eq!(coarse[row] * parts + part[row], fine[row]);
-            }
+            let composed: Vec<_> = coarse.iter().zip(&part).map(|(coarse, part)| coarse * parts + part).collect();
+            prop_assert_eq!(composed, fine);
         }
     }
 
