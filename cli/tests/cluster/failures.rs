@@ -237,7 +237,7 @@ fn a_worker_that_leaves_is_missed_by_nobody() {
 /// report, and the other executor does them.
 #[test]
 fn attempts_that_fail_on_one_executor_are_done_by_another() {
-    const QUERY: &str = "SELECT array_length(array_agg(repeat(l_comment, 8))) AS n FROM lineitem";
+    const QUERY: &str = "SELECT array_length(array_agg(repeat(l_comment, 24))) AS n FROM lineitem";
     let mut cluster = cluster(ClusterOptions { workers: 1, ..ClusterOptions::default() });
     cluster.add_worker_with_memory("small", ByteSize(64 << 20)).unwrap();
     cluster

@@ -3,12 +3,13 @@
 use std::path::Path;
 
 use firesteel_base::ByteSize;
+use firesteel_chaos::measure::{self, Case};
 use firesteel_testing::cluster::{ClusterOptions, ProcessCluster};
 use firesteel_testing::data;
 use firesteel_testing::oracle::tpch::Scale;
 use serde_json::Value;
 
-use crate::engines::cluster;
+use crate::engines::{FIRESTEEL, cluster};
 
 /// What the groups of q18 do not fit in, at scale 1.
 const LITTLE: ByteSize = ByteSize(128 << 20);
@@ -55,4 +56,27 @@ fn a_record_tells_what_was_spilled() {
     let record = record(&cluster, &data::tpch(Scale::One).unwrap(), "18", &sorting);
     assert!(measure(&record, "bytes_spilled") > 1e6, "{record:#}");
     cluster.stop().unwrap();
+}
+
+/// Each fault hits a query once: the answer is that of the undisturbed run, and the logs tell when it was noticed.
+#[test]
+fn what_faults_cost_is_told() {
+    let options = measure::Options {
+        binary: FIRESTEEL.into(),
+        data: data::tpch(Scale::Tenth).unwrap(),
+        queries: vec!["q09".to_owned()],
+        cases: vec![Case::ExecutorKilled, Case::DriverKilled, Case::ManagerKilled],
+        repeats: 1,
+        workers: 2,
+        cores: 1,
+        memory: ByteSize(512 << 20),
+        at: 0.5,
+        overhead: true,
+        conf: Vec::new(),
+    };
+    let results = measure::measure(&options, |line| println!("{line}")).unwrap();
+    assert!(results.all_right(), "{results:#?}");
+    assert!(results.measured.iter().all(|measured| measured.noticed.is_some()), "{results:#?}");
+    assert_eq!(results.measured.len(), options.cases.len());
+    assert_eq!(results.overhead.unwrap().queries.len(), 1);
 }
