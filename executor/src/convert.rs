@@ -140,8 +140,77 @@ pub(crate) fn wire_metrics(metrics: &TaskMetrics, elapsed_ms: u64, peak_memory: 
 }
 
 #[cfg(test)]
+#[path = "../../fuzz/src"]
 mod tests {
+    #[path = "change.rs"]
+    #[allow(dead_code)] // each test program uses its part
+    mod change;
+
+    use change::{Numbers, change_bytes};
+    use prost::Message;
+
     use super::*;
+
+    /// Where an output lies, with numbers that may contradict each other.
+    fn input(n: &mut Numbers) -> v1::StageInput {
+        let large: Vec<u32> = (0..n.below(4) as u32).map(|at| 3 * at + n.below(3) as u32).collect();
+        let lane = v1::LaneOutput {
+            partitions: n.number() as u32,
+            rows: n.number(),
+            bytes: n.number(),
+            large_bytes: large.iter().map(|_| n.next() % 100).collect(),
+            large,
+            all: n.below(2) == 0,
+            some: vec![0xff; n.below(3)].into(),
+        };
+        let id = Some(v1::ExecutorId { worker: "w".to_owned(), index: n.number() as u32 });
+        let holder = v1::ExecutorRef { id, epoch: n.number(), ..v1::ExecutorRef::default() };
+        let output = v1::MapOutput {
+            producer: Some(v1::AttemptKey { job: n.number(), ..v1::AttemptKey::default() }),
+            holder: Some(holder),
+            lanes: vec![lane],
+        };
+        v1::StageInput { stage: n.number() as u32, outputs: vec![output], coming: n.below(2) == 0 }
+    }
+
+    #[test]
+    fn what_drivers_say_of_blocks_is_taken_or_refused() {
+        let mut taken = 0;
+        for seed in 0..4000 {
+            let n = &mut Numbers::new(seed);
+            let mut bytes = input(n).encode_to_vec();
+            for _ in 0..n.below(3) {
+                change_bytes(&mut bytes, n);
+            }
+            let Ok(wire) = v1::StageInput::decode(bytes.as_slice()) else { continue };
+            let Ok(input) = stage_input(&wire) else { continue };
+            for sizes in input.outputs.iter().flat_map(|output| &output.lanes) {
+                assert_eq!(lane_sizes(&wire_lane_sizes(sizes)).as_ref(), Ok(sizes), "seed {seed}");
+                let last = sizes.partitions().saturating_sub(1);
+                assert!([0, last].iter().all(|&block| sizes.bytes_of(block) <= sizes.bytes()), "seed {seed}");
+                taken += 1;
+            }
+        }
+        assert!(taken > 100, "{taken} lanes");
+    }
+
+    #[test]
+    fn what_a_lane_reads_is_taken_or_refused() {
+        for seed in 0..4000 {
+            let n = &mut Numbers::new(seed);
+            let mut number = || n.number() as u32;
+            let part = v1::LanesOf { stage: number(), first_lane: number(), lanes: number() };
+            let wire = v1::Slice {
+                first_partition: number(),
+                partitions: number(),
+                part: Some(part),
+                ..v1::Slice::default()
+            };
+            if let Ok(slice) = slice(&wire) {
+                assert_eq!(wire_slice(&slice), wire, "seed {seed}");
+            }
+        }
+    }
 
     #[test]
     fn slices_come_over_the_wire_as_they_were() {

@@ -15,46 +15,14 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 
-fuzzed=${1:-}
-detects_leaks=1
-case $fuzzed in
-frame) input_bytes_max=2048 ;;
-packed) input_bytes_max=1536 ;;
+case ${1:-} in
+frame) export FUZZ_INPUT_BYTES_MAX=2048 ;;
+packed) export FUZZ_INPUT_BYTES_MAX=1536 ;;
 # What a thread that starts or ends just then holds would pass for lost.
-serve | fetch) input_bytes_max=8192 detects_leaks=0 ;;
+serve | fetch) export FUZZ_INPUT_BYTES_MAX=8192 FUZZ_DETECT_LEAKS=0 ;;
 *)
-    echo "'$fuzzed' is no target: there are frame, packed, serve and fetch" >&2
+    echo "'${1:-}' is no target: there are frame, packed, serve and fetch" >&2
     exit 2
     ;;
 esac
-shift
-asked=${1:?seconds are missing}
-shift
-
-host=$(rustc -vV | sed -n 's/^host: //p')
-target=${CARGO_TARGET_DIR:-$PWD/../../target}/fuzz
-# What cargo-fuzz passes.
-coverage="-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
--Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
--Cllvm-args=-sanitizer-coverage-trace-compares"
-
-corpus=corpus/$fuzzed
-found=corpus-new/$fuzzed
-artifacts=artifacts/$fuzzed
-mkdir -p "$found" "$artifacts"
-RUSTC_BOOTSTRAP=1 RUSTFLAGS="$coverage -Zsanitizer=address --cfg fuzzing -Ccodegen-units=1" CARGO_TARGET_DIR=$target \
-    cargo build --release --locked --target "$host" --bin "$fuzzed"
-fuzzer=$target/$host/release/$fuzzed
-# Rust's programs do so at their start, libFuzzer's does not: a peer that has gone is an error.
-trap '' PIPE
-
-if [[ $asked == minimize ]]; then
-    kept=$(mktemp -d)
-    "$fuzzer" -set_cover_merge=1 -use_counters=0 -max_len=$input_bytes_max -detect_leaks=$detects_leaks "$kept" "$found" "$corpus"
-    rm -r "$corpus" "$found"
-    mv "$kept" "$corpus"
-    du -sb "$corpus"
-else
-    "$fuzzer" -max_total_time="$asked" -max_len=$input_bytes_max -timeout=20 -rss_limit_mb=2048 \
-        -detect_leaks=$detects_leaks -artifact_prefix="$artifacts/" "$@" "$found" "$corpus"
-fi
+exec ../../scripts/fuzz.sh "$@"

@@ -80,10 +80,11 @@ impl LaneSizes {
     /// The bytes of `large` are part of `bytes`.
     fn new(partitions: u32, rows: u64, bytes: u64, others: Others, large: Box<[(u32, u64)]>) -> Self {
         let mut sizes = Self { partitions, rows, bytes, others, even_share: 0, large };
-        let others = match &sizes.others {
-            Others::None => 0,
-            Others::All | Others::Some(_) => (0..partitions).filter(|&p| sizes.is_other(p)).count() as u64,
-        };
+        let counted = sizes.large.iter().filter(|(p, _)| {
+            let is_inner = p.saturating_add(1) < partitions;
+            is_inner && sizes.others.holds(*p, partitions)
+        });
+        let others = sizes.others.count(partitions) - counted.count() as u64;
         let known: u64 = sizes.large.iter().map(|(_, bytes)| bytes).sum();
         sizes.even_share = (bytes - known).checked_div(others).unwrap_or(0);
         sizes
@@ -187,13 +188,13 @@ impl LaneSizes {
         let inner = self.partitions.saturating_sub(1);
         if self.even_share > 0 {
             let others = (0..inner).zip(&mut *sums).filter(|(p, _)| self.others.holds(*p, self.partitions));
-            others.for_each(|(_, sum)| *sum += self.even_share);
+            others.for_each(|(_, sum)| *sum = sum.saturating_add(self.even_share));
         }
         for &(partition, bytes) in &self.large {
             let Some(sum) = sums.get_mut(partition as usize) else { break };
             // Its bit may be set too.
             let counted = partition < inner && self.others.holds(partition, self.partitions);
-            *sum = *sum + bytes - if counted { self.even_share } else { 0 };
+            *sum = (*sum - if counted { self.even_share.min(*sum) } else { 0 }).saturating_add(bytes);
         }
     }
 
@@ -233,6 +234,22 @@ impl Others {
             bytes[bit / 8] |= 1 << (bit % 8);
         }
         Self::Some(bytes.into())
+    }
+
+    /// Blocks before the last one that are said to hold rows. There may be billions, and they are not gone through one by one.
+    fn count(&self, partitions: u32) -> u64 {
+        let inner = u64::from(partitions.saturating_sub(1));
+        match self {
+            Self::None => 0,
+            Self::All => inner,
+            Self::Some(bytes) => {
+                let group = u64::from(group(partitions));
+                let bits =
+                    (0..).zip(bytes.iter().flat_map(|byte| (0..8).map(move |bit| byte & (1 << bit) != 0)));
+                let starts = bits.filter(|(_, is_set)| *is_set).map(|(bit, _): (u64, bool)| bit * group);
+                starts.map(|start| inner.min(start + group).saturating_sub(start)).sum()
+            }
+        }
     }
 
     fn holds(&self, partition: u32, partitions: u32) -> bool {
@@ -346,6 +363,26 @@ mod tests {
         assert!(sizes.memory_bytes() < 1700, "{}", sizes.memory_bytes());
     }
 
+    #[test]
+    fn billions_of_blocks_are_counted_at_once() {
+        let of = |all, some| SizesParts {
+            partitions: u32::MAX,
+            rows: 1,
+            bytes: u64::MAX,
+            large: vec![(3, 7), (u32::MAX - 1, 8)],
+            all,
+            some,
+        };
+        for parts in [of(true, Vec::new()), of(false, vec![0xff; bits(u32::MAX).div_ceil(8) as usize])] {
+            let sizes = LaneSizes::from_parts(parts).unwrap();
+            let share = (u64::MAX - 15) / (u64::from(u32::MAX) - 2);
+            assert_eq!([0, 3, u32::MAX - 1].map(|p| sizes.bytes_of(p)), [share, 7, 8]);
+            let mut sums = vec![u64::MAX; 5];
+            sizes.add_to(&mut sums);
+            assert!(sums.iter().all(|sum| *sum >= u64::MAX - share));
+        }
+    }
+
     /// What a driver keeps of map outputs for ten thousand partitions each.
     #[test]
     fn memory_is_linear_in_map_outputs() {
@@ -381,6 +418,16 @@ mod tests {
             prop_assert!(sums.iter().sum::<u64>() <= sizes.bytes());
             if bytes.len() <= LARGE_MAX {
                 prop_assert_eq!(sums, bytes);
+            }
+        }
+
+        #[test]
+        fn the_others_are_counted_as_they_are_found(partitions in 0_u32..40_000, bits_set in vec(any::<u8>(), 1..1025)) {
+            let some = (0..bits(partitions).div_ceil(8) as usize).map(|at| bits_set[at % bits_set.len()]).collect();
+            for others in [Others::None, Others::All, Others::Some(some)] {
+                let inner = partitions.saturating_sub(1);
+                let found = (0..inner).filter(|&partition| others.holds(partition, partitions)).count();
+                prop_assert_eq!(others.count(partitions), found as u64);
             }
         }
     }

@@ -12,7 +12,12 @@ const CHANGES_IN_A_ROW: u64 = 8;
 /// Each `step`th of a target's kept inputs by name, in order: there must be as many as `least`, of `bytes_max` together.
 pub fn corpus(target: &str, least: usize, bytes_max: usize, step: usize) -> Vec<(String, Vec<u8>)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
-    let entries = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
+    corpus_in(&folder, least, bytes_max, step)
+}
+
+/// The same of a folder.
+pub fn corpus_in(folder: &Path, least: usize, bytes_max: usize, step: usize) -> Vec<(String, Vec<u8>)> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     let mut inputs: Vec<_> = entries
         .map(|path| (path.file_name().unwrap().to_string_lossy().into_owned(), fs::read(&path).unwrap()))
         .collect();

@@ -1,0 +1,5 @@
+#![no_main]
+
+mod target;
+
+target!(firesteel_fuzz::addresses::run, firesteel_fuzz::addresses::change);

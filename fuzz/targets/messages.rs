@@ -1,0 +1,5 @@
+#![no_main]
+
+mod target;
+
+target!(firesteel_fuzz::messages::run, firesteel_fuzz::messages::change);
