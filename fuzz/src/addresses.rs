@@ -7,6 +7,7 @@ use std::time::Duration;
 use firesteel_base::config::HostPort;
 use firesteel_base::units::{display_duration, parse_duration};
 use firesteel_base::{AttemptKey, ByteSize, ExecutorId, JobId, StageKey, TaskKey, WorkerId};
+use firesteel_certs::Security;
 use firesteel_protocol::channel::{leader_told, not_leader};
 use firesteel_protocol::managers::Managers;
 
@@ -81,11 +82,11 @@ fn is_span(text: &str) -> bool {
 }
 
 fn is_list(text: &str) -> bool {
-    let managers = Managers::of(text);
+    let managers = Managers::of(text, Security::default());
     let said = managers.to_string();
     let named = managers.named();
     assert!(named.iter().all(|one| !one.is_empty() && one.trim() == one && !one.contains(',')));
-    assert_eq!(Managers::of(&said).named(), named);
+    assert_eq!(Managers::of(&said, Security::default()).named(), named);
     named.len() > 1
 }
 
