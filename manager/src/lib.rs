@@ -27,4 +27,6 @@ pub mod placement;
 pub mod shell;
 
 pub use config::{Limits, ManagerConfig};
+#[cfg(any(test, fuzzing))]
+pub use shell::fuzzed;
 pub use shell::{BoxStream, Journal, Manager, Member, Peers};

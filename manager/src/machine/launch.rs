@@ -133,7 +133,7 @@ impl Machine {
             launch.worker = Some(worker.clone());
             launch.worker_address = Some(node.address.clone());
             launch.worker_incarnation = Some(node.incarnation.clone());
-            launch.launches += 1;
+            launch.launches = launch.launches.saturating_add(1);
             launch.driver_ended = None;
             job.phase = Phase::Launching { since: now };
             let (sql, conf, launch) = (job.sql.clone(), launch.conf.clone(), launch.launches);
