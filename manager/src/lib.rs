@@ -28,4 +28,6 @@ pub mod shell;
 pub mod tokens;
 
 pub use config::{Limits, ManagerConfig};
+#[cfg(any(test, fuzzing))]
+pub use shell::fuzzed;
 pub use shell::{BoxStream, Guard, Journal, Manager, Member, Messages, Peers};

@@ -5,6 +5,7 @@
 mod bad_input;
 mod explain;
 mod formats;
+mod hostile_plans;
 mod key_hashes;
 mod key_parts;
 mod lab;

@@ -289,7 +289,8 @@ impl Machine {
     #[must_use]
     pub fn block_bytes(&self, worker: &WorkerId, drain: &Drain) -> u64 {
         let up = self.executors_of(worker).filter(|(_, executor)| executor.life.is_some());
-        up.map(|(_, executor)| executor.usage.block_bytes).sum::<u64>() + drain.kept_bytes
+        // What workers say may be anything.
+        up.map(|(_, executor)| executor.usage.block_bytes).fold(drain.kept_bytes, u64::saturating_add)
     }
 
     /// Whether no job has said that it needs something there; of one that has not said anything, whether no block is there.

@@ -171,7 +171,8 @@ impl Job {
     /// Cores that its unmet demands come to.
     #[must_use]
     pub fn cores_wanted(&self) -> u64 {
-        self.needs().map(|demand| u64::from(demand.tasks) * u64::from(demand.cores_per_task)).sum()
+        let cores = |demand: &Demand| u64::from(demand.tasks) * u64::from(demand.cores_per_task);
+        self.needs().map(cores).fold(0, u64::saturating_add)
     }
 }
 

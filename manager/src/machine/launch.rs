@@ -143,7 +143,7 @@ impl Machine {
             launch.worker = Some(worker.clone());
             launch.worker_address = Some(node.address.clone());
             launch.worker_incarnation = Some(node.incarnation.clone());
-            launch.launches += 1;
+            launch.launches = launch.launches.saturating_add(1);
             launch.driver_ended = None;
             job.phase = Phase::Launching { since: now };
             fx.push(job.keep());

@@ -101,7 +101,8 @@ fn levels<'a>(cores: u64, appetites: &[Appetite<'a>]) -> BTreeMap<&'a str, u64> 
     let mut queues: BTreeMap<&str, Vec<(u64, u64)>> = BTreeMap::new();
     let mut widest = 0;
     for appetite in appetites {
-        let wanted = appetite.tasks.iter().map(|(width, count)| u64::from(*width) * count).sum();
+        let wanted = appetite.tasks.iter().map(|(width, count)| u64::from(*width).saturating_mul(*count));
+        let wanted = wanted.fold(0, u64::saturating_add);
         widest = appetite.tasks.iter().map(|(width, _)| u64::from(*width)).fold(widest, u64::max);
         queues.entry(appetite.queue).or_default().push((wanted, u64::from(appetite.weight.max(1))));
     }

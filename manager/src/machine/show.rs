@@ -84,14 +84,15 @@ impl Machine {
     pub fn waiting_for(&self, job: &Job) -> Option<String> {
         match &job.phase {
             Phase::Submitted => Some(self.why_not_launched(job.id)),
-            Phase::Launching { .. } => Some(format!(
-                "its driver to start on worker '{}'",
-                job.worker().expect("launching has a worker")
-            )),
-            Phase::Detached { .. } => Some(format!(
-                "worker '{}' to say how its driver ended",
-                job.worker().expect("it was launched")
-            )),
+            Phase::Launching { .. } => Some(match job.worker() {
+                Some(worker) => format!("its driver to start on worker '{worker}'"),
+                None => "its driver to start".to_owned(),
+            }),
+            Phase::Detached { .. } => Some(match job.worker() {
+                Some(worker) => format!("worker '{worker}' to say how its driver ended"),
+                // A client runs it.
+                None => "its driver to come back".to_owned(),
+            }),
             Phase::Open { .. } if job.demands.is_empty() => None,
             Phase::Open { .. } => Some(self.why_no_slots(job)),
             Phase::Ended(_) => None,

@@ -20,6 +20,8 @@
 //! answer to its call, as the answer to the call is the answer to the greeting.
 
 mod drain;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzed;
 pub mod grpc;
 mod guard;
 mod inbound;

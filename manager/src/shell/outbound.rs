@@ -180,7 +180,7 @@ pub(super) fn brief(job: v1::JobInfo) -> v1::JobInfo {
 /// A job as clients see it; `unix_ms` is the unix clock at the machine's time 0.
 /// Its result has a ticket where callers are asked who they are.
 pub(super) fn job_info(machine: &Machine, job: &Job, unix_ms: u64, asks: bool) -> v1::JobInfo {
-    let at = |time: Option<Timestamp>| time.map_or(0, |time| unix_ms + time.0);
+    let at = |time: Option<Timestamp>| time.map_or(0, |time| unix_ms.saturating_add(time.0));
     let (failure, result_rows) = match &job.phase {
         Phase::Ended(Ending::Succeeded { rows }) => (None, *rows),
         Phase::Ended(Ending::Failed(failure)) => {
@@ -270,12 +270,12 @@ pub(super) fn node_info(machine: &Machine, node: &Node, now: Timestamp) -> v1::N
 
 fn node_drain(machine: &Machine, node: &Node, drain: &Drain, now: Timestamp) -> v1::NodeDrain {
     let left = drain.left.values().fold(LeftThere::default(), |sum, left| LeftThere {
-        attempts: sum.attempts + left.attempts,
-        outputs: sum.outputs + left.outputs,
-        bytes: sum.bytes + left.bytes,
+        attempts: sum.attempts.saturating_add(left.attempts),
+        outputs: sum.outputs.saturating_add(left.outputs),
+        bytes: sum.bytes.saturating_add(left.bytes),
     });
     let up = node.executors.values().filter(|executor| executor.life.is_some());
-    let running: u32 = up.map(|executor| executor.usage.running_attempts).sum();
+    let running: u32 = up.map(|executor| executor.usage.running_attempts).fold(0, u32::saturating_add);
     v1::NodeDrain {
         reason: drain.reason.clone(),
         left_ms: drain.until.map(|until| millis(until - now)),

@@ -120,6 +120,9 @@ impl KeptJob {
             KeptPhase::Failed { class, error } => Phase::Ended(Ending::Failed(Failure { class, error })),
             KeptPhase::Cancelled { reason } => Phase::Ended(Ending::Cancelled { reason }),
         };
+        if matches!(phase, Phase::Ended(_)) != self.ended.is_some() {
+            return Err("its state and the time of its end contradict each other".to_owned());
+        }
         let mut job = Job::new(self.name, self.sql, self.user, phase, Timestamp(self.submitted));
         job.id = id;
         job.driver_host = self.driver_host;

@@ -22,6 +22,8 @@
 //! - A member that lost what it kept has no vote until it has caught up.
 //! - openraft is named in this folder only.
 
+#[cfg(any(test, fuzzing))]
+pub(super) mod fuzzed;
 mod lease;
 mod log;
 mod network;

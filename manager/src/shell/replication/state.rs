@@ -21,7 +21,7 @@ pub(super) struct State(pub Store);
 
 /// A snapshot: all that the journal holds.
 #[derive(Debug, Serialize, Deserialize)]
-struct Image {
+pub(super) struct Image {
     numbers: BTreeMap<String, u64>,
     jobs: BTreeMap<u64, KeptJob>,
 }
