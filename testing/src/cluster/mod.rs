@@ -145,17 +145,6 @@ impl ProcessCluster {
         Ok(())
     }
 
-    /// Starts one worker more, whose executor has that much memory, without waiting for it.
-    ///
-    /// # Errors
-    /// When the program cannot be started.
-    pub fn add_worker_with_memory(&mut self, id: &str, memory: ByteSize) -> anyhow::Result<()> {
-        let others = std::mem::replace(&mut self.options.memory, memory);
-        let added = self.add_worker(id);
-        self.options.memory = others;
-        added
-    }
-
     /// The command that starts a worker of this cluster.
     ///
     /// # Errors
