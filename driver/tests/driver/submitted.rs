@@ -1,6 +1,5 @@
 //! Sessions of cluster deploy mode: all queries under the job that the process was launched for.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use firesteel_base::{Class, JobId, UserError, version};
@@ -31,7 +30,6 @@ async fn launched(cluster: &Cluster) -> (JobId, mpsc::UnboundedSender<v1::Worker
         wire_version: version::WIRE,
         name: "nightly".to_owned(),
         sql: "two queries".to_owned(),
-        conf: HashMap::new(),
         user: "somebody".to_owned(),
         ..v1::SubmitRequest::default()
     };
