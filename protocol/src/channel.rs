@@ -260,10 +260,12 @@ pub fn user_error(role: &str, address: &str, status: &Status) -> UserError {
     }
 }
 
-/// Whether a call failed because the peer is not there or is of another version, rather than because of what was asked.
+/// Whether a call failed because the peer is not there, is of another version or speaks TLS alone, rather than because of what
+/// was asked.
 #[must_use]
 pub fn is_unreachable(status: &Status) -> bool {
     is_away(status)
+        || connector::wants_tls(status)
         || matches!(status.code(), Code::DeadlineExceeded | Code::FailedPrecondition | Code::Unimplemented)
 }
 

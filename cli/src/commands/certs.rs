@@ -29,10 +29,13 @@ Examples:
 
   firesteel certs show ./node7
 
-Each folder holds ca.pem (the authority, not a secret), node.pem (the certificate, not a secret) and node.key (the key: a secret).
-A new certificate in place of the old one is taken within seconds, without a restart. Certificates of an authority of your own
-do as well: one of their names must be the URI firesteel://CLUSTER/manager, firesteel://CLUSTER/worker or
-firesteel://CLUSTER/client/USER, and those of managers and workers must be for servers and for clients.";
+Each folder holds ca.pem (the authority) and node.pem (the certificate), which are no secrets, and
+node.key (the key), which is one. A new certificate and key in place of the old ones are taken
+within seconds, without a restart.
+
+Certificates of an authority of your own do as well. One of their names, and only one, must be the
+URI firesteel://CLUSTER/manager, firesteel://CLUSTER/worker or firesteel://CLUSTER/client/USER;
+those of managers and workers must be for servers and for clients.";
 
 /// Make the certificates of a cluster: an authority, and what managers, workers and users show each other
 #[derive(Debug, Args)]

@@ -92,9 +92,10 @@ fn why(fault: &io::Error) -> Unsecured {
     let told = |detail: String, hint| Unsecured { detail, hint };
     match fault.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
         Some(rustls::Error::InvalidMessage(_)) => told("it does not speak TLS".to_owned(), Some(NO_TLS)),
-        Some(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {
-            told("its certificate was issued by another authority".to_owned(), Some(SAME_AUTHORITY))
-        }
+        // Two authorities of one cluster's name differ in nothing but their keys.
+        Some(rustls::Error::InvalidCertificate(
+            CertificateError::UnknownIssuer | CertificateError::BadSignature,
+        )) => told("its certificate was issued by another authority".to_owned(), Some(SAME_AUTHORITY)),
         Some(rustls::Error::InvalidCertificate(
             CertificateError::Expired | CertificateError::ExpiredContext { .. },
         )) => told("its certificate is over".to_owned(), Some("have a new one issued to it")),

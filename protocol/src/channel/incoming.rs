@@ -165,18 +165,43 @@ fn peer(certificates: Option<&[tokio_rustls::rustls::pki_types::CertificateDer<'
     })
 }
 
-/// HTTP/2's frames for "these are my settings: all as usual" and "go away", with the reason INADEQUATE_SECURITY.
-const GO_AWAY: [u8; 26] = [0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x0c];
+/// HTTP/2's frames for "these are my settings: all as usual", and for "go away" with the reason INADEQUATE_SECURITY.
+const SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+const GO_AWAY: [u8; 17] = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x0c];
+/// What HTTP/2 begins with.
+const PREFACE_BYTES: usize = 24;
+const HEADERS: u8 = 1;
+/// More than comes before a first request.
+const BEFORE_REQUEST_MAX: u64 = 64 << 10;
 
 /// Tells a client that speaks HTTP/2 without TLS in its own words, so that it can tell its user.
 async fn say_that_it_is_secured(mut stream: TcpStream) -> io::Error {
     let said = async {
+        stream.write_all(&SETTINGS).await?;
+        // Said before there is a request, it would be the connection's end and nobody's answer.
+        await_request(&mut (&mut stream).take(BEFORE_REQUEST_MAX)).await?;
         stream.write_all(&GO_AWAY).await?;
         stream.shutdown().await?;
         // What it has sent is read: a socket that is closed before that takes back what was said.
         tokio::io::copy(&mut (&mut stream).take(1 << 20), &mut tokio::io::sink()).await
     };
     said.await.err().unwrap_or_else(|| io::Error::other("it speaks without TLS"))
+}
+
+/// Reads frames until one begins a request.
+async fn await_request(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<()> {
+    stream.read_exact(&mut [0; PREFACE_BYTES]).await?;
+    loop {
+        let mut head = [0; 9];
+        stream.read_exact(&mut head).await?;
+        if head[3] == HEADERS {
+            return Ok(());
+        }
+        let length = u64::from(u32::from_be_bytes([0, head[0], head[1], head[2]]));
+        if tokio::io::copy(&mut (&mut *stream).take(length), &mut tokio::io::sink()).await? < length {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
 }
 
 type Way = Either<TcpStream, Box<tokio_rustls::server::TlsStream<TcpStream>>>;
