@@ -23,6 +23,7 @@ pub mod show;
 mod silence;
 #[cfg(test)]
 mod tests;
+mod work;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -39,7 +40,7 @@ use lease::Leases;
 use message::{ClusterChange, Effect, Ending, Event, Members, ToDriver, ToWorker};
 use node::Nodes;
 use resume::Claims;
-pub use schedule::Work;
+pub use work::Work;
 
 /// All that the manager knows.
 #[derive(Debug)]
