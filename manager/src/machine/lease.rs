@@ -242,6 +242,16 @@ impl Leases {
         self.by_job.get(&job).into_iter().flat_map(|held| held.leases.iter()).map(|id| &self.all[id])
     }
 
+    /// The newest lease of a job that is older than that one, or the newest of all.
+    #[must_use]
+    pub fn older(&self, job: JobId, than: Option<LeaseId>) -> Option<LeaseId> {
+        let leases = &self.by_job.get(&job)?.leases;
+        match than {
+            Some(than) => leases.range(..than).next_back().copied(),
+            None => leases.last().copied(),
+        }
+    }
+
     /// Those of which slots were asked back, oldest first.
     pub fn with_asked_back(&self) -> impl Iterator<Item = &Lease> {
         self.asked_back.iter().map(|id| &self.all[id])

@@ -25,6 +25,7 @@ pub mod show;
 mod silence;
 #[cfg(test)]
 mod tests;
+mod work;
 
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -42,7 +43,7 @@ use lease::Leases;
 use message::{ClusterChange, Effect, Ending, Event, Members, ToDriver, ToWorker};
 use node::Nodes;
 use resume::Claims;
-pub use schedule::Work;
+pub use work::Work;
 
 /// All that the manager knows.
 #[derive(Debug)]

@@ -4,13 +4,13 @@
 //! asked back twice for the same need.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
 use firesteel_base::{JobId, LeaseId};
 
 use super::Machine;
 use super::job::Job;
-use super::lease::Lease;
+use super::lease::{Lease, Leases};
 use super::message::{Demand, Effect, ToDriver};
 use crate::placement::{Cluster, fitting};
 
@@ -20,15 +20,25 @@ const TASKS_PER_STEP_MAX: u64 = 256;
 /// How often all executors are searched in one step for the one where a wide task takes the fewest slots.
 const SEARCHES_PER_STEP_MAX: u32 = 16;
 
-/// What would be free if all that is asked back were given back.
-struct Plan {
-    /// The seats where there is room, will be, or could be made.
+/// What would be free if all that is asked back were given back. It is looked at as little as is needed for what is wanted.
+struct Plan<'a> {
+    leases: &'a Leases,
+    cluster: &'a Cluster,
+    /// The seats that were looked at.
     seats: BTreeMap<usize, Room>,
+    /// Those of them with free cores.
+    roomy: BTreeSet<usize>,
     /// Cores that each job holds above its share, once it has given back what it was asked for.
     above: BTreeMap<JobId, u64>,
+    /// All of these.
+    spare: u64,
     asked: BTreeMap<LeaseId, u32>,
+    /// Whether all slots of jobs above their shares were looked at.
+    is_full: bool,
     /// How often all seats may still be searched.
     searches: u32,
+    /// Leases that were looked at.
+    looked_at: u64,
 }
 
 struct Room {
@@ -47,24 +57,39 @@ struct Slots {
     memory: u64,
 }
 
+/// Jobs above their shares, that which is most so first, each with the newest lease that may still make room for a task.
+type Singles = BinaryHeap<(u64, LeaseId, JobId)>;
+
 impl Machine {
     pub(super) fn revoke(&mut self, cluster: &Cluster, shares: &BTreeMap<JobId, u64>, fx: &mut Vec<Effect>) {
         let above = self.above(shares);
         if above.is_empty() || !self.is_any_below(shares) {
             return;
         }
-        let mut plan = self.plan(cluster, above);
-        self.work.leases += plan.seats.values().map(|room| room.slots.len() as u64).sum::<u64>();
+        let mut plan = Plan::new(&self.leases, cluster, above);
         let mut budget = TASKS_PER_STEP_MAX;
-        for job in self.jobs.iter_wanting().filter(|job| job.needs().next().is_some()) {
+        // Demands of one size look for the same slots.
+        let mut singles: BTreeMap<(u32, u64), Singles> = BTreeMap::new();
+        for job in self.jobs.iter_wanting() {
             let mut below = self.below(job, shares);
             for demand in job.needs() {
+                if plan.spare == 0 {
+                    break;
+                }
                 let wanted = tasks_within(demand, below).min(budget);
                 below -= wanted.min(tasks_within(demand, below)) * u64::from(demand.cores_per_task);
-                budget -= plan.make_room(cluster, demand, wanted);
+                let size = (demand.cores_per_task, demand.memory_per_task);
+                budget -= match demand.excluded.is_empty() {
+                    true => {
+                        plan.make_room(demand, wanted, singles.entry(size).or_insert_with(|| plan.singles()))
+                    }
+                    false => plan.make_room(demand, wanted, &mut plan.singles()),
+                };
             }
         }
-        for (lease, tasks) in plan.asked {
+        let Plan { asked, looked_at, .. } = plan;
+        self.work.leases += looked_at;
+        for (lease, tasks) in asked {
             self.leases.revoke(lease, tasks);
             let job = self.leases.get(lease).expect("it is held").job;
             if let Some(driver) = self.jobs.live(job).and_then(Job::driver) {
@@ -92,29 +117,6 @@ impl Machine {
             job.needs().any(|demand| tasks_within(demand, below) > 0)
         })
     }
-
-    fn plan(&self, cluster: &Cluster, above: BTreeMap<JobId, u64>) -> Plan {
-        let mut plan =
-            Plan { seats: BTreeMap::new(), above, asked: BTreeMap::new(), searches: SEARCHES_PER_STEP_MAX };
-        for &seat in cluster.free() {
-            plan.room(cluster, seat);
-        }
-        for lease in self.leases.with_asked_back() {
-            if let Some(seat) = cluster.seat_of(&lease.executor) {
-                let room = plan.room(cluster, seat);
-                room.cores += lease.cores_asked_back();
-                room.memory += u64::from(lease.revoked) * lease.memory_per_task;
-            }
-        }
-        // Nothing is taken from others.
-        let jobs: Vec<JobId> = plan.above.keys().copied().collect();
-        for lease in jobs.into_iter().flat_map(|job| self.leases.of_job(job)) {
-            if let Some(seat) = cluster.seat_of(&lease.executor) {
-                plan.room(cluster, seat).slots.push(Slots::of(lease));
-            }
-        }
-        plan
-    }
 }
 
 /// How many tasks of a demand come within that many cores; of a gang all or none.
@@ -135,87 +137,143 @@ impl Slots {
     }
 }
 
-impl Plan {
-    fn room(&mut self, cluster: &Cluster, seat: usize) -> &mut Room {
+impl<'a> Plan<'a> {
+    fn new(leases: &'a Leases, cluster: &'a Cluster, above: BTreeMap<JobId, u64>) -> Self {
+        let spare = above.values().sum();
+        let mut plan = Self {
+            leases,
+            cluster,
+            seats: BTreeMap::new(),
+            roomy: BTreeSet::new(),
+            above,
+            spare,
+            asked: BTreeMap::new(),
+            is_full: false,
+            searches: SEARCHES_PER_STEP_MAX,
+            looked_at: 0,
+        };
+        for &seat in cluster.free() {
+            plan.change(seat, |_| {});
+        }
+        for lease in leases.with_asked_back() {
+            plan.looked_at += 1;
+            if let Some(seat) = cluster.seat_of(&lease.executor) {
+                plan.change(seat, |room| {
+                    room.cores += lease.cores_asked_back();
+                    room.memory += u64::from(lease.revoked) * lease.memory_per_task;
+                });
+            }
+        }
+        plan
+    }
+
+    fn room(&mut self, seat: usize) -> &mut Room {
         self.seats.entry(seat).or_insert_with(|| {
-            let seat = &cluster.seats()[seat];
+            let seat = &self.cluster.seats()[seat];
             Room { cores: seat.cores_free(), memory: seat.memory_free(), slots: Vec::new() }
         })
     }
 
-    fn at(&mut self, seat: usize) -> &mut Room {
-        self.seats.get_mut(&seat).expect("it is one of those that were looked at")
+    /// Changes what is free on a seat.
+    fn change<T>(&mut self, seat: usize, change: impl FnOnce(&mut Room) -> T) -> T {
+        let room = self.room(seat);
+        let changed = change(room);
+        if room.cores > 0 {
+            self.roomy.insert(seat);
+        } else {
+            self.roomy.remove(&seat);
+        }
+        changed
+    }
+
+    fn singles(&self) -> Singles {
+        let newest = |(job, above): (&JobId, &u64)| Some((*above, self.leases.older(*job, None)?, *job));
+        self.above.iter().filter_map(newest).collect()
     }
 
     /// Makes room for tasks of a demand, first from what is or will be free. Returns for how many it asked slots back.
-    fn make_room(&mut self, cluster: &Cluster, demand: &Demand, mut wanted: u64) -> u64 {
+    fn make_room(&mut self, demand: &Demand, mut wanted: u64, singles: &mut Singles) -> u64 {
         if wanted == 0 {
             return 0;
         }
-        let is_usable = |seat: &usize| !demand.excluded.contains(&cluster.seats()[*seat].site.id);
-        let usable: Vec<usize> = self.seats.keys().copied().filter(is_usable).collect();
-        for &seat in &usable {
-            wanted -= self.at(seat).take(demand, wanted);
+        let roomy: Vec<usize> =
+            self.roomy.iter().copied().filter(|seat| self.is_usable(*seat, demand)).collect();
+        for seat in roomy {
+            wanted -= self.change(seat, |room| room.take(demand, wanted));
         }
-        let mut singles = self.singles(&usable, demand);
         let mut made = 0;
-        while wanted > 0 {
-            let single = self.best_single(&mut singles, demand).map(|(seat, slot)| (seat, vec![slot]));
-            let Some((seat, slots)) = single.or_else(|| self.cheapest(&usable, demand)) else { break };
+        while wanted > 0 && self.spare > 0 {
+            let single = self.best_single(singles, demand).map(|(seat, slot)| (seat, vec![slot]));
+            let Some((seat, slots)) = single.or_else(|| self.cheapest(demand)) else { break };
             for slot in slots {
                 self.ask_back(seat, slot);
             }
-            let room = self.at(seat).take(demand, wanted);
+            let room = self.change(seat, |room| room.take(demand, wanted));
             wanted -= room;
             made += room;
         }
         made
     }
 
-    /// By job the leases, oldest first, of which one slot alone makes room for a task.
-    fn singles(&self, usable: &[usize], demand: &Demand) -> BTreeMap<JobId, Vec<(LeaseId, usize)>> {
-        let mut singles: BTreeMap<JobId, Vec<(LeaseId, usize)>> = BTreeMap::new();
-        for &seat in usable {
-            for slots in &self.seats[&seat].slots {
-                if slots.job != demand.job && self.above.contains_key(&slots.job) {
-                    singles.entry(slots.job).or_default().push((slots.lease, seat));
-                }
-            }
-        }
-        for leases in singles.values_mut() {
-            leases.retain(|(lease, seat)| self.seats[seat].single(*lease, demand).is_some());
-            leases.sort_unstable();
-        }
-        singles
+    fn is_usable(&self, seat: usize, demand: &Demand) -> bool {
+        demand.excluded.is_empty() || !demand.excluded.contains(&self.cluster.seats()[seat].site.id)
     }
 
     /// One slot that makes room for a task: of the job most above its share, the newest.
-    fn best_single(
-        &self,
-        singles: &mut BTreeMap<JobId, Vec<(LeaseId, usize)>>,
-        demand: &Demand,
-    ) -> Option<(usize, Slots)> {
-        let mut best: Option<((u64, LeaseId), usize, Slots)> = None;
-        for (job, leases) in singles.iter_mut() {
-            while let Some((lease, seat)) = leases.last() {
-                let Some(slots) = self.seats[seat].single(*lease, demand) else {
-                    leases.pop();
-                    continue;
-                };
-                let rank = (self.above[job], *lease);
-                if self.above[job] >= slots.cores && best.as_ref().is_none_or(|(best, ..)| *best < rank) {
-                    best = Some((rank, *seat, Slots { tasks: 1, ..slots }));
+    fn best_single(&mut self, singles: &mut Singles, demand: &Demand) -> Option<(usize, Slots)> {
+        while let Some((rank, lease, job)) = singles.pop() {
+            let above = self.above[&job];
+            if above != rank {
+                singles.push((above, lease, job));
+                continue;
+            }
+            let seat = self.look_at(lease).filter(|seat| self.is_usable(*seat, demand));
+            match seat.and_then(|seat| Some((seat, self.seats[&seat].single(lease, demand)?))) {
+                Some((_, slots)) if above < slots.cores => {}
+                Some((seat, slots)) => {
+                    singles.push((above, lease, job));
+                    return Some((seat, Slots { tasks: 1, ..slots }));
                 }
-                break;
+                None => singles.extend(self.leases.older(job, Some(lease)).map(|older| (above, older, job))),
             }
         }
-        best.map(|(_, seat, slot)| (seat, slot))
+        None
+    }
+
+    /// Adds the slots of a lease to those of its seat, which it returns.
+    fn look_at(&mut self, lease: LeaseId) -> Option<usize> {
+        let lease = self.leases.get(lease)?;
+        let seat = self.cluster.seat_of(&lease.executor)?;
+        self.looked_at += 1;
+        let room = self.room(seat);
+        if room.slots.iter().all(|slots| slots.lease != lease.id) {
+            room.slots.push(Slots::of(lease));
+        }
+        Some(seat)
+    }
+
+    /// Looks at all slots of jobs above their shares. Nothing is taken from others.
+    fn look_at_all(&mut self) {
+        if std::mem::replace(&mut self.is_full, true) {
+            return;
+        }
+        let jobs: Vec<JobId> = self.above.keys().copied().collect();
+        let leases = self.leases;
+        for lease in jobs.into_iter().flat_map(|job| leases.of_job(job)) {
+            self.look_at(lease.id);
+        }
     }
 
     /// The seat where fewest slots must be asked back for one task, and of equals where they are most above the share.
-    fn cheapest(&mut self, usable: &[usize], demand: &Demand) -> Option<(usize, Vec<Slots>)> {
+    fn cheapest(&mut self, demand: &Demand) -> Option<(usize, Vec<Slots>)> {
+        // A slot of any size is enough for the smallest, and was found.
+        if demand.cores_per_task <= 1 && demand.memory_per_task == 0 {
+            return None;
+        }
         self.searches = self.searches.checked_sub(1)?;
-        let options = usable.iter().filter_map(|&seat| Some((seat, self.slots_for_one(seat, demand)?)));
+        self.look_at_all();
+        let usable = self.seats.keys().copied().filter(|seat| self.is_usable(*seat, demand));
+        let options = usable.filter_map(|seat| Some((seat, self.slots_for_one(seat, demand)?)));
         options.min_by_key(|(seat, slots)| {
             let newest = slots.first();
             let above = newest.map_or(0, |slots| self.above.get(&slots.job).copied().unwrap_or(0));
@@ -250,13 +308,14 @@ impl Plan {
     }
 
     fn ask_back(&mut self, seat: usize, slot: Slots) {
-        let room = self.at(seat);
-        room.cores += slot.cores;
-        room.memory += slot.memory;
-        let slots =
-            room.slots.iter_mut().find(|slots| slots.lease == slot.lease).expect("it was chosen there");
-        slots.tasks -= 1;
+        self.change(seat, |room| {
+            room.cores += slot.cores;
+            room.memory += slot.memory;
+            let slots = room.slots.iter_mut().find(|slots| slots.lease == slot.lease);
+            slots.expect("it was chosen there").tasks -= 1;
+        });
         *self.above.get_mut(&slot.job).expect("it is above its share") -= slot.cores;
+        self.spare -= slot.cores;
         *self.asked.entry(slot.lease).or_default() += 1;
     }
 }

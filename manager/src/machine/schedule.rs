@@ -21,19 +21,6 @@ use crate::placement::{Cluster, Placement, Request, Site, fitting, place};
 /// How many stages may reserve executors at a time.
 const RESERVING_STAGES_MAX: usize = 16;
 
-/// How much was looked at to lend slots, all in all.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Work {
-    /// How often there were stages that need slots.
-    pub rounds: u64,
-    /// How often the tasks of a stage were placed.
-    pub stages: u64,
-    /// Executors that were looked at for those.
-    pub seats: u64,
-    /// Leases that were looked at because some might be asked back.
-    pub leases: u64,
-}
-
 /// What is decided in one round.
 struct Round {
     cluster: Cluster,

@@ -298,7 +298,7 @@ fn tasks_go_where_most_of_their_input_lies() {
     script.finish_with("job7/s0/p0/a0", "a", &[&[10, 500]]);
     script.finish_with("job7/s0/p1/a0", "b", &[&[300, 20]]);
     let Some(Effect::Demand(demand)) = script.said.pop() else { panic!("the next stage is demanded") };
-    assert_eq!(*demand.inputs, [(life("a").executor, 510), (life("b").executor, 320)]);
+    assert_eq!(demand.inputs[..], [(life("a").executor, 510), (life("b").executor, 320)]);
     script.said();
     script.grant(1, "a", 1);
     script.says("launch job7/s1/p1/a0 on a under lease3 reads job7/s0/p0/a0 job7/s0/p1/a0");

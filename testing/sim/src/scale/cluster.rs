@@ -369,7 +369,8 @@ fn name(node: u32) -> WorkerId {
     format!("node{node:06}").parse().expect("a worker's name")
 }
 
-fn address(node: u32, port: u16) -> String {
+/// Where a node is reached.
+pub fn address(node: u32, port: u16) -> String {
     let [_, b, c, d] = node.to_be_bytes();
     format!("10.{b}.{c}.{d}:{port}")
 }

@@ -12,6 +12,7 @@ use firesteel_shuffle::LaneSizes;
 use prost::Message;
 
 use super::Tally;
+use super::cluster::address;
 use super::job::Shape;
 
 /// What a driver has to say, and what it has begun.
@@ -37,7 +38,7 @@ impl Said {
 
 pub struct Driver {
     shape: Shape,
-    up: BTreeMap<Life, v1::ExecutorRef>,
+    up: BTreeSet<Life>,
     machine: Option<JobMachine>,
     job: JobId,
     queue: VecDeque<Event>,
@@ -56,7 +57,7 @@ impl Driver {
     pub fn new(shape: Shape) -> Self {
         Self {
             shape,
-            up: BTreeMap::new(),
+            up: BTreeSet::new(),
             machine: None,
             job: JobId(0),
             queue: VecDeque::new(),
@@ -134,12 +135,12 @@ impl Driver {
 
     fn came(&mut self, shapes: Vec<v1::ExecutorShape>) {
         let refs = shapes.into_iter().filter_map(|shape| shape.executor);
-        self.up.extend(refs.map(|executor| (life(&executor), executor)));
+        self.up.extend(refs.map(|executor| life(&executor)));
     }
 
     fn tell_cluster(&mut self) {
-        let takers = self.up.keys().cloned().collect();
-        let executors = self.up.keys().map(|life| life.executor.clone()).collect();
+        let takers = self.up.clone();
+        let executors = self.up.iter().map(|life| life.executor.clone()).collect();
         self.queue.push_back(Event::Draining { workers: BTreeSet::new(), takers });
         self.queue.push_back(Event::ClusterChanged { executors });
     }
@@ -328,9 +329,7 @@ impl Driver {
             outputs: input
                 .outputs
                 .iter()
-                .map(|output| {
-                    wire::wire_output(output, &read, self.up.get(&output.life).cloned().unwrap_or_default())
-                })
+                .map(|output| wire::wire_output(output, &read, reference(&output.life)))
                 .collect(),
             coming: input.coming,
         };
@@ -358,4 +357,16 @@ fn say(message: driver_to_manager::Message) -> Vec<u8> {
 fn life(executor: &v1::ExecutorRef) -> Life {
     let id = executor.id.as_ref().expect("an executor has a name");
     Life { executor: ExecutorId::try_from(id).expect("an executor has a name"), epoch: Epoch(executor.epoch) }
+}
+
+/// Where an executor is reached: as it says itself, so that not every driver here need keep that.
+fn reference(life: &Life) -> v1::ExecutorRef {
+    let node = life.executor.worker.as_str().trim_start_matches("node").parse().expect("nodes are numbered");
+    v1::ExecutorRef {
+        id: Some((&life.executor).into()),
+        epoch: life.epoch.0,
+        control_address: address(node, 7401),
+        shuffle_address: address(node, 7402),
+        keeper_address: address(node, 7403),
+    }
 }
