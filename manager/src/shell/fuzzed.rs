@@ -15,6 +15,7 @@ use crate::ManagerConfig;
 use crate::config::lease_seed;
 use crate::machine::Machine;
 use crate::machine::message::{DriverEvent, Effect, Event, SessionId, ToDriver, WorkerEvent};
+use crate::machine::rights::Rights;
 
 /// A manager that hears workers and drivers, as bytes.
 #[derive(Debug)]
@@ -128,7 +129,7 @@ impl Conversation {
         let heartbeat = Duration::from_secs(2);
         match effect {
             Effect::ToWorker(_, told) => {
-                drop(outbound::to_worker(told, heartbeat, (version::WIRE_OLDEST, 1)).encode_to_vec());
+                drop(outbound::to_worker(told, heartbeat, (version::WIRE_OLDEST, 1), false).encode_to_vec());
             }
             Effect::ToDriver(_, told) => {
                 self.has_lent |= matches!(told, ToDriver::Grant(_));
@@ -156,7 +157,7 @@ fn worker_greets(said: v1::WorkerToManager) -> Option<WorkerEvent> {
 fn driver_greets(said: v1::DriverToManager) -> Option<DriverEvent> {
     let Some(v1::driver_to_manager::Message::Hello(hello)) = &said.message else { return None };
     check_version("driver", Spoken::said(hello.wire_version, hello.wire_newest), "").ok()?;
-    let greeting: Result<_, MalformedMessage> = inbound::driver_event(said);
+    let greeting: Result<_, MalformedMessage> = inbound::greeting(said, Rights::All);
     greeting.ok()
 }
 
@@ -164,7 +165,7 @@ fn driver_greets(said: v1::DriverToManager) -> Option<DriverEvent> {
 fn show_all(machine: &Machine, now: Timestamp) {
     let unix_ms = 1_700_000_000_000;
     for job in machine.jobs(true) {
-        drop(outbound::job_info(machine, job, unix_ms).encode_to_vec());
+        drop(outbound::job_info(machine, job, unix_ms, false).encode_to_vec());
     }
     for node in machine.nodes().iter() {
         drop(outbound::node_info(machine, node, now).encode_to_vec());
