@@ -64,7 +64,7 @@ impl DemandState {
         }
         let is_less = !surprised && demand.tasks > 0 && demand.tasks < self.believed;
         let is_alike = self.last.as_ref().is_some_and(|last| last.is_alike(&demand));
-        let less = (is_less && is_alike).then_some(self.believed - demand.tasks);
+        let less = (is_less && is_alike).then(|| self.believed - demand.tasks);
         self.believed = demand.tasks;
         self.last = Some(demand.clone());
         Some(Demand { less, ..demand })
