@@ -42,18 +42,6 @@ fn every_answer_is_right_whatever_breaks() {
     assert!(report.counts.faults > 10 && report.counts.right > 10, "{report:#?}");
 }
 
-/// Consumers see it by the checksum, and the one map attempt that wrote the block is run again.
-#[test]
-fn blocks_that_are_corrupted_in_their_files_cost_no_answer() {
-    // Blocks of little memory that is not shared go to files, which live for a moment each.
-    let conf = vec![("FIRESTEEL_EXECUTOR_TRANSPORT".to_owned(), "tcp".to_owned())];
-    let often = Duration::from_millis(200)..=Duration::from_millis(600);
-    let options = options(3, Duration::from_secs(45), &[Family::Corrupt]);
-    let report = run(&Options { memory: ByteSize(96 << 20), every: often, conf, ..options }).unwrap();
-    assert!(report.held(), "{report:#?}");
-    assert!(report.counts.faults > 0 && report.counts.right > 3, "{report:#?}");
-}
-
 /// The right answers have one digit changed: whoever checks must say that the cluster's are wrong.
 #[test]
 fn a_wrong_answer_is_noticed() {
