@@ -95,9 +95,15 @@ impl DriverSettings {
 pub struct ChildCommand {
     /// The program.
     pub program: PathBuf,
+    /// What it is called, when it is not that.
+    pub name: Option<PathBuf>,
     /// Its first arguments.
     pub args: Vec<String>,
 }
+
+/// The program that runs, whatever has become of its file: one that is replaced in an upgrade starts no children of another release, and
+/// who may not look into its folder can run it all the same.
+const THIS_PROGRAM: &str = "/proc/self/exe";
 
 impl ChildCommand {
     /// This very program with these arguments.
@@ -105,16 +111,20 @@ impl ChildCommand {
     /// # Errors
     /// When the system does not tell what this program is.
     pub fn this_program(args: &[&str]) -> Result<Self, UserError> {
-        let program = std::env::current_exe().map_err(|fault| {
+        let name = std::env::current_exe().map_err(|fault| {
             UserError::new("cannot find out where this program lies").detail(fault.to_string())
         })?;
-        Ok(Self { program, args: args.iter().map(|&arg| arg.to_owned()).collect() })
+        let args = args.iter().map(|&arg| arg.to_owned()).collect();
+        Ok(Self { program: THIS_PROGRAM.into(), name: Some(name), args })
     }
 
     /// As that user, if one is given, and then with no group of this process's.
     pub(crate) fn to_command(&self, user: Option<RunAs>) -> tokio::process::Command {
         let mut command = tokio::process::Command::new(&self.program);
         command.args(&self.args);
+        if let Some(name) = &self.name {
+            command.arg0(name);
+        }
         if let Some(RunAs { uid, gid }) = user {
             // The standard library clears supplementary groups when root becomes another user.
             command.uid(uid).gid(gid);

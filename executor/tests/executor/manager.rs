@@ -238,7 +238,7 @@ impl Manager for Service {
 /// A shell script as a child; its arguments begin at `$1`.
 pub fn script(text: &str) -> ChildCommand {
     let args = ["-c", text, "child"].map(str::to_owned).to_vec();
-    ChildCommand { program: "/bin/sh".into(), args }
+    ChildCommand { program: "/bin/sh".into(), name: None, args }
 }
 
 /// A worker of one executor, which `executor` and `driver` stand for.
