@@ -7,8 +7,7 @@ use std::time::Duration;
 use firesteel_base::{Epoch, JobId, UserError, version};
 use firesteel_protocol::managers::Managers;
 use firesteel_protocol::v1;
-use firesteel_shuffle::ServeConfig;
-use firesteel_shuffle::keep::{Keeper, KeeperConfig};
+use firesteel_shuffle::keep::Keeper;
 use futures::FutureExt;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
@@ -31,6 +30,7 @@ use crate::shell::manager_link::{self, LinkEvent};
 use crate::shell::worker_service;
 
 mod drivers;
+mod keeping;
 mod leaving;
 
 use drivers::Drivers;
@@ -98,7 +98,7 @@ pub async fn run(
     let (security, ended) = (config.security.clone(), end.clone().cancelled_owned());
     let served = tokio::spawn(worker_service::serve(Arc::clone(&results), listener, security, ended));
     let (events, inbox) = mpsc::channel(EVENTS_MAX);
-    let keeper = if config.keep_blocks { start_keeper(&config) } else { None };
+    let keeper = if config.keep_blocks { keeping::start(&config) } else { None };
     let registration = v1::RegisterWorker {
         keeper_address: keeper.as_ref().map(|(_, address)| address.clone()).unwrap_or_default(),
         ..registration(&config, &plan, address)
@@ -154,26 +154,6 @@ fn registration(config: &WorkerConfig, plan: &Plan, address: String) -> v1::Regi
         keeper_address: String::new(),
         driver_places: Some(u32::try_from(plan.driver_places).unwrap_or(u32::MAX)),
     }
-}
-
-/// What serves the blocks of executors that are gone, and where. A host that cannot have it does without.
-fn start_keeper(config: &WorkerConfig) -> Option<(Arc<Keeper>, String)> {
-    let start = || {
-        let listener = std::net::TcpListener::bind((config.listen.ip(), 0))?;
-        let serve = ServeConfig {
-            also_user: config.run_as.map(|user| user.uid),
-            ..config.blocks.serves(&config.security)
-        };
-        let keeper_config = KeeperConfig { serve, ..KeeperConfig::default() };
-        let keeper = Keeper::start(listener, keeper_config)?;
-        let address = host_port(&config.advertise_host, keeper.local_addr().port());
-        Ok::<_, std::io::Error>((Arc::new(keeper), address))
-    };
-    start()
-        .inspect_err(|fault| {
-            tracing::warn!(worker = %config.id, %fault, "blocks of an executor will end with it: they cannot be kept");
-        })
-        .ok()
 }
 
 struct Daemon {
