@@ -160,16 +160,16 @@ fn what_a_manager_of_the_version_before_says_is_understood() {
 #[tokio::test]
 async fn the_newest_version_that_both_speak_is_spoken() {
     let served = served(patient()).await;
-    for (oldest, newest, spoken) in [(4, 0, 4), (4, 5, 5), (5, 0, 5), (5, 6, 5), (4, 9, 5)] {
+    for (oldest, newest, spoken) in [(4, 0, 4), (4, 5, 5), (5, 0, 5), (5, 6, 6), (4, 9, 6)] {
         let hello = v1::DriverHello { wire_version: oldest, wire_newest: newest, ..hello() };
         let mut driver = served.driver(hello).await.unwrap();
         let manager_to_driver::Message::Welcome(welcome) = driver.hear().await else { panic!("no welcome") };
         assert_eq!(welcome.wire_version, spoken, "{oldest} to {newest}");
     }
-    for (oldest, newest) in [(3, 0), (6, 7), (0, 0)] {
+    for (oldest, newest) in [(3, 0), (7, 8), (0, 0)] {
         let hello = v1::DriverHello { wire_version: oldest, wire_newest: newest, ..hello() };
         let refused = served.driver(hello).await.err().unwrap();
         assert_eq!(refused.code(), Code::FailedPrecondition);
-        assert!(refused.message().contains("versions 4 to 5 are spoken here"), "{refused}");
+        assert!(refused.message().contains("versions 4 to 6 are spoken here"), "{refused}");
     }
 }
