@@ -156,3 +156,34 @@ impl ExecutorConfig {
 
 /// Less than this holds not even the buffers of one attempt.
 const MEMORY_MIN: ByteSize = ByteSize(16 << 20);
+
+#[cfg(test)]
+mod tests {
+    use firesteel_base::config::{Auto, SecuritySettings};
+    use firesteel_certs::{Authority, Lifetime, Request, Role};
+
+    use super::*;
+
+    #[test]
+    fn blocks_go_over_tls_where_there_are_certificates() {
+        let folder = tempfile::tempdir().unwrap();
+        let [authority, worker] = ["authority", "worker"].map(|name| folder.path().join(name));
+        let lifetime = Lifetime::of_days(2);
+        Authority::create(&authority, "test", lifetime).unwrap();
+        let request =
+            Request { role: Role::Worker, user: None, hosts: vec!["127.0.0.1".to_owned()], lifetime };
+        Authority::open(&authority).unwrap().issue(&request).unwrap().write(&worker).unwrap();
+        let settings = SecuritySettings {
+            folder: Auto::Set(worker.to_str().unwrap().to_owned()),
+            ca: Auto::Auto,
+            certificate: Auto::Auto,
+            key: Auto::Auto,
+            insecure: false,
+        };
+        let (blocks, budget) = (BlockSettings::default(), || MemoryBudget::new(MEMORY_MIN));
+        let security = Security::of_daemon(&settings, Role::Worker).unwrap();
+        assert!(blocks.serves(&security).tls.is_some() && blocks.fetches(budget(), &security).tls.is_some());
+        let none = Security::default();
+        assert!(blocks.serves(&none).tls.is_none() && blocks.fetches(budget(), &none).tls.is_none());
+    }
+}

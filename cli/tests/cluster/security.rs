@@ -107,6 +107,24 @@ fn a_secured_cluster_answers_rightly_and_keeps_its_keys_to_itself() {
     // The worker keeps the job's result on its disk, so the cluster is not asked whether it leaves nothing.
 }
 
+/// Executors that share no memory fetch blocks from one another over TLS, and drivers fetch results so.
+#[test]
+fn blocks_go_over_tcp_in_a_secured_cluster() {
+    let certificates = Certificates::of("test").unwrap();
+    let cluster = cluster(secured(&certificates).set("executor.transport", "tcp"));
+    runtime().block_on(async {
+        let client = client_with(&certificates.folder("client"));
+        let engine = Engine::connect_secured(cluster.address(), client).await.unwrap();
+        register(&engine, Scale::Tenth).await;
+        for query in ["q05", "q09"] {
+            let (_, batches) = engine.rows(tpch(query).unwrap().sql).await.unwrap();
+            check(Scale::Tenth, query, &Answer::from_batches(&batches).unwrap()).unwrap();
+        }
+        engine.0.close().await;
+    });
+    cluster.stop().unwrap();
+}
+
 #[test]
 fn clients_without_the_right_certificate_get_nothing_and_are_told_why() {
     let (certificates, others) = (Certificates::of("test").unwrap(), Certificates::of("test").unwrap());

@@ -156,7 +156,9 @@ fn a_manager_does_not_start_with_a_file_of_tokens_that_others_may_read() {
     token(&file, &["ana"]);
     let start = |file: &Path| {
         let mut command = Command::new(FIRESTEEL);
-        command.args(["manager", "--insecure", "--bind", "127.0.0.1:0"]).env("FIRESTEEL_MANAGER_TOKENS", file);
+        command
+            .args(["manager", "--insecure", "--bind", "127.0.0.1:0"])
+            .env("FIRESTEEL_MANAGER_TOKENS", file);
         Running::start(command).unwrap().finish().unwrap()
     };
     fs::set_permissions(&file, Permissions::from_mode(0o640)).unwrap();
