@@ -28,6 +28,8 @@ struct Plan<'a> {
     seats: BTreeMap<usize, Room>,
     /// Those of them with free cores.
     roomy: BTreeSet<usize>,
+    /// Cores that are or will be free, when those of any seat are as good as others; then it is not looked at where.
+    anywhere: Option<u64>,
     /// Cores that each job holds above its share, once it has given back what it was asked for.
     above: BTreeMap<JobId, u64>,
     /// All of these.
@@ -67,6 +69,11 @@ impl Machine {
             return;
         }
         let mut plan = Plan::new(&self.leases, cluster, above);
+        if self.jobs.iter_wanting().flat_map(Job::needs).all(is_narrow) && plan.is_all_in_seats() {
+            plan.count_anywhere();
+        } else {
+            plan.look_for_room();
+        }
         let mut budget = TASKS_PER_STEP_MAX;
         // Demands of one size look for the same slots.
         let mut singles: BTreeMap<(u32, u64), Singles> = BTreeMap::new();
@@ -119,6 +126,11 @@ impl Machine {
     }
 }
 
+/// Whether any core is as good for its tasks as any other.
+fn is_narrow(demand: &Demand) -> bool {
+    demand.cores_per_task <= 1 && demand.memory_per_task == 0 && demand.excluded.is_empty()
+}
+
 /// How many tasks of a demand come within that many cores; of a gang all or none.
 fn tasks_within(demand: &Demand, cores: u64) -> u64 {
     let tasks = (cores / u64::from(demand.cores_per_task)).min(u64::from(demand.tasks));
@@ -140,31 +152,44 @@ impl Slots {
 impl<'a> Plan<'a> {
     fn new(leases: &'a Leases, cluster: &'a Cluster, above: BTreeMap<JobId, u64>) -> Self {
         let spare = above.values().sum();
-        let mut plan = Self {
+        Self {
             leases,
             cluster,
             seats: BTreeMap::new(),
             roomy: BTreeSet::new(),
+            anywhere: None,
             above,
             spare,
             asked: BTreeMap::new(),
             is_full: false,
             searches: SEARCHES_PER_STEP_MAX,
             looked_at: 0,
-        };
-        for &seat in cluster.free() {
-            plan.change(seat, |_| {});
         }
-        for lease in leases.with_asked_back() {
-            plan.looked_at += 1;
-            if let Some(seat) = cluster.seat_of(&lease.executor) {
-                plan.change(seat, |room| {
+    }
+
+    /// Whether all that is lent is lent of seats.
+    fn is_all_in_seats(&self) -> bool {
+        self.leases.cores() == self.cluster.cores_lent()
+    }
+
+    fn count_anywhere(&mut self) {
+        let asked_back: u64 = self.leases.holders().map(|(_, held)| held.asked_back).sum();
+        self.anywhere = Some(self.cluster.cores_free() + asked_back);
+    }
+
+    fn look_for_room(&mut self) {
+        for &seat in self.cluster.free() {
+            self.change(seat, |_| {});
+        }
+        for lease in self.leases.with_asked_back() {
+            self.looked_at += 1;
+            if let Some(seat) = self.cluster.seat_of(&lease.executor) {
+                self.change(seat, |room| {
                     room.cores += lease.cores_asked_back();
                     room.memory += u64::from(lease.revoked) * lease.memory_per_task;
                 });
             }
         }
-        plan
     }
 
     fn room(&mut self, seat: usize) -> &mut Room {
@@ -196,11 +221,7 @@ impl<'a> Plan<'a> {
         if wanted == 0 {
             return 0;
         }
-        let roomy: Vec<usize> =
-            self.roomy.iter().copied().filter(|seat| self.is_usable(*seat, demand)).collect();
-        for seat in roomy {
-            wanted -= self.change(seat, |room| room.take(demand, wanted));
-        }
+        wanted -= self.take_free(demand, wanted);
         let mut made = 0;
         while wanted > 0 && self.spare > 0 {
             let single = self.best_single(singles, demand).map(|(seat, slot)| (seat, vec![slot]));
@@ -208,11 +229,29 @@ impl<'a> Plan<'a> {
             for slot in slots {
                 self.ask_back(seat, slot);
             }
-            let room = self.change(seat, |room| room.take(demand, wanted));
+            let room = match self.anywhere {
+                Some(_) => self.take_free(demand, wanted),
+                None => self.change(seat, |room| room.take(demand, wanted)),
+            };
             wanted -= room;
             made += room;
         }
         made
+    }
+
+    /// Takes room for up to that many tasks of what is or will be free. Returns for how many there was some.
+    fn take_free(&mut self, demand: &Demand, tasks: u64) -> u64 {
+        if let Some(cores) = &mut self.anywhere {
+            let taken = tasks.min(*cores);
+            *cores -= taken;
+            return taken;
+        }
+        let usable = self.roomy.iter().copied().filter(|seat| self.is_usable(*seat, demand));
+        let mut left = tasks;
+        for seat in usable.collect::<Vec<_>>() {
+            left -= self.change(seat, |room| room.take(demand, left));
+        }
+        tasks - left
     }
 
     fn is_usable(&self, seat: usize, demand: &Demand) -> bool {
@@ -316,6 +355,7 @@ impl<'a> Plan<'a> {
         });
         *self.above.get_mut(&slot.job).expect("it is above its share") -= slot.cores;
         self.spare -= slot.cores;
+        self.anywhere = self.anywhere.map(|cores| cores + slot.cores);
         *self.asked.entry(slot.lease).or_default() += 1;
     }
 }
