@@ -13,8 +13,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::reports::Reports;
 
-/// One driver's stream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// One driver's stream. A later one has a greater number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct SessionId(u64);
 
 /// A driver: random, and the how manyth that was launched for its job.
@@ -149,7 +149,8 @@ impl Registry {
             free();
         }
         job.driver = Some(speaker.driver.clone());
-        if job.owner.as_ref().is_none_or(|(owner, _)| *owner != speaker.session) {
+        // What its driver said by an earlier stream may come after what it says by the next one, when a cut has healed.
+        if job.owner.as_ref().is_none_or(|(owner, _)| *owner < speaker.session) {
             job.owner = Some((speaker.session, speaker.reports.clone()));
         }
         true

@@ -60,6 +60,26 @@ async fn one_driver_that_goes_takes_nothing_of_another() {
     assert_eq!(stays.hear_failed(attempt_of_job(1)).await.base_class(), Class::Cancelled);
 }
 
+/// What was said by a stream that was cut may come after what its driver says by the next one.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_stream_before_does_not_take_a_job_back() {
+    let grace = Duration::from_millis(50);
+    let subject = start(1, Limits { session_grace: grace, ..Limits::default() });
+    let mut cut = Driver::launched(&subject, "one", 1).await;
+    run_shared(&subject, &cut, attempt(0), &endless(1));
+    cut.hear_started(attempt(0)).await;
+    let mut next = Driver::launched(&subject, "one", 1).await;
+    for stream in [&mut next, &mut cut] {
+        stream.say(ToExecutor::Launch(launch(attempt(0), &[9; 16], &endless(1))));
+        stream.hear_started(attempt(0)).await;
+    }
+    drop(cut);
+    tokio::time::sleep(10 * grace).await;
+    assert_eq!(subject.executor.status().running_attempts, 1);
+    next.cancel(attempt(0), "enough");
+    assert_eq!(next.hear_failed(attempt(0)).await.base_class(), Class::Cancelled);
+}
+
 /// The manager launches a job's driver once more when it has given up the first, which may still be there.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_later_driver_has_the_job_and_nothing_that_the_one_before_made() {

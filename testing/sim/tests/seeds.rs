@@ -90,7 +90,7 @@ const CAUGHT: &[(Kind, &str)] = &[
     (Kind::DropDemand, "not ended in time"),
     (Kind::DropLaunch, "runs nothing and is not given back"),
     (Kind::DropRelease, "runs nothing and is not given back"),
-    (Kind::DropMoreInputs, "not ended in time"),
+    (Kind::DropMoreInputs, "is wrong"),
     (Kind::LaunchTwice, "and more attempts run"),
     (Kind::FreeEarly, "reads it"),
     (Kind::CloseWithoutFreeing, "has something of"),

@@ -86,7 +86,9 @@ impl Registry {
             job.former = known;
             running(attempts.into_values())
         });
-        (job.driver, job.owner) = (Some(voice.speaker), Some(voice.session));
+        job.driver = Some(voice.speaker);
+        // What its driver said by an earlier stream may come after what it says by the next one, when a cut has healed.
+        job.owner = job.owner.max(Some(voice.session));
         runs.map_or(Claim::Had, Claim::Taken)
     }
 
