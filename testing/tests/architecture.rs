@@ -58,7 +58,7 @@ fn dependencies_point_one_way() {
         ("interleave", &[]),
         ("testing", &["base", "bench", "certs"]),
         // It joins the machines of all roles.
-        ("sim", &["base", "protocol", "shuffle", "engine", "manager", "executor", "driver"]),
+        ("sim", &["base", "certs", "protocol", "shuffle", "engine", "manager", "executor", "driver"]),
         // What it tests is the built program.
         ("chaos", &["base"]),
         // It reads the sources of all.
