@@ -80,6 +80,11 @@ fn users_have_their_own_jobs_in_their_own_queues_and_no_secret_is_seen() {
     refused(&run(&cluster, None, &["sql", "-c", "SELECT 1"]), "asks for a token, and none was shown");
     refused(&run(&cluster, Some("fst_00"), &["jobs"]), "not one of this cluster");
     refused(&run(&cluster, Some("fsd_1_00"), &["jobs"]), "not one of this cluster");
+    cluster
+        .wait_for("the token's time to be over", |cluster| {
+            Ok(!run(cluster, Some(&expired), &["jobs"]).status.success())
+        })
+        .unwrap();
     refused(&run(&cluster, Some(&expired), &["submit", one]), "the token has expired");
 
     // Jobs of a user, in that user's queues.
