@@ -13,7 +13,7 @@ use rcgen::{
 };
 
 use crate::certificate::read_chain;
-use crate::files::{Files, check_private, read};
+use crate::files::{Files, check_key, read};
 use crate::identity::{Identity, Role, authority_uri, is_name};
 
 /// When a certificate begins and ends.
@@ -115,7 +115,7 @@ impl Authority {
             UserError::new(format!("{} is not an authority that `firesteel certs init` made", path.display()))
                 .detail(format!("its subject is {}", own.subject))
         })?;
-        check_private(&key_path)?;
+        check_key(&key_path)?;
         let certificate = read(&path)?;
         let key = KeyPair::from_pem(&read(&key_path)?)
             .map_err(|_| UserError::new(format!("{} is not a private key", key_path.display())))?;

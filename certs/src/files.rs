@@ -57,7 +57,7 @@ impl Files {
     /// # Errors
     /// When one is not there, or the key can be read by others than its owner.
     pub fn read(&self) -> Result<Pem, UserError> {
-        check_private(&self.key)?;
+        check_key(&self.key)?;
         Ok(Pem { ca: read(&self.ca)?, certificate: read(&self.certificate)?, key: read(&self.key)? })
     }
 
@@ -71,15 +71,23 @@ impl Files {
     }
 }
 
-/// Refuses a key that others than its owner can read or change.
-pub(crate) fn check_private(path: &Path) -> Result<(), UserError> {
+/// Refuses a file that others than its owner can read or change, with these words.
+///
+/// # Errors
+/// When it is so, or there is no such file.
+pub fn check_private(path: &Path, words: impl FnOnce() -> String) -> Result<(), UserError> {
     let file = std::fs::metadata(path).map_err(|fault| unreadable(path, &fault))?;
     if file.mode() & OTHERS == 0 {
         return Ok(());
     }
-    Err(UserError::new(format!("the key {} is not secret", path.display()))
+    Err(UserError::new(words())
         .detail(format!("its mode is {:04o}: others than its owner have access", file.mode() & 0o7777))
         .hint(format!("chmod 600 {}", path.display())))
+}
+
+/// Refuses a key that is not its owner's alone.
+pub(crate) fn check_key(path: &Path) -> Result<(), UserError> {
+    check_private(path, || format!("the key {} is not secret", path.display()))
 }
 
 pub(crate) fn read(path: &Path) -> Result<String, UserError> {

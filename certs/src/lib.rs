@@ -23,7 +23,7 @@ mod tls;
 
 pub use authority::{Authority, Issued, Lifetime, Request};
 pub use certificate::{Certificate, read_chain};
-pub use files::{Files, Pem};
+pub use files::{Files, Pem, check_private};
 pub use identity::{Identity, Role};
 pub use security::{Handover, Reach, Security};
 pub use tls::Tls;

@@ -3,7 +3,6 @@
 //! A secret travels in the `authorization` metadata of a call, as `Bearer SECRET`. It is never logged: its `Debug` says nothing.
 
 use std::fmt;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use firesteel_base::UserError;
@@ -72,14 +71,8 @@ impl fmt::Debug for Secret {
 /// # Errors
 /// When it is so, or there is no such file.
 pub fn check_private(file: &Path) -> Result<(), UserError> {
-    let found = std::fs::metadata(file).map_err(|fault| cannot_read(file, &fault))?;
-    let mode = found.permissions().mode() & 0o777;
-    if mode & 0o077 == 0 {
-        return Ok(());
-    }
-    Err(UserError::new(format!("others may read or write the file {}, which holds secrets", file.display()))
-        .detail(format!("its mode is {mode:04o}"))
-        .hint(format!("chmod 600 {}", file.display())))
+    let words = || format!("others may read or write the file {}, which holds secrets", file.display());
+    firesteel_certs::check_private(file, words)
 }
 
 fn cannot_read(file: &Path, fault: &std::io::Error) -> UserError {
@@ -135,6 +128,7 @@ pub fn manager_caller(channel: Channel, credential: Credential) -> ManagerCaller
 #[cfg(test)]
 mod tests {
     use std::fs::{self, Permissions};
+    use std::os::unix::fs::PermissionsExt;
 
     use super::*;
 
