@@ -1,7 +1,7 @@
 //! Files of certificates and keys.
 
 use std::fmt;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -71,12 +71,11 @@ impl Files {
     }
 }
 
-/// Refuses a file that others than its owner can read or change, with these words.
+/// Refuses a file that others than its owner can read or change, with these words. `file` is what the system says of it.
 ///
 /// # Errors
-/// When it is so, or there is no such file.
-pub fn check_private(path: &Path, words: impl FnOnce() -> String) -> Result<(), UserError> {
-    let file = std::fs::metadata(path).map_err(|fault| unreadable(path, &fault))?;
+/// When it is so.
+pub fn check_private(path: &Path, file: &Metadata, words: impl FnOnce() -> String) -> Result<(), UserError> {
     if file.mode() & OTHERS == 0 {
         return Ok(());
     }
@@ -87,7 +86,8 @@ pub fn check_private(path: &Path, words: impl FnOnce() -> String) -> Result<(), 
 
 /// Refuses a key that is not its owner's alone.
 pub(crate) fn check_key(path: &Path) -> Result<(), UserError> {
-    check_private(path, || format!("the key {} is not secret", path.display()))
+    let file = std::fs::metadata(path).map_err(|fault| unreadable(path, &fault))?;
+    check_private(path, &file, || format!("the key {} is not secret", path.display()))
 }
 
 pub(crate) fn read(path: &Path) -> Result<String, UserError> {

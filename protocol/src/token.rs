@@ -71,8 +71,9 @@ impl fmt::Debug for Secret {
 /// # Errors
 /// When it is so, or there is no such file.
 pub fn check_private(file: &Path) -> Result<(), UserError> {
+    let found = std::fs::metadata(file).map_err(|fault| cannot_read(file, &fault))?;
     let words = || format!("others may read or write the file {}, which holds secrets", file.display());
-    firesteel_certs::check_private(file, words)
+    firesteel_certs::check_private(file, &found, words)
 }
 
 fn cannot_read(file: &Path, fault: &std::io::Error) -> UserError {
