@@ -20,6 +20,9 @@ pub const WIRE_KEYS: u32 = 6;
 /// how many tasks it is less.
 pub const WIRE_CHANGES: u32 = 6;
 
+/// From this version on executors are told of others that are gone for good, so that none waits for them.
+pub const WIRE_GONE: u32 = 6;
+
 /// The versions that this build speaks.
 pub const SPOKEN: Spoken = Spoken { oldest: WIRE_OLDEST, newest: WIRE };
 

@@ -175,6 +175,7 @@ mod harm {
         a_cut_transfer_goes_on_where_it_was_cut,
         a_corrupt_frame_is_asked_for_again_and_then_given_up,
         a_silent_peer_is_given_up_at_the_deadline,
+        nobody_waits_for_a_peer_that_is_gone_for_good,
         frames_in_flight_are_counted_and_given_back,
         rubbish_and_slow_clients_are_dropped_and_others_served,
     }
@@ -521,6 +522,38 @@ async fn a_silent_peer_is_given_up_at_the_deadline(over: Over) {
         let fault = fetch(&impatient(over), holder(address)).await.unwrap_err();
         assert!(matches!(fault.cause, FetchCause::Unreachable { tries: 2, .. }), "{after}: {fault}");
         assert!(fault.to_string().contains(&format!("within {:?}", over.patience())), "{fault}");
+    }
+}
+
+async fn nobody_waits_for_a_peer_that_is_gone_for_good(over: Over) {
+    let peer = Peer::with(1 << 30, over.serve());
+    // Silent before its greeting, before its answer, and within a frame: patience is of 30 s, and of 5 s for the greeting.
+    for after in [0, 8, 50_000] {
+        let (stalled, at_stall) = tokio::sync::mpsc::channel(1);
+        let address = relay(peer.server.local_addr(), move |_, at, bytes| {
+            let stalls = at + bytes.len() > after;
+            let _ = stalls.then(|| stalled.try_send(()));
+            if stalls { Relayed::Stall } else { Relayed::On }
+        })
+        .await;
+        let fetcher = fetcher(over);
+        let (mut at_stall, other) = (at_stall, Arc::clone(&fetcher));
+        let tell = async move {
+            at_stall.recv().await;
+            other.note_gone(executor(), Epoch(4));
+            other.note_gone(executor(), Epoch(3));
+        };
+        let (fault, ()) =
+            timeout(LONG, async { tokio::join!(fetch(&fetcher, holder(address)), tell) }).await.unwrap();
+        let fault = fault.unwrap_err();
+        assert_eq!(
+            (&fault.cause, fault.class(), fetcher.counters().retries()),
+            (&FetchCause::Gone, Class::Fetch, 0),
+            "{after}"
+        );
+        // Nor is it asked again.
+        let fault = timeout(LONG, fetch(&fetcher, holder(address))).await.unwrap().unwrap_err();
+        assert_eq!(fault.cause, FetchCause::Gone);
     }
 }
 

@@ -40,6 +40,15 @@ impl DriverLoop {
         }
     }
 
+    /// Has nobody wait for blocks of an executor that is gone with them: not here, and not at any other.
+    pub fn holder_gone(&self, gone: &Life) {
+        self.config.fetcher.note_gone(gone.executor.clone(), gone.epoch);
+        let message = v1::HolderGone { executor: Some((&gone.executor).into()), epoch: gone.epoch.0 };
+        for link in self.links.values().filter(|link| link.wire >= version::WIRE_GONE) {
+            link.send(ToExecutor::HolderGone(message.clone()));
+        }
+    }
+
     pub fn link_news(&mut self, life: Life, generation: u64, news: LinkNews) {
         let now = self.now();
         let Some(link) = self.links.get_mut(&life).filter(|link| link.generation == generation) else {

@@ -294,7 +294,14 @@ impl DriverLoop {
         if gone.blocks_kept && !self.jobs.is_empty() {
             self.kept.insert(life.clone());
         }
-        self.tell_all(&Event::ExecutorGone { life, reason: gone.reason, blocks_kept: gone.blocks_kept });
+        let event =
+            Event::ExecutorGone { life: life.clone(), reason: gone.reason, blocks_kept: gone.blocks_kept };
+        self.tell_all(&event);
+        if !gone.blocks_kept {
+            // Of outputs that lie elsewhere too, readers hear that first.
+            self.drain();
+            self.holder_gone(&life);
+        }
         Ok(())
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use firesteel_base::version::Spoken;
-use firesteel_base::{AttemptKey, Class, Epoch, JobId, StageId, StageKey, UserError};
+use firesteel_base::{AttemptKey, Class, Epoch, ExecutorId, JobId, StageId, StageKey, UserError};
 use firesteel_engine::Settings;
 use firesteel_engine::codec;
 use firesteel_engine::run::{StageSource, TaskError, TaskInputs, TaskSpec};
@@ -154,6 +154,7 @@ impl Session {
             Some(FromDriver::MoreInputs(message)) => self.more_inputs(&message),
             Some(FromDriver::TakeOutput(message)) => self.take_output(&message),
             Some(FromDriver::OutputMoved(message)) => self.output_moved(&message),
+            Some(FromDriver::HolderGone(message)) => self.holder_gone(&message),
             Some(FromDriver::Cancel(message)) => self.cancel(&message),
             Some(FromDriver::FreeAttempt(message)) => self.free_attempt(&message),
             Some(FromDriver::FreeStage(message)) => {
@@ -320,6 +321,12 @@ impl Session {
         let producer = AttemptKey::from(required(message.producer.as_ref(), "OutputMoved.producer")?);
         let holder = convert::holder(required(message.holder.as_ref(), "OutputMoved.holder")?)?;
         self.executor.fetcher().note_moved(producer, holder);
+        Ok(())
+    }
+
+    fn holder_gone(&self, message: &v1::HolderGone) -> Result<(), MalformedMessage> {
+        let executor = ExecutorId::try_from(required(message.executor.as_ref(), "HolderGone.executor")?)?;
+        self.executor.fetcher().note_gone(executor, Epoch(message.epoch));
         Ok(())
     }
 

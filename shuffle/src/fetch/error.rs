@@ -31,6 +31,9 @@ pub enum FetchCause {
         /// How the last one failed.
         reason: String,
     },
+    /// The holder is gone for good, as was [told](crate::Fetcher::note_gone).
+    #[error("the holder is gone")]
+    Gone,
     /// The peer does not speak the protocol.
     #[error("the peer broke the protocol: {0}")]
     Protocol(String),

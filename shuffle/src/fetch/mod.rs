@@ -9,6 +9,7 @@
 mod ahead;
 mod counters;
 mod error;
+mod gone;
 mod greeting;
 mod link;
 mod mapped;
@@ -43,6 +44,7 @@ use crate::pack::Compression;
 use crate::store::BlockStore;
 use crate::tls;
 use crate::transport::{FrameMemory, Limits, Transport};
+use gone::Gone;
 use mapped::Mapped;
 use moved::Moved;
 use pool::Pool;
@@ -115,6 +117,7 @@ pub struct Fetcher {
     memory: FrameMemory,
     routes: Routes,
     moved: Moved,
+    gone: Gone,
     requests: AtomicU64,
     counters: Arc<FetchCounters>,
 }
@@ -149,6 +152,7 @@ impl Fetcher {
             memory,
             routes,
             moved: Moved::default(),
+            gone: Gone::default(),
             requests: AtomicU64::new(0),
             counters: Arc::default(),
             config,
@@ -208,6 +212,11 @@ impl Fetcher {
     /// What that attempt wrote is held there from now on, whatever readers were told, those under way too.
     pub fn note_moved(&self, producer: AttemptKey, holder: Holder) {
         self.moved.note(producer, holder);
+    }
+
+    /// That executor is gone for good, and nobody keeps what it held: whoever waits for it fails at once, as does who asks it later.
+    pub fn note_gone(&self, executor: ExecutorId, epoch: Epoch) {
+        self.gone.note(executor, epoch);
     }
 
     /// Nobody reads of that job any more.

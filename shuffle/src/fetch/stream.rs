@@ -337,7 +337,7 @@ impl<F: Form> Fetch<F> {
         if open.missing == 0 {
             return Ok(None);
         }
-        let next = open.transfer.next().await;
+        let next = self.unless_gone(open.transfer.next()).await?;
         let received = next.map_err(|error| self.failed(error, open.is_shared))?;
         let (received, item) = match self.decode(received) {
             Ok(decoded) => decoded,
@@ -376,14 +376,26 @@ impl<F: Form> Fetch<F> {
             epoch: self.holder.epoch,
         };
         let (routes, address) = (&self.fetcher.routes, self.address());
-        let Routed { asked, is_shared } = if tcp_only {
-            routes.ask_over_tcp(address, &request).await
-        } else {
-            routes.ask(address, &request).await
+        let asking = async {
+            if tcp_only {
+                routes.ask_over_tcp(address, &request).await
+            } else {
+                routes.ask(address, &request).await
+            }
         };
+        let Routed { asked, is_shared } = self.unless_gone(asking).await?;
         match asked.map_err(|error| self.failed(error, is_shared))? {
             Asked::Coming(transfer) => Ok(Open { missing: transfer.frames(), transfer, is_shared }),
             Asked::Refused(status) => Err(self.refused(status)),
+        }
+    }
+
+    /// What comes of a step, unless its holder goes away meanwhile.
+    async fn unless_gone<T>(&self, step: impl Future<Output = T>) -> Result<T, Failed> {
+        tokio::select! {
+            biased;
+            came = step => Ok(came),
+            () = self.fetcher.gone.wait(&self.holder) => Err(Failed::ForGood(FetchCause::Gone)),
         }
     }
 

@@ -42,6 +42,8 @@ pub enum Message {
     TakeOutput(Located<MapOutput>),
     /// An output is held elsewhere now.
     OutputMoved(AttemptKey, Life),
+    /// An executor is gone for good, with all that it held.
+    HolderGone(Life),
     /// Stop an attempt.
     Cancel(AttemptKey, String),
     /// Forget an attempt and its blocks.

@@ -76,6 +76,17 @@ impl Driver {
         }
     }
 
+    /// Has nobody wait for blocks of an executor that is gone with them.
+    pub(super) fn holder_gone(&mut self, gone: &Life, scene: &mut Scene) {
+        self.gone.insert(gone.clone());
+        for (number, query) in &mut self.queries {
+            Self::wake_reader(self.proc, *number, query, scene);
+        }
+        for life in self.links.keys().cloned().collect::<Vec<_>>() {
+            self.say(&life, Message::HolderGone(gone.clone()), scene);
+        }
+    }
+
     fn life_of(&self, conn: Conn) -> Option<Life> {
         self.links.iter().find(|(_, link)| link.conn == Some(conn)).map(|(life, _)| life.clone())
     }

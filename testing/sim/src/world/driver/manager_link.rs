@@ -270,6 +270,10 @@ impl Driver {
             self.kept.insert(life.clone());
         }
         self.tell_all(&Event::ExecutorGone { life: life.clone(), reason, blocks_kept });
+        if !blocks_kept {
+            self.drain(scene);
+            self.holder_gone(life, scene);
+        }
     }
 
     fn cluster_changed(&mut self, change: &ClusterChange) {

@@ -57,6 +57,8 @@ pub struct Driver {
     draining: BTreeSet<WorkerId>,
     /// Where outputs are that have moved.
     moved: BTreeMap<AttemptKey, Life>,
+    /// Who is gone for good.
+    gone: BTreeSet<Life>,
     events: VecDeque<(u64, Event)>,
     openings: u64,
     /// Ended jobs of which the manager has not said that it knows.
@@ -88,6 +90,7 @@ impl Driver {
             members: Vec::new(),
             draining: BTreeSet::new(),
             moved: BTreeMap::new(),
+            gone: BTreeSet::new(),
             events: VecDeque::new(),
             openings: 0,
             unheard: Vec::new(),

@@ -178,19 +178,26 @@ impl Driver {
                 }
                 self.read_on(number, None, scene);
             }
+            Fetched::Again(..) if self.gone.contains(&wanted.life) => {
+                self.unreadable(number, wanted, "its executor is gone", scene);
+            }
             Fetched::Again(fetch, after) => {
                 reader.fetch = fetch;
                 self.read_on(number, Some(after), scene);
             }
-            Fetched::Failed(why) => {
-                reader.unreadable = Some(wanted.producer);
-                (reader.open, reader.lane, reader.given) = (None, 0, 0);
-                let error = UserError::new(format!("result block of {}: {why}", wanted.producer));
-                scene.tell(self.proc, || format!("cannot read the result of q{number}: {}", error.message));
-                self.reader_says(number, Command::Unreadable(wanted.producer, error), scene);
-                self.read_on(number, None, scene);
-            }
+            Fetched::Failed(why) => self.unreadable(number, wanted, why, scene),
         }
+    }
+
+    fn unreadable(&mut self, number: u64, wanted: &Wanted, why: &str, scene: &mut Scene) {
+        let Some(query) = self.queries.get_mut(&number) else { return };
+        let reader = &mut query.reader;
+        reader.unreadable = Some(wanted.producer);
+        (reader.open, reader.lane, reader.given) = (None, 0, 0);
+        let error = UserError::new(format!("result block of {}: {why}", wanted.producer));
+        scene.tell(self.proc, || format!("cannot read the result of q{number}: {}", error.message));
+        self.reader_says(number, Command::Unreadable(wanted.producer, error), scene);
+        self.read_on(number, None, scene);
     }
 
     fn read_on(&mut self, number: u64, after: Option<Duration>, scene: &mut Scene) {

@@ -60,6 +60,8 @@ pub struct Executor {
     takes: BTreeMap<u64, Take>,
     /// Where outputs are that have moved.
     moved: BTreeMap<AttemptKey, Life>,
+    /// Who is gone for good.
+    gone: BTreeSet<Life>,
     numbered: u64,
 }
 
@@ -81,6 +83,7 @@ impl Executor {
             runs: BTreeMap::new(),
             takes: BTreeMap::new(),
             moved: BTreeMap::new(),
+            gone: BTreeSet::new(),
             numbered: 0,
         }
     }
@@ -215,6 +218,7 @@ impl Executor {
             }
             Message::TakeOutput(output) => self.take_output(conn, voice, output, scene),
             Message::OutputMoved(producer, life) => self.output_moved(producer, life),
+            Message::HolderGone(life) => self.holder_gone(life, scene),
             Message::Cancel(key, reason) => {
                 let run = self.registry.run_of(&key);
                 self.end_early(run, Class::Cancelled, &reason, scene);

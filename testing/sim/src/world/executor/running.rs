@@ -123,6 +123,7 @@ impl Executor {
         came: Fetched,
         scene: &mut Scene,
     ) {
+        let came = self.unless_gone(wanted, came);
         let Some(run) = self.runs.get_mut(&number) else { return };
         match came {
             Fetched::Rows(rows, epoch) => {

@@ -63,6 +63,7 @@ impl Executor {
     /// An output that is taken over was asked for.
     pub fn take_fetched(&mut self, number: u64, came: Fetched, scene: &mut Scene) {
         let Some(mut take) = self.takes.remove(&number) else { return };
+        let came = self.unless_gone(&self.followed(take.wanted.clone()), came);
         let producer = take.wanted.producer;
         let report = match came {
             Fetched::Again(fetch, after) => {
@@ -86,6 +87,24 @@ impl Executor {
         self.moved.insert(producer, life);
         for run in self.runs.values_mut().filter(|run| run.phase == Phase::Reading) {
             run.fetch = Fetch::default();
+        }
+    }
+
+    /// An executor is gone for good: whoever waits for it is woken.
+    pub(super) fn holder_gone(&mut self, life: Life, scene: &mut Scene) {
+        self.gone.insert(life);
+        for number in self.runs.keys().copied().collect::<Vec<_>>() {
+            self.go_on(number, scene);
+        }
+        let taking = self.takes.values().map(|take| take.wanted.producer).collect::<Vec<_>>();
+        taking.into_iter().for_each(|producer| self.take_on(producer, Duration::ZERO, scene));
+    }
+
+    /// Nobody who is gone is asked again.
+    pub(super) fn unless_gone(&self, wanted: &Wanted, came: Fetched) -> Fetched {
+        match came {
+            Fetched::Again(..) if self.gone.contains(&wanted.life) => Fetched::Failed("the holder is gone"),
+            came => came,
         }
     }
 
