@@ -8,6 +8,7 @@ mod admission;
 mod bad_input;
 mod bench;
 mod chaos;
+mod corrupt;
 mod drains;
 mod engines;
 mod failures;
