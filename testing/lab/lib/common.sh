@@ -4,7 +4,6 @@
 # Everything that is made once and kept: root file systems, kernel, guest image, Ansible environment.
 # Without HOME (a service of the system, say) root's own cache is meant.
 lab_cache=${FIRESTEEL_LAB:-${HOME:-/root}/.cache/firesteel-lab}
-lab_key=$lab_cache/key/id
 
 program=${program:-$(basename "$0")}
 

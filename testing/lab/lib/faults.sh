@@ -41,7 +41,9 @@ unpart_all() {
 
 # lose HOST PERCENT: of the frames from it and to it.
 lose() {
-    local table=loss_$1 port
+    local table=loss_$1 port some="numgen random mod 100 < $2"
+    # The last of a hundred is no number below a hundred: all is all.
+    (($2 < 100)) || some=''
     port=$(port_of "$1")
     at_switch nft -f - <<-RULES
 	add table netdev $table
@@ -49,8 +51,8 @@ lose() {
 	add table netdev $table
 	add chain netdev $table from { type filter hook ingress device $port priority 0; }
 	add chain netdev $table to { type filter hook egress device $port priority 0; }
-	add rule netdev $table from numgen random mod 100 < $2 drop
-	add rule netdev $table to numgen random mod 100 < $2 drop
+	add rule netdev $table from $some drop
+	add rule netdev $table to $some drop
 	RULES
     echo "$2" >"$state/$1/loss"
 }

@@ -94,13 +94,16 @@ need_running() {
 
 answers_ssh() { at_switch timeout 2 bash -c "exec 3<>/dev/tcp/$(address_of "$1")/22" 2>/dev/null; }
 
+answers_or_ended() { answers_ssh "$1" || [[ ! -d /proc/$(cat "$state/$1/container") ]]; }
+
 # wait_for_host HOST: until it takes logins and its units are started.
 wait_for_host() {
     local host=$1 units
-    within "$boot_seconds_max" answers_ssh "$host" || {
+    within "$boot_seconds_max" answers_or_ended "$host" || true
+    if ! answers_ssh "$host"; then
         tail -20 "$state/$host/console.log" >&2
-        die "$host took no login within $boot_seconds_max s: above is the end of its console"
-    }
+        die "$host took no login within $boot_seconds_max s, or ended before: above is the end of its console"
+    fi
     units=$(in_host "$host" timeout "$boot_seconds_max" systemctl is-system-running --wait 2>/dev/null) || true
     [[ $units == running ]] ||
         say "$host is '$units', these units of it failed: $(in_host "$host" systemctl list-units --failed --plain --no-legend | awk '{ print $1 }' | paste -sd' ')"
