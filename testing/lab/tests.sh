@@ -21,7 +21,7 @@ program=tests
 . "$here/tests/guest.sh"
 
 groups=(scripts life hosts faults guest)
-test_seconds_max=150
+test_seconds_max=300
 passed=0 failed=0
 
 # Names of labs that no other run of these tests has at the same time. What runs a single test inherits them.

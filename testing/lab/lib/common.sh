@@ -3,6 +3,7 @@
 
 # Everything that is made once and kept: root file systems, kernel, guest image, Ansible environment.
 # Without HOME (a service of the system, say) root's own cache is meant.
+# shellcheck disable=SC2034 # Not every script that reads this has a use for it.
 lab_cache=${FIRESTEEL_LAB:-${HOME:-/root}/.cache/firesteel-lab}
 
 program=${program:-$(basename "$0")}

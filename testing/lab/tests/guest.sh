@@ -39,7 +39,7 @@ a_guest_has_two_nodes() {
     local said code=0
     mkdir -p "$folder/guest"
     echo hello >"$folder/guest/from_host"
-    said=$("$here/numa" --share "$folder/guest" --deadline 200 "$in_guest") || code=$?
+    said=$("$here/numa" --share "$folder/guest" --deadline 280 "$in_guest") || code=$?
     echo "$said"
     same 7 "$code" "exit code"
     contains "available: 2 nodes" "$said" "nodes"
@@ -56,7 +56,7 @@ a_guest_has_two_nodes() {
 
 a_guest_has_four_nodes() {
     local said
-    said=$("$here/numa" --nodes 4 --cpus 8 --memory 2048 --share "$folder" --deadline 200 "numactl -H")
+    said=$("$here/numa" --nodes 4 --cpus 8 --memory 2048 --share "$folder" --deadline 280 "numactl -H")
     contains "available: 4 nodes" "$said" "nodes"
     contains "node 3 cpus: 6 7" "$said" "cores"
     contains "0:  10  21  31  31" "$said" "distances"

@@ -6,7 +6,7 @@ tests_of_scripts() {
 }
 
 scripts_are_clean() {
-    (cd "$here" && shellcheck --external-sources --check-sourced setup lab numa tests.sh files/*)
+    (cd "$here" && shellcheck --external-sources --check-sourced setup lab numa numa_checks.sh tests.sh files/*init)
 }
 
 setup_does_nothing_twice() {
