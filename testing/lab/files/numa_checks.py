@@ -13,8 +13,10 @@ MANAGER = "127.0.0.1:7400"
 START_SECONDS_MAX = 240
 QUERY_SECONDS_MAX = 240
 EXECUTOR_BYTES = 256 << 20
-# Of what a query takes, on the node of the executor that takes it; and with cgroups of all that an executor has.
+# Of an executor's memory, on its node. Without cgroups only core threads are bound to it: what other threads take for a query, such as
+# blocks that come over connections, lies where the core is that is kept for them.
 OWN_NODE_PERCENT_MIN = 90
+UNBOUND_PERCENT_MIN = 60
 # Less than this says nothing of where a query's memory lies: 8 MiB.
 QUERY_PAGES_MIN = 2048
 # Its groups are held in memory while it runs: four for each line of TPC-H at scale 0.01.
@@ -163,7 +165,7 @@ def percent_at(home, pages):
     return 100 * pages.get(home, 0) / max(sum(pages.values()), 1)
 
 
-def check_query_memory(executors, nodes, before, most):
+def check_query_memory(executors, nodes, before, most, percent_min):
     """Where that lies which a query took, by what each executor had before and the most that it was seen to have."""
     faults = []
     for executor in executors:
@@ -172,9 +174,9 @@ def check_query_memory(executors, nodes, before, most):
         print(f"       executor {executor} of node {home}: of {sum(taken.values())} pages that the query took {percent_at(home, taken):.1f} % lie there")
         if sum(taken.values()) < QUERY_PAGES_MIN:
             faults.append(f"executor {executor} took {taken} pages: too few to tell where they lie")
-        elif percent_at(home, taken) < OWN_NODE_PERCENT_MIN:
-            faults.append(f"executor {executor} of node {home} took {taken} pages: less than {OWN_NODE_PERCENT_MIN} % on its node")
-    check("the memory that a query takes lies on its executor's node", faults)
+        elif percent_at(home, taken) < percent_min:
+            faults.append(f"executor {executor} of node {home} took {taken} pages: less than {percent_min} % on its node")
+    check(f"of the memory that a query takes {percent_min} % lie on its executor's node", faults)
 
 
 def check_all_memory(executors, nodes):
@@ -247,7 +249,7 @@ def check_executors(worker, nodes, with_cgroups):
     before = {executor: own_pages(executor) for executor in executors}
     most = check_query(executors)
     check_pinning(executors)
-    check_query_memory(executors, nodes, before, most)
+    check_query_memory(executors, nodes, before, most, OWN_NODE_PERCENT_MIN if with_cgroups else UNBOUND_PERCENT_MIN)
     if with_cgroups:
         check_all_memory(executors, nodes)
         check_cgroups(executors, worker.pid, nodes)

@@ -92,6 +92,9 @@ need_running() {
     is_running "$1" || die "$1 is not running: '$program start $1' starts it on the disks that it had"
 }
 
+# What is run in a frozen host would be frozen with it.
+need_thawed() { ! is_frozen "$1" || die "$1 is frozen: '$program thaw $1' has it go on"; }
+
 answers_ssh() { at_switch timeout 2 bash -c "exec 3<>/dev/tcp/$(address_of "$1")/22" 2>/dev/null; }
 
 answers_or_ended() { answers_ssh "$1" || [[ ! -d /proc/$(cat "$state/$1/container") ]]; }

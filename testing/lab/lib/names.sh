@@ -9,6 +9,7 @@ hosts_max=50
     misuse "FIRESTEEL_LAB_NAME is '$lab_name': give up to 12 small letters and digits that begin with a letter"
 
 state=$lab_cache/labs/$lab_name
+lab_lock=$lab_cache/locks/$lab_name
 lab_key=$lab_cache/key/id
 switch=fsl-$lab_name-sw
 group=firesteel-lab-$lab_name

@@ -81,6 +81,7 @@ up_failed() {
     trap '' INT TERM HUP
     say "the lab '$lab_name' did not come up: what there is of it is taken down"
     down
+    rm -f "$lab_lock"
 }
 
 record() {

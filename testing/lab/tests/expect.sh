@@ -39,6 +39,7 @@ traces() {
         [[ ! -d /proc/$process || $(tr '\0' ' ' <"/proc/$process/cmdline") == grep* ]] || echo "process $process"
     done
     [[ ! -e $state ]] || echo "folder $state"
+    [[ ! -e $lab_cache/locks/$name ]] || echo "lock $lab_cache/locks/$name"
 } 2>/dev/null
 
 no_traces() {

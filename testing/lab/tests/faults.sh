@@ -113,6 +113,7 @@ a_frozen_host_is_silent_but_there() {
     # Its kernel still takes connections, and nobody serves them.
     sees new silence
     lab ctl ping -c 1 -W 2 h1
+    refused 1 "is frozen" lab in h1 true
     lab thaw h1
     sees wait answer
     same "running up" "$(state_of_h1)" "status"
