@@ -88,10 +88,21 @@ def registered():
     return sum(len(node["executors"]) for node in json.loads(listed.stdout)["nodes"]) if listed.returncode == 0 else 0
 
 
+def with_core_threads(worker):
+    """Executors are listed before they are ready, and one that takes too long is started again."""
+    return [executor for executor in executors_of(worker) if list(core_threads(executor))]
+
+
 def wait_for_executors(worker, count):
     """Until there are as many as there should be; whether there are more shows afterwards."""
     end = time.monotonic() + START_SECONDS_MAX
-    while time.monotonic() < end and worker.poll() is None and registered() < count:
+    while time.monotonic() < end and worker.poll() is None:
+        try:
+            if registered() >= count and len(with_core_threads(worker.pid)) >= count:
+                break
+        except FileNotFoundError:
+            # One ended while it was looked at.
+            pass
         time.sleep(2)
     return executors_of(worker.pid)
 

@@ -15,6 +15,7 @@ make_guest() {
     mkdir -p "$into/root"
     cp -a "$lab_cache/root/." "$into/root"
     copy_modules "$kernel" "$version" "$into/root"
+    install -m 755 "$here/files/guestinit" "$into/root/sbin/guestinit"
     make_first_memory "$version" "$into"
     cp "$kernel/boot/vmlinuz-$version" "$into/vmlinuz"
     truncate -s "${image_mib}M" "$into/root.img"

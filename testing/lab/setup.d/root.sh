@@ -40,7 +40,6 @@ settle_root() {
     mkdir -p "$root/etc/systemd/journald.conf.d"
     printf '[Journal]\nStorage=persistent\nSystemMaxUse=64M\nRateLimitIntervalSec=0\n' >"$root/etc/systemd/journald.conf.d/lab.conf"
     install -m 755 "$here/files/hostinit" "$root/sbin/hostinit"
-    install -m 755 "$here/files/guestinit" "$root/sbin/guestinit"
     install -d -m 700 "$root/root/.ssh"
     install -m 600 "$lab_key.pub" "$root/root/.ssh/authorized_keys"
     mkdir -p "$root/share"
