@@ -49,17 +49,22 @@ def folder(path):
 
 def device(path):
     """A block device: its size, what lies on it, and what holds it. `content` is empty where nothing was found."""
-    found = {"path": path, "there": os.path.exists(path), "size_bytes": 0, "content": "", "label": "", "uuid": "", "mounted": [], "holders": []}
+    found = {"path": path, "there": os.path.exists(path), "size_bytes": 0, "content": "", "uuid": "", "mounted": [], "holders": []}
     if not found["there"]:
         return found
     real = os.path.realpath(path)
     if not stat.S_ISBLK(os.stat(real).st_mode):
         found["content"] = "no block device"
         return found
-    name = os.path.basename(real)
+    name = kernel_name(os.stat(real).st_rdev)
     found.update(size_bytes=size_bytes(name), holders=holders(name), mounted=mounted(real))
     found.update(signature(real))
     return found
+
+
+def kernel_name(number):
+    """What the kernel calls a device, whatever its node is called."""
+    return os.path.basename(os.path.realpath(f"/sys/dev/block/{os.major(number)}:{os.minor(number)}"))
 
 
 def size_bytes(name):
@@ -95,7 +100,7 @@ def signature(real):
         return {"content": "several signatures" if shown.returncode == 8 else f"unknown: {shown.stderr.strip()}"}
     values = dict(line.split("=", 1) for line in shown.stdout.splitlines() if "=" in line)
     content = next((values[key] for key in SIGNATURES if key in values), "something that blkid does not name")
-    return {"content": content, "label": values.get("LABEL", ""), "uuid": values.get("UUID", "")}
+    return {"content": content, "uuid": values.get("UUID", "")}
 
 
 def readable(real):
