@@ -60,14 +60,14 @@ def faults_of_role(name, spec, defaults):
 
 
 def faults_between(found):
-    """A variable of several roles is one to who sets it, so it has one type and one default."""
+    """A variable of several roles is one to who sets it, so it has one type and one default. A role may leave the default to others."""
     first = {}
     for name, spec, _defaults in found:
         for key, option in (spec or {}).get("options", {}).items():
-            told = (option.get("type"), option.get("default"))
-            where, before = first.setdefault(key, (name, told))
-            if told != before:
-                yield f"{key} is {before} in roles/{where} and {told} in roles/{name}"
+            for aspect in {"type", "default"} & set(option):
+                where, before = first.setdefault((key, aspect), (name, option[aspect]))
+                if option[aspect] != before:
+                    yield f"the {aspect} of {key} is {before!r} in roles/{where} and {option[aspect]!r} in roles/{name}"
 
 
 def text(value):

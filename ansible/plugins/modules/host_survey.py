@@ -35,6 +35,10 @@ options:
     description: The address under which others reach the host; told is whether it is one of the host's.
     type: str
     default: ""
+  fallback_address:
+    description: The address where none is given and the host has no default route.
+    type: str
+    default: ""
   label:
     description: Anything; handed back as it is, for whoever judges the survey.
     type: dict
@@ -74,7 +78,7 @@ from ansible_collections.firesteel.cluster.plugins.module_utils import machine, 
 def survey(asked):
     started = time.time()
     found = machine.machine()
-    address = asked["address"] or surroundings.default_address()
+    address = asked["address"] or surroundings.default_address() or asked["fallback_address"]
     resolved = surroundings.resolve(sorted(set(asked["names"]) | ({address} if address else set())))
     found.update(
         address=address,
@@ -96,6 +100,7 @@ def main():
             "ports": {"type": "list", "elements": "int", "default": []},
             "names": {"type": "list", "elements": "str", "default": []},
             "address": {"type": "str", "default": ""},
+            "fallback_address": {"type": "str", "default": ""},
             "label": {"type": "dict", "default": {}},
         },
         supports_check_mode=True,

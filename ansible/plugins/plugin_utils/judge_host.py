@@ -159,9 +159,7 @@ def judge_clock(host, survey, asked):
 
 def judge_address(host, survey, asked):
     address = survey["address"]
-    if not address:
-        yield Finding(host, "address", "no default route, and no address was given", "set firesteel_address or ansible_host")
-    elif survey["names"].get(address) and not survey["address_is_own"]:
+    if survey["names"].get(address) and not survey["address_is_own"]:
         yield Finding(host, "address", f"{address} is no address of this host", "correct firesteel_address or ansible_host")
     for name, addresses in sorted(survey["names"].items()):
         if not addresses:

@@ -156,7 +156,6 @@ class Hosts(unittest.TestCase):
         self.assertEqual(found({"clock_synchronised": None}), [("clock", False)])
 
     def test_addresses_and_names(self):
-        self.assertEqual(found({"address": "", "names": {}}), [("address", True)])
         self.assertEqual(found({"address_is_own": False}), [("address", True)])
         self.assertEqual(found({"names": {"10.0.0.1": ["10.0.0.1"], "b": []}}), [("name", True)])
 
