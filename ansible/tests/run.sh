@@ -49,7 +49,7 @@ job() { # TPC-H from the client, each answer held against the right one
 }
 
 loop_begin() { # jobs one after the other on the client, until the loop is ended
-  at 'firesteel_clients[0]' "systemctl reset-failed firesteel-test-loop 2>/dev/null; rm -f /run/firesteel-test-*" >"$WORK/loop.out" 2>&1 || die "the client"
+  at 'firesteel_clients[0]' "systemctl stop firesteel-test-loop 2>/dev/null; systemctl reset-failed firesteel-test-loop 2>/dev/null; rm -f /run/firesteel-test-*" >"$WORK/loop.out" 2>&1 || die "the client"
   $LAB ctl ansible 'firesteel_clients[0]' -i "$INVENTORY" -m ansible.builtin.copy -a "src=$PWD/tests/loop.sh dest=/run/firesteel-test-jobs mode=0755" >>"$WORK/loop.out" 2>&1 || die "the client"
   at 'firesteel_clients[0]' "systemd-run --quiet --unit=firesteel-test-loop /run/firesteel-test-jobs $DATA" >>"$WORK/loop.out" 2>&1 || { cat "$WORK/loop.out"; die "beginning the loop of jobs"; }
 }
