@@ -42,6 +42,8 @@ pub enum Kind {
     Cpus,
     /// `auto`, or a value of that kind.
     OrAuto(&'static Kind),
+    /// `off`, or a value of that kind.
+    OrOff(&'static Kind),
 }
 
 impl Kind {
@@ -71,7 +73,8 @@ impl Kind {
             Self::Folders => Value::Folders(folders(text)?),
             Self::Cpus => Value::Cpus(cpus(text)?),
             Self::OrAuto(_) if text == "auto" => Value::Auto,
-            Self::OrAuto(kind) => return kind.value(text),
+            Self::OrOff(_) if text == "off" => Value::Off,
+            Self::OrAuto(kind) | Self::OrOff(kind) => return kind.value(text),
         })
     }
 }
@@ -141,6 +144,7 @@ impl fmt::Display for Kind {
             Self::Folders => f.write_str("one or more folders, separated by commas"),
             Self::Cpus => f.write_str("a list of CPUs such as 0-3,8"),
             Self::OrAuto(kind) => write!(f, "auto, or {kind}"),
+            Self::OrOff(kind) => write!(f, "off, or {kind}"),
         }
     }
 }
@@ -167,6 +171,13 @@ mod tests {
             assert!(Kind::Listen.parse(text).is_err(), "{text}");
         }
         assert!(Kind::Address.parse("head:0").is_err());
+        let or_off = Kind::OrOff(&Kind::Listen);
+        assert_eq!(or_off.parse(" off "), Ok(Value::Off));
+        assert!(or_off.parse("127.0.0.1:7401").is_ok());
+        let told = "must be off, or host:port with a port from 0 to 65535, 0 for any free one";
+        for text in ["", "on", "auto", "7401", "OFF"] {
+            assert_eq!(or_off.parse(text), Err(told.to_owned()), "{text}");
+        }
         assert!(Kind::Addresses.parse("a:7400, b:7400,[::1]:7400").is_ok());
         for text in ["", "a:7400,", "a:7400,b", "a:0"] {
             assert!(Kind::Addresses.parse(text).is_err(), "{text}");

@@ -218,6 +218,7 @@ impl Resolver {
                 queued_jobs: self.get("manager.queued_jobs"),
                 tokens: self.get("manager.tokens"),
                 open_jobs: self.get("manager.open_jobs"),
+                metrics: self.get("manager.metrics"),
             },
             worker: WorkerSettings {
                 id: self.get("worker.id"),
@@ -243,6 +244,7 @@ impl Resolver {
                 run_as: self.get("worker.run_as"),
                 executor_restarts: self.get("worker.executor_restarts"),
                 executor_restart_window: self.get("worker.executor_restart_window"),
+                metrics: self.get("worker.metrics"),
             },
             executor: ExecutorSettings {
                 block_memory_fraction: self.get("executor.block_memory_fraction"),

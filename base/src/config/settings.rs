@@ -58,6 +58,8 @@ pub struct ManagerSettings {
     pub tokens: Auto<String>,
     /// Jobs at a time whose driver is in a client.
     pub open_jobs: u32,
+    /// Where its metrics are served, if they are.
+    pub metrics: Option<HostPort>,
 }
 
 /// `[worker]`
@@ -109,6 +111,8 @@ pub struct WorkerSettings {
     pub executor_restarts: u32,
     /// The time over which those are counted.
     pub executor_restart_window: Duration,
+    /// Where its metrics are served, if they are.
+    pub metrics: Option<HostPort>,
 }
 
 /// `[executor]`

@@ -158,6 +158,14 @@ pub const KEYS: &[Key] = &[
                for.",
     },
     Key {
+        name: "manager.metrics",
+        default: "off",
+        kind: Kind::OrOff(&Kind::Listen),
+        help: "The address at which the manager tells Prometheus how it is (GET /metrics), and whether it serves (GET /healthz): without TLS \
+               and to everybody who reaches it, so give one of a management network or of this host, as 127.0.0.1:7401. It names no \
+               job, user or text, but queues. off: nowhere.",
+    },
+    Key {
         name: "worker.id",
         default: "auto",
         kind: Kind::OrAuto(&Kind::Name),
@@ -308,6 +316,12 @@ pub const KEYS: &[Key] = &[
         default: "5m",
         kind: Kind::Duration(SECOND, HOUR),
         help: "The time over which deaths of an executor are counted.",
+    },
+    Key {
+        name: "worker.metrics",
+        default: "off",
+        kind: Kind::OrOff(&Kind::Listen),
+        help: "As `manager.metrics`, for the worker and its executors; GET /healthz says whether it is registered at a manager.",
     },
     Key {
         name: "executor.block_memory_fraction",

@@ -11,6 +11,8 @@ use crate::ByteSize;
 pub enum Value {
     /// `auto`.
     Auto,
+    /// `off`.
+    Off,
     /// An address.
     HostPort(HostPort),
     /// Addresses.
@@ -74,6 +76,15 @@ impl<T: FromValue> FromValue for Auto<T> {
         match value {
             Value::Auto => Some(Self::Auto),
             set => T::from_value(set).map(Self::Set),
+        }
+    }
+}
+
+impl<T: FromValue> FromValue for Option<T> {
+    fn from_value(value: Value) -> Option<Self> {
+        match value {
+            Value::Off => Some(None),
+            set => T::from_value(set).map(Some),
         }
     }
 }
