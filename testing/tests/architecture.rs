@@ -39,18 +39,19 @@ fn dependencies_point_one_way() {
         ("base", &[] as &[&str]),
         ("hw", &["base"]),
         ("certs", &["base"]),
+        ("metrics", &["base"]),
         ("protocol", &["base", "certs"]),
         ("shuffle", &["base", "hw"]),
         ("engine", &["base", "shuffle"]),
-        ("manager", &["base", "hw", "certs", "protocol"]),
-        ("executor", &["base", "hw", "certs", "protocol", "shuffle", "engine"]),
+        ("manager", &["base", "hw", "certs", "metrics", "protocol"]),
+        ("executor", &["base", "hw", "certs", "metrics", "protocol", "shuffle", "engine"]),
         // In local mode the driver starts a manager and an executor in its own process.
         ("driver", &["base", "hw", "certs", "protocol", "shuffle", "engine", "manager", "executor"]),
         (
             "cli",
             &[
-                "base", "hw", "certs", "protocol", "shuffle", "engine", "manager", "executor", "driver",
-                "bench",
+                "base", "hw", "certs", "metrics", "protocol", "shuffle", "engine", "manager", "executor",
+                "driver", "bench",
             ],
         ),
         ("bench", &["base", "hw", "engine", "driver"]),
@@ -240,6 +241,15 @@ fn the_consensus_library_is_named_only_where_managers_replicate() {
             && !source.path.starts_with("manager/src/shell/replication/")
             && source.code.contains("openraft::")
     });
+}
+
+#[test]
+fn metrics_are_encoded_in_one_place() {
+    for library in ["prometheus_client", "hyper"] {
+        assert_none(&format!("{library} is named outside of metrics"), |source| {
+            source.package() != "metrics" && source.code.contains(&format!("{library}::"))
+        });
+    }
 }
 
 #[test]

@@ -32,8 +32,9 @@ pub use sources::{Source, read_sources};
 pub use table::{Row, Table};
 
 /// The crates whose waits are looked at, in the order of the table: none is built on one that comes behind it.
-pub const CRATES: [&str; 10] =
-    ["base", "hw", "protocol", "shuffle", "engine", "manager", "executor", "driver", "bench", "cli"];
+pub const CRATES: [&str; 11] = [
+    "base", "hw", "metrics", "protocol", "shuffle", "engine", "manager", "executor", "driver", "bench", "cli",
+];
 
 /// A place in the sources that may wait for ever, as far as its function tells.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
