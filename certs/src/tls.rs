@@ -141,6 +141,13 @@ impl Tls {
         Some(Duration::from_secs(left)).filter(|left| *left < ENDS_SOON)
     }
 
+    /// When the certificate ends that a connection made now would show, in unix seconds.
+    #[must_use]
+    pub fn ends(&self) -> i64 {
+        let now = Certificate::read(&self.source.key().cert[0]);
+        now.map_or(self.certificate.ends, |now| now.ends)
+    }
+
     /// The certificate that a connection made now would show.
     #[cfg(test)]
     pub(crate) fn certificate_now(&self) -> CertificateDer<'static> {

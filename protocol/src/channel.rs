@@ -3,6 +3,7 @@
 mod access;
 mod connector;
 mod incoming;
+mod traffic;
 
 use std::error::Error;
 use std::fmt;
@@ -25,6 +26,7 @@ pub use incoming::{
 };
 pub use tonic::transport::Channel;
 pub use tonic::{Response, Status};
+pub use traffic::{TRAFFIC, Traffic};
 
 /// The largest message to and from executors, in bytes: a stage's plan, and what a stage told of its keys.
 pub const PLAN_BYTES_MAX: usize = 512 << 20;

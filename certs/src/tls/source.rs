@@ -45,7 +45,7 @@ impl Source {
         self.latest(LOOK_EVERY, |latest| latest.pem.clone())
     }
 
-    fn key(&self) -> Arc<CertifiedKey> {
+    pub fn key(&self) -> Arc<CertifiedKey> {
         self.latest(LOOK_EVERY, |latest| Arc::clone(&latest.key))
     }
 

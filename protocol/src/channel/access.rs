@@ -10,6 +10,8 @@ use tonic::Status;
 use tonic::body::Body;
 use tower::{Layer, Service};
 
+use super::traffic::{TRAFFIC, count};
+
 const MANAGERS: &[Role] = &[Role::Manager];
 const WORKERS: &[Role] = &[Role::Worker];
 /// Drivers are clients', or are started by workers.
@@ -133,6 +135,7 @@ where
         match admit(&request) {
             Ok(()) => futures::future::Either::Left(self.service.call(request)),
             Err(status) => {
+                count(&TRAFFIC.role);
                 tracing::warn!(call = request.uri().path(), reason = status.message(), "refused a call");
                 futures::future::Either::Right(ready(Ok(status.into_http())))
             }

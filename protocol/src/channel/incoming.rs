@@ -25,6 +25,7 @@ use tokio_util::either::Either;
 use tonic::transport::server::Connected;
 
 use super::access::Peer;
+use super::traffic::{Counted, TRAFFIC, count};
 
 /// The connections that a server has at a time; more are closed as soon as they come.
 pub const CONNECTIONS_MAX: usize = 8192;
@@ -107,17 +108,20 @@ impl Incoming {
     fn take(&mut self, stream: TcpStream, from: SocketAddr) {
         let ConnectionLimits { connections, handshakes, handshake } = self.limits;
         let Ok(room) = Arc::clone(&self.room).try_acquire_owned() else {
+            count(&TRAFFIC.full);
             return tracing::warn!(%from, max = connections, "refused a connection: there are too many");
         };
         if self.securing.len() >= handshakes {
+            count(&TRAFFIC.greeting);
             return tracing::warn!(%from, max = handshakes, "refused a connection: too many have not said yet who they are");
         }
-        let tls = self.tls.clone();
+        let (tls, counted) = (self.tls.clone(), Counted::new());
         self.securing.spawn(async move {
             let secured = timeout(handshake, secure(stream, tls.as_deref())).await;
             match secured.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
-                Ok((stream, peer)) => Some(Connection { stream, peer, _room: room }),
+                Ok((stream, peer)) => Some(Connection { stream, peer, _room: room, _counted: counted }),
                 Err(fault) => {
+                    count(&TRAFFIC.handshake);
                     tracing::info!(%from, %fault, "refused a connection");
                     None
                 }
@@ -212,6 +216,8 @@ pub struct Connection {
     peer: Peer,
     /// Given back when it ends.
     _room: OwnedSemaphorePermit,
+    /// So is this.
+    _counted: Counted,
 }
 
 impl Connected for Connection {

@@ -30,7 +30,7 @@ impl FetchCounters {
     /// Bytes of frames that came from other executors, whichever way.
     #[must_use]
     pub fn remote_bytes(&self) -> u64 {
-        self.tcp_bytes() + self.shared_bytes() + self.passed_bytes.load(Ordering::Relaxed)
+        self.tcp_bytes() + self.shared_bytes() + self.passed_bytes()
     }
 
     /// Those of them that came over TCP; their sender has copied them once, into its socket.
@@ -43,6 +43,12 @@ impl FetchCounters {
     #[must_use]
     pub fn shared_bytes(&self) -> u64 {
         self.shared_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Those of them that another process of this host passed through a socket.
+    #[must_use]
+    pub fn passed_bytes(&self) -> u64 {
+        self.passed_bytes.load(Ordering::Relaxed)
     }
 
     /// Bytes copied here: out of sockets and out of files.
