@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::shell::Guard;
+use crate::shell::{Counts, Guard};
 
 /// How the manager judges silence, and how much it keeps.
 #[derive(Debug, Clone)]
@@ -33,6 +33,8 @@ pub struct ManagerConfig {
     pub lease_seed: u64,
     /// Who asks callers who they are; `None`: nobody does, and everybody may do everything.
     pub tokens: Option<Arc<Guard>>,
+    /// What has happened, counted over all runs that are started with this.
+    pub counts: Arc<Counts>,
     /// How much is kept of everything.
     pub limits: Limits,
 }
@@ -52,6 +54,7 @@ impl Default for ManagerConfig {
             epoch_seed,
             lease_seed: lease_seed(epoch_seed),
             tokens: None,
+            counts: Arc::default(),
             limits: Limits::default(),
         }
     }

@@ -30,4 +30,4 @@ pub mod tokens;
 pub use config::{Limits, ManagerConfig};
 #[cfg(any(test, fuzzing))]
 pub use shell::fuzzed;
-pub use shell::{BoxStream, Guard, Journal, Manager, Member, Messages, Peers};
+pub use shell::{BoxStream, Counts, Guard, Journal, Manager, ManagerMetrics, Member, Messages, Peers};

@@ -4,6 +4,7 @@ use firesteel_base::JobId;
 
 use super::Machine;
 use super::drain::Drains;
+use super::driver::Drivers;
 use super::job::{Job, Phase};
 use super::lease::Leases;
 use super::message::Ending;
@@ -71,6 +72,12 @@ impl Machine {
     #[must_use]
     pub fn drains(&self) -> &Drains {
         &self.drains
+    }
+
+    /// The drivers.
+    #[must_use]
+    pub fn drivers(&self) -> &Drivers {
+        &self.drivers
     }
 
     /// The leases.

@@ -33,7 +33,7 @@ pub(super) enum Serving {
 }
 
 impl Serving {
-    fn manager(&self) -> Result<Arc<Manager>, Status> {
+    pub(super) fn manager(&self) -> Result<Arc<Manager>, Status> {
         match self {
             Self::Alone(manager) => Ok(Arc::clone(manager)),
             Self::Member(member) => member.manager(),

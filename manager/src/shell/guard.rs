@@ -11,8 +11,8 @@ use firesteel_protocol::channel::with_hint;
 use firesteel_protocol::token::{self, Secret};
 use firesteel_protocol::v1;
 use sha2::{Digest, Sha256};
-use tonic::Status;
 use tonic::metadata::MetadataMap;
+use tonic::{Code, Status};
 
 use super::Manager;
 use crate::machine::message::Seed;
@@ -95,6 +95,14 @@ impl Manager {
     /// When tokens are asked for, and none that is good is shown.
     pub(super) async fn rights(&self, metadata: &MetadataMap) -> Result<Rights, Status> {
         let Some(guard) = &self.guard else { return Ok(Rights::All) };
+        let rights = self.rights_shown(guard, metadata).await;
+        if rights.as_ref().is_err_and(|status| status.code() == Code::Unauthenticated) {
+            self.counts.token_refused();
+        }
+        rights
+    }
+
+    async fn rights_shown(&self, guard: &Guard, metadata: &MetadataMap) -> Result<Rights, Status> {
         let secret = token::shown(metadata).ok_or_else(no_token)?;
         match launched_for(&secret) {
             Some(job) => self.rights_of_launched(job, secret).await,

@@ -19,6 +19,7 @@
 //! The first message of a session is its greeting. A gRPC client must have it on its way *before* it waits for the
 //! answer to its call, as the answer to the call is the answer to the greeting.
 
+mod counts;
 mod drain;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzed;
@@ -27,6 +28,8 @@ mod guard;
 mod inbound;
 mod journal;
 mod mailbox;
+mod metrics;
+mod notes;
 mod outbound;
 mod replication;
 mod run;
@@ -58,10 +61,12 @@ use crate::machine::Machine;
 use crate::machine::message::{Answer, ClientRequest, Refusal, Seed};
 use crate::machine::rights::Rights;
 use crate::tokens::random;
+pub use counts::Counts;
 pub use guard::Guard;
 pub use journal::Journal;
 pub use mailbox::Messages;
 use mailbox::Room;
+pub use metrics::ManagerMetrics;
 pub use replication::{Member, Peers};
 use run::{Input, Inputs, Look, Runner, Start, View};
 pub(crate) use session::Outgoing;
@@ -79,6 +84,7 @@ pub struct Manager {
     looks: mpsc::Sender<Look>,
     /// Who asks callers who they are, if anybody does.
     guard: Option<Arc<Guard>>,
+    counts: Arc<Counts>,
     sessions: AtomicU64,
     session_room: Room,
     started_unix_ms: u64,
@@ -125,8 +131,8 @@ impl Manager {
         });
         let session_room = Room { messages: limits.session_queue, bytes: limits.session_queue_bytes };
         let (sessions, started_unix_ms) = (AtomicU64::new(1), unix_ms());
-        let guard = config.tokens.clone();
-        Arc::new(Self { inputs, looks, guard, sessions, session_room, started_unix_ms, failure })
+        let (guard, counts) = (config.tokens.clone(), Arc::clone(&config.counts));
+        Arc::new(Self { inputs, looks, guard, counts, sessions, session_room, started_unix_ms, failure })
     }
 
     /// Whether the manager has ended by itself.

@@ -2,24 +2,25 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use firesteel_base::{Clock, JobId, Timestamp, UserError, version};
 use firesteel_protocol::v1;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::MissedTickBehavior;
 use tonic::Status;
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
 
+use super::counts::Counts;
 use super::journal::Journal;
 use super::mailbox::Mailbox;
+use super::notes::record;
 use super::{outbound, stopping};
 use crate::ManagerConfig;
 use crate::machine::Machine;
 use crate::machine::job::Job;
 use crate::machine::message::{
-    Answer, ClientRequest, DriverEvent, Effect, Event, Note, Refusal, SessionId, Ticket, ToDriver,
-    WorkerEvent,
+    Answer, ClientRequest, DriverEvent, Effect, Event, Refusal, SessionId, Ticket, ToDriver, WorkerEvent,
 };
 use crate::machine::rights::Rights;
 
@@ -86,6 +87,8 @@ impl Queue {
 pub(super) struct View<'a> {
     pub(super) machine: &'a Machine,
     pub(super) now: Timestamp,
+    /// Sessions of workers and drivers.
+    pub(super) sessions: usize,
     origin_unix_ms: u64,
     asks: bool,
 }
@@ -115,6 +118,7 @@ pub(super) struct Runner {
     pub(super) waiters: BTreeMap<JobId, Vec<oneshot::Sender<Result<v1::JobInfo, Status>>>>,
     pub(super) waiters_max: usize,
     journal: Option<Journal>,
+    counts: Arc<Counts>,
     /// Ends of jobs that were heard and are not written yet: their drivers hear of it when they are.
     unwritten_ends: Vec<(SessionId, JobId)>,
 }
@@ -147,6 +151,7 @@ impl Runner {
             waiters_max: config.limits.waiters,
             machine,
             journal,
+            counts: Arc::clone(&config.counts),
             unwritten_ends: Vec::new(),
         }
     }
@@ -164,7 +169,7 @@ impl Runner {
     async fn take_turns(&mut self, inputs: &mut Inputs) -> Result<(), UserError> {
         let mut ticks = tokio::time::interval(self.tick);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut seen = std::time::Instant::now();
+        let mut seen = Instant::now();
         let (mut batch, mut looks) = (Vec::new(), Vec::new());
         loop {
             let turn = tokio::select! {
@@ -181,7 +186,7 @@ impl Runner {
                 warn!(?absence, "the manager has stood still; nobody is given up for it");
                 self.step(Event::Absence(absence)).await?;
             }
-            seen = std::time::Instant::now();
+            seen = Instant::now();
             match turn {
                 Turn::Over => return self.end_all().await,
                 Turn::Tick => self.take_tick().await?,
@@ -275,7 +280,9 @@ impl Runner {
     /// Has the machine draw its conclusions, writes and tells what is to be done, and does the same for what comes of that.
     async fn settle(&mut self, effects: &mut Vec<Effect>) -> Result<(), UserError> {
         loop {
+            let (began, placed) = (Instant::now(), self.machine.work().stages);
             self.machine.settle(self.clock.now(), effects);
+            self.counts.settled(began.elapsed(), self.machine.work().stages - placed);
             let mut events = self.keep(effects).await?;
             // Writing takes its time, and so may whatever stopped this process since.
             self.check_office()?;
@@ -307,7 +314,7 @@ impl Runner {
     async fn write_journal(&mut self) -> Result<Vec<Event>, UserError> {
         let Some(journal) = &mut self.journal else { return Ok(Vec::new()) };
         while let Some(change) = journal.take_change(&self.machine) {
-            journal.write(change).await?;
+            self.counts.write(journal, change).await?;
         }
         self.check_office()?;
         let ends = std::mem::take(&mut self.unwritten_ends);
@@ -343,6 +350,7 @@ impl Runner {
     /// Runs an effect. Returns what happens of it: a session that cannot be told is lost.
     fn perform(&mut self, effect: Effect) -> Option<Event> {
         debug!(?effect, "effect");
+        self.counts.effect(&effect, &self.machine);
         match effect {
             Effect::ToWorker(id, message) => {
                 let (heartbeat, run, asks) = (self.heartbeat, self.run, self.asks);
@@ -429,7 +437,7 @@ impl Runner {
 
     pub(super) fn view(&self) -> View<'_> {
         let (now, origin_unix_ms, asks) = (self.clock.now(), self.origin_unix_ms, self.asks);
-        View { machine: &self.machine, now, origin_unix_ms, asks }
+        View { machine: &self.machine, now, sessions: self.links.len(), origin_unix_ms, asks }
     }
 }
 
@@ -438,13 +446,4 @@ fn tick_of(config: &ManagerConfig) -> Duration {
     let timeouts = [config.node_suspect_after, config.node_timeout, config.driver_timeout, config.claim_wait];
     let shortest = timeouts.into_iter().min().expect("there are some");
     (shortest / 4).clamp(Duration::from_millis(5), Duration::from_secs(1))
-}
-
-fn record(note: &Note) {
-    match note {
-        Note::WorkerChanged { worker, state, reason } => info!(%worker, state, reason, "worker"),
-        Note::ExecutorUp { executor, epoch } => info!(%executor, %epoch, "executor up"),
-        Note::ExecutorGone { executor, epoch, reason } => info!(%executor, %epoch, reason, "executor gone"),
-        Note::JobAdded { job, name } => info!(%job, name, "job added"),
-    }
 }

@@ -1,6 +1,7 @@
 //! What a journal holds, and how it changes: in the file of a manager that is alone, and in that of each of several.
 
 use std::collections::BTreeMap;
+use std::io;
 
 use redb::{ReadTransaction, ReadableTable, TableDefinition, WriteTransaction};
 use serde::{Deserialize, Serialize};
@@ -25,6 +26,30 @@ pub(in crate::shell) struct Change {
     /// What jobs may be numbered up to before the journal is written anew.
     pub numbered: u64,
     pub jobs: BTreeMap<u64, Option<KeptJob>>,
+}
+
+impl Change {
+    /// The bytes of its jobs as they are kept.
+    pub fn bytes(&self) -> u64 {
+        let mut counted = Counted(0);
+        let kept = self.jobs.values().flatten().try_for_each(|job| serde_json::to_writer(&mut counted, job));
+        kept.expect("plain data becomes JSON");
+        counted.0
+    }
+}
+
+/// Counts what is written to it.
+struct Counted(u64);
+
+impl io::Write for Counted {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// What a run begins with.

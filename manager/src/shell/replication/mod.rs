@@ -52,8 +52,9 @@ use openraft::{BasicNode, Config, ServerState, SnapshotPolicy};
 use tokio::sync::watch;
 use tonic::Status;
 
-use super::Manager;
 use super::grpc::Serving;
+use super::metrics::Standing;
+use super::{Counts, Manager};
 use crate::ManagerConfig;
 use crate::config::unix_ms;
 use lease::Lease;
@@ -77,6 +78,8 @@ const LEASE: Duration = Duration::from_millis(1001);
 const HELD: Duration = Duration::from_millis(900);
 /// How much longer than the one before it in the list each member waits before it stands for election.
 const RANK_WAIT: Duration = Duration::from_millis(200);
+/// A follower that has not heard its leader for so long does not say that it follows one.
+const LEADER_HEARD: Duration = Duration::from_secs(2);
 /// How long a change may take until a majority has it; then the leader steps down. It does so at once when it has not heard a
 /// majority for [`HELD`].
 const WRITE_MAX: Duration = Duration::from_secs(10);
@@ -110,6 +113,8 @@ pub struct Member {
     founders: Mutex<Vec<String>>,
     /// Whether others have something that this one has not kept.
     is_behind: AtomicBool,
+    /// What the managers that have led here have counted.
+    counts: Arc<Counts>,
     started: Instant,
     started_unix_ms: u64,
 }
@@ -158,6 +163,7 @@ impl Member {
             has_vote,
             founders: Mutex::new(founders),
             is_behind: AtomicBool::new(false),
+            counts: Arc::clone(&config.counts),
             started: Instant::now(),
             started_unix_ms: unix_ms(),
         });
@@ -253,6 +259,22 @@ impl Member {
             folder: self.store.folder().to_owned(),
             founders: self.founders.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         }
+    }
+
+    /// What the managers that have led here have counted.
+    pub(super) fn counts(&self) -> &Arc<Counts> {
+        &self.counts
+    }
+
+    /// How it stands to the others, for its metrics. A leader that was not heard for [`LEADER_HEARD`] is taken for gone.
+    pub(super) fn standing(&self) -> Standing {
+        let leads = self.leading.borrow().as_ref().is_some_and(|(_, office)| office.is_held());
+        let heard = self.has_vote() && self.heard() < LEADER_HEARD;
+        let leader = if leads { Some(String::new()) } else { self.leader().filter(|_| heard) };
+        let metrics = self.raft.metrics().borrow().clone();
+        let applied = metrics.last_applied.map_or(0, |applied| applied.index);
+        let behind = metrics.last_log_index.unwrap_or(0).saturating_sub(applied);
+        Standing { leads, leader, term: metrics.current_term, behind }
     }
 
     fn nodes(&self) -> BTreeMap<u64, BasicNode> {
