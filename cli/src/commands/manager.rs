@@ -7,7 +7,10 @@ use clap::Args;
 use firesteel_base::UserError;
 use firesteel_base::config::{HostPort, ManagerSettings};
 use firesteel_certs::{Role, Security};
-use firesteel_manager::{Guard, Journal, Limits, Manager, ManagerConfig, Member, Peers, shell::grpc};
+use firesteel_manager::{
+    Guard, Journal, Limits, Manager, ManagerConfig, ManagerMetrics, Member, Peers, shell::grpc,
+};
+use firesteel_metrics::Served;
 use tokio::net::TcpListener;
 
 use crate::args::{Flags, Global};
@@ -66,15 +69,21 @@ pub fn run(global: &Global, args: ManagerArgs) -> Result<Exit, Failure> {
         let listener = listen("manager", "manager.bind", &settings.bind).await?;
         let address =
             listener.local_addr().map_or_else(|_| settings.bind.to_string(), |bound| bound.to_string());
+        let metrics =
+            firesteel_metrics::open("manager", "manager.metrics", settings.metrics.as_ref()).await?;
         let stop = stop_asked(stop, args.supervised);
         match several(settings) {
             Some(peers) => {
                 let member = start_member(settings, peers, security.clone()).await?;
+                let told = ManagerMetrics::member(&member, &security);
+                let _told = metrics.map(|listener| Served::start(listener, told));
                 ready(&address)?;
                 grpc::serve_member(member, listener, security, stop).await?;
             }
             None => {
                 let manager = start(settings)?;
+                let told = ManagerMetrics::alone(&manager, &security);
+                let _told = metrics.map(|listener| Served::start(listener, told));
                 ready(&address)?;
                 grpc::serve(manager, listener, security, stop).await?;
             }

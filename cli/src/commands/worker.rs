@@ -154,6 +154,7 @@ async fn worker_config(
             places: worker.drivers.set().map(|places| usize::try_from(places).unwrap_or(usize::MAX)),
             memory: worker.driver_memory,
         },
+        metrics: worker.metrics.clone(),
         limits: WorkerLimits::default(),
     })
 }

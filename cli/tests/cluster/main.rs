@@ -16,6 +16,8 @@ mod ha;
 mod local;
 mod managers;
 mod measures;
+mod metrics;
+mod prometheus;
 mod security;
 mod sharing;
 mod skew;

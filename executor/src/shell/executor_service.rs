@@ -44,6 +44,7 @@ impl v1::executor_server::Executor for Service {
             self.0.set_epoch(Epoch(epoch)).map_err(|fault| Status::failed_precondition(fault.message))?;
         }
         let (status, usage) = (self.0.status(), ProcessUsage::now());
+        let fetched = self.0.fetcher().counters();
         if request.forget_peak {
             forget_peak();
         }
@@ -56,6 +57,13 @@ impl v1::executor_server::Executor for Service {
             cpu_micros: u64::try_from(usage.cpu.as_micros()).unwrap_or(u64::MAX),
             resident_bytes: usage.resident_bytes,
             peak_resident_bytes: usage.peak_bytes,
+            block_disk_bytes: status.blocks.disk_bytes,
+            fetched: Some(v1::FetchedBytes {
+                pointer: fetched.local_bytes(),
+                shared: fetched.shared_bytes(),
+                passed: fetched.passed_bytes(),
+                tcp: fetched.tcp_bytes(),
+            }),
         }))
     }
 }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use firesteel_base::config::HostPort;
 use firesteel_base::{ByteSize, UserError, WorkerId};
 use firesteel_certs::Security;
 use firesteel_hw::layout::LayoutRequest;
@@ -59,6 +60,8 @@ pub struct WorkerConfig {
     pub drain: Duration,
     /// How many cluster-mode drivers run at a time, and what each gets.
     pub drivers: DriverSettings,
+    /// Where its metrics are served, if they are.
+    pub metrics: Option<HostPort>,
     /// Bounds of waits and counts.
     pub limits: WorkerLimits,
 }

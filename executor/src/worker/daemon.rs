@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use firesteel_base::{Epoch, JobId, UserError, version};
+use firesteel_metrics::Served;
 use firesteel_protocol::managers::Managers;
 use firesteel_protocol::v1;
 use firesteel_shuffle::keep::Keeper;
 use futures::FutureExt;
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -21,6 +22,7 @@ use super::config::WorkerConfig;
 use super::drain::{DrainState, Left, PACE};
 use super::driver_child::{DriverEnd, Launched};
 use super::executor_child::{EpochOfLife, ExecutorChild, ExecutorEvent};
+use super::metrics::{Counts, ScratchFolder, Seen, WorkerMetrics};
 use super::plan::{Plan, executor_folders, process_config};
 use super::results::ResultStore;
 use super::state::State;
@@ -32,6 +34,7 @@ use crate::shell::worker_service;
 mod drivers;
 mod keeping;
 mod leaving;
+mod seen;
 
 use drivers::Drivers;
 
@@ -54,6 +57,8 @@ pub(crate) enum Event {
         /// How.
         end: DriverEnd,
     },
+    /// Somebody wants to know how the worker is.
+    Look(oneshot::Sender<Seen>),
 }
 
 /// Events that wait to be looked at; who makes more waits.
@@ -86,6 +91,7 @@ pub async fn run(
     config.security.check_host(&config.advertise_host)?;
     let _lock = lock_scratch(&config)?;
     let listener = listen(&config).await?;
+    let metrics = firesteel_metrics::open("worker", "worker.metrics", config.metrics.as_ref()).await?;
     let address = host_port(&config.advertise_host, port(&listener)?);
     let plan = Plan::make(&config)?;
     let folder = config.scratch[0].join("results");
@@ -110,6 +116,8 @@ pub async fn run(
         events.clone(),
     ));
     let keeper = keeper.map(|(keeper, _)| keeper);
+    let _told =
+        metrics.map(|listener| Served::start(listener, told_by(&config, &events, &results, keeper.as_ref())));
     let mut daemon = Daemon::new(config, plan, results, keeper, events);
     let ended = daemon.run(inbox, stops).await;
     daemon.end(link).await;
@@ -117,6 +125,21 @@ pub async fn run(
     // A client that still reads a result loses it: whoever stops a worker means it.
     let _ = tokio::time::timeout(FAREWELL, served).await;
     ended
+}
+
+fn told_by(
+    config: &WorkerConfig,
+    events: &mpsc::Sender<Event>,
+    results: &Arc<ResultStore>,
+    keeper: Option<&Arc<Keeper>>,
+) -> WorkerMetrics {
+    WorkerMetrics {
+        events: events.clone(),
+        results: Arc::clone(results),
+        keeper: keeper.cloned(),
+        security: config.security.clone(),
+        scratch: config.scratch.iter().map(|folder| ScratchFolder::of(folder)).collect(),
+    }
 }
 
 fn lock_scratch(config: &WorkerConfig) -> Result<FolderLock, UserError> {
@@ -169,6 +192,8 @@ struct Daemon {
     wire: Option<u32>,
     heartbeat: Duration,
     drain: DrainState,
+    /// What has happened, for its metrics.
+    counts: Counts,
     /// The manager lets a worker go that is drained.
     may_leave: bool,
     /// How often executors are asked what they use.
@@ -204,6 +229,7 @@ impl Daemon {
             wire: None,
             heartbeat: HEARTBEAT_DEFAULT,
             drain: DrainState::default(),
+            counts: Counts::default(),
             may_leave: false,
             pace,
             reason: "the worker was told to stop",
@@ -266,7 +292,13 @@ impl Daemon {
                 Ok(())
             }
             Event::Driver { launched, end } => {
+                self.count_end(&end);
                 self.driver_ended(launched, end);
+                Ok(())
+            }
+            Event::Look(asked) => {
+                // Whoever asked may not wait any more.
+                let _ = asked.send(self.seen());
                 Ok(())
             }
         }
@@ -286,6 +318,7 @@ impl Daemon {
             LinkEvent::Command(command) => self.obey(command),
             LinkEvent::Lost(fault) => {
                 self.outgoing = None;
+                self.counts.manager_losses += 1;
                 let running = if self.epochs.is_empty() { "" } else { "; executors keep running" };
                 tracing::warn!(worker = %self.config.id, %fault, "no manager, trying until there is one{running}");
             }
@@ -328,7 +361,9 @@ impl Daemon {
                 self.state.forget_job(JobId(free.job));
             }
             FromManager::Drain(order) => {
+                let was_draining = self.drain.is_draining();
                 self.drain.obey(&order);
+                self.counts.drains += u64::from(!was_draining && self.drain.is_draining());
                 tracing::info!(worker = %self.config.id, draining = self.drain.is_draining(), "the manager's order");
                 self.drain_changed();
             }

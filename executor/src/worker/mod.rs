@@ -10,6 +10,7 @@ mod daemon;
 mod drain;
 mod driver_child;
 mod executor_child;
+mod metrics;
 mod plan;
 pub mod restart;
 mod results;

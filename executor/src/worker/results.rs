@@ -80,6 +80,13 @@ impl ResultStore {
         }
     }
 
+    /// How many are kept, and their bytes.
+    #[must_use]
+    pub fn usage(&self) -> (usize, u64) {
+        let kept = self.kept.lock();
+        (kept.len(), kept.values().sum())
+    }
+
     /// The file with the result of `job`, when there is one. A driver gives its file this name when it is complete, and
     /// says so to the manager before it exits: a client may well ask before the driver's end is known here.
     #[must_use]
@@ -147,8 +154,10 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let store = store(root.path(), 10, 100);
         (1..=2).for_each(|job| put(&store, job, 40));
+        assert_eq!(store.usage(), (2, 80));
         put(&store, 3, 500);
         assert_eq!(kept(&store), [3]);
+        assert_eq!(store.usage(), (1, 500));
     }
 
     #[test]

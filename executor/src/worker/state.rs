@@ -8,6 +8,7 @@ use v1::worker_to_manager::Message;
 
 use super::driver_child::{DriverEnd, Launched};
 use super::executor_child::ExecutorEvent;
+use super::metrics::SeenExecutor;
 use crate::process::Ready;
 
 /// The worker's memory: pure bookkeeping, so that what a manager hears after a lost connection can be tested.
@@ -26,6 +27,8 @@ struct ExecutorState {
     up: Option<Ready>,
     epoch: Option<Epoch>,
     down: Option<(Epoch, String)>,
+    /// It is not started again.
+    given_up: bool,
     usage: Option<v1::StatusReply>,
     /// How often it has answered, in all of its lives.
     answers: u64,
@@ -55,7 +58,7 @@ impl State {
             }
             ExecutorEvent::GivenUp { reason } => {
                 let epoch = state.down.take().map(|(epoch, _)| epoch).unwrap_or_default();
-                state.down = Some((epoch, reason.clone()));
+                (state.down, state.given_up) = (Some((epoch, reason.clone())), true);
                 Some(down(index, epoch, &reason))
             }
         }
@@ -114,6 +117,21 @@ impl State {
             (Some(_), Some(usage)) => usage.running_attempts == 0 && usage.block_bytes == 0,
         };
         self.executors.values().all(is_idle)
+    }
+
+    /// How an executor is, for the metrics; its slots are not known here.
+    pub(crate) fn seen(&self, index: u32) -> SeenExecutor {
+        let Some(state) = self.executors.get(&index) else {
+            return SeenExecutor { index, ..SeenExecutor::default() };
+        };
+        SeenExecutor {
+            index,
+            slots: 0,
+            pid: state.up.as_ref().map(|ready| ready.pid),
+            given_up: state.given_up,
+            restarts: state.life.saturating_sub(1),
+            usage: state.usage,
+        }
     }
 
     /// The heartbeat.
@@ -195,6 +213,8 @@ mod tests {
         assert_eq!(state.executor(0, ExecutorEvent::Down { life: 1, reason: "exit".to_owned() }), None);
         let told = state.executor(0, ExecutorEvent::GivenUp { reason: "too often".to_owned() });
         assert_eq!(told, Some(down(0, Epoch(0), "too often")));
+        let seen = state.seen(0);
+        assert!(seen.given_up && seen.pid.is_none() && seen.restarts == 0, "{seen:?}");
     }
 
     #[test]

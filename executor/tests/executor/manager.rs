@@ -274,6 +274,7 @@ pub fn config(manager: &str, scratch: &Path, executor: ChildCommand, driver: Chi
         keep_blocks: true,
         drain: Duration::from_secs(30),
         drivers: DriverSettings::default(),
+        metrics: None,
         limits: WorkerLimits { status_interval: Duration::from_millis(10), ..WorkerLimits::default() },
     }
 }

@@ -33,7 +33,15 @@ struct RunningDriver {
 impl Drivers {
     /// How many run or wait.
     pub fn count(&self) -> usize {
-        self.running.len() + self.waiting.len()
+        self.running() + self.waiting()
+    }
+
+    pub fn running(&self) -> usize {
+        self.running.len()
+    }
+
+    pub fn waiting(&self) -> usize {
+        self.waiting.len()
     }
 
     /// Takes a launch that waits out.

@@ -15,6 +15,7 @@ impl Daemon {
         let knows_drain = self.wire.is_none_or(|wire| wire >= version::WIRE_DRAIN);
         let limit = if knows_drain { self.config.drain } else { Duration::ZERO };
         tracing::info!(worker = %self.config.id, ?limit, "stops when what is here is elsewhere, or the time is over");
+        self.counts.drains += u64::from(!self.drain.is_draining());
         self.drain.begin("a signal to its worker", limit);
         self.drain_changed();
     }
