@@ -17,8 +17,10 @@ pub struct Histogram {
 
 /// What a histogram holds at one moment.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Counted {
+pub struct Counted {
+    /// In seconds.
     pub sum: f64,
+    /// How many.
     pub count: u64,
     /// Upper bound, and how many are up to it and above the one before.
     pub buckets: Vec<(f64, u64)>,

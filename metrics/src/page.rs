@@ -1,6 +1,8 @@
 //! The values of metrics at one moment, and their text.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, prometheus_text};
@@ -34,9 +36,16 @@ struct Series {
 
 type Labels = Vec<(&'static str, String)>;
 
+const NO_EXAMPLE: Option<&Exemplar<Labels, f64>> = None;
+
+/// A value of a metric.
 #[derive(Debug)]
-enum Value {
-    Number(f64),
+pub enum Value {
+    /// A whole number.
+    Whole(u64),
+    /// Any other.
+    Real(f64),
+    /// What a histogram holds.
     Times(Counted),
 }
 
@@ -57,7 +66,7 @@ impl Page {
         value: impl Number,
     ) {
         debug_assert!(metric.kind != Kind::Histogram, "{}: a histogram is put as one", metric.name);
-        self.add(metric, &labels, Value::Number(value.number()));
+        self.add(metric, &labels, value.number());
     }
 
     /// Puts a value for each of the words that a label may be.
@@ -127,10 +136,10 @@ impl Family {
 impl Value {
     fn encode(&self, kind: Kind, mut encoder: MetricEncoder) -> Result<(), std::fmt::Error> {
         match self {
-            Self::Number(number) if kind == Kind::Counter => {
-                encoder.encode_counter(number, None::<&Exemplar<Labels, f64>>)
-            }
-            Self::Number(number) => encoder.encode_gauge(number),
+            Self::Whole(number) if kind == Kind::Counter => encoder.encode_counter(number, NO_EXAMPLE),
+            Self::Real(number) if kind == Kind::Counter => encoder.encode_counter(number, NO_EXAMPLE),
+            Self::Whole(number) => encoder.encode_gauge(number),
+            Self::Real(number) => encoder.encode_gauge(number),
             Self::Times(Counted { sum, count, buckets }) => encoder.encode_histogram(
                 *sum,
                 *count,
@@ -143,62 +152,33 @@ impl Value {
 
 /// What a value may be given as.
 pub trait Number {
-    /// As Prometheus has it: exact up to 2^53.
-    fn number(self) -> f64;
+    /// As it is told: whole numbers are told without a fraction.
+    fn number(self) -> Value;
 }
 
-impl Number for f64 {
-    fn number(self) -> f64 {
-        self
-    }
+macro_rules! numbers {
+    ($($type:ty: $value:ident => $told:expr;)*) => {$(
+        impl Number for $type {
+            fn number(self) -> Value {
+                let $value = self;
+                $told
+            }
+        }
+    )*};
 }
 
-impl Number for u32 {
-    fn number(self) -> f64 {
-        f64::from(self)
-    }
-}
-
-impl Number for u64 {
-    fn number(self) -> f64 {
-        self as f64
-    }
-}
-
-impl Number for i64 {
-    fn number(self) -> f64 {
-        self as f64
-    }
-}
-
-impl Number for usize {
-    fn number(self) -> f64 {
-        self as f64
-    }
-}
-
-impl Number for bool {
-    fn number(self) -> f64 {
-        f64::from(u8::from(self))
-    }
-}
-
-impl Number for std::time::Duration {
-    fn number(self) -> f64 {
-        self.as_secs_f64()
-    }
-}
-
-impl Number for &std::sync::atomic::AtomicU64 {
-    fn number(self) -> f64 {
-        self.load(std::sync::atomic::Ordering::Relaxed) as f64
-    }
+numbers! {
+    f64: value => Value::Real(value);
+    Duration: value => Value::Real(value.as_secs_f64());
+    u32: value => Value::Whole(u64::from(value));
+    u64: value => Value::Whole(value);
+    usize: value => Value::Whole(value as u64);
+    bool: value => Value::Whole(u64::from(value));
+    &AtomicU64: value => Value::Whole(value.load(Ordering::Relaxed));
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::table::Role;
 

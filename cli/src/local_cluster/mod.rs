@@ -179,7 +179,12 @@ impl Running {
     /// Starts all processes and waits until every executor is up. Returns the manager's address.
     async fn start(&mut self, plan: &Plan, folder: &Path) -> Result<String, Failure> {
         // It is for trying things, and only this host reaches it.
-        let settings = [("FIRESTEEL_MANAGER_TOKENS", "auto".to_owned()), insecure()];
+        let settings = [
+            ("FIRESTEEL_MANAGER_TOKENS", "auto".to_owned()),
+            // A cluster that the configuration of this host is meant for may have the port.
+            ("FIRESTEEL_MANAGER_METRICS", "off".to_owned()),
+            insecure(),
+        ];
         let mut manager = Process::start("manager", &manager_args(plan), folder, &settings)?;
         let ready = tokio::time::timeout(READY_MAX, manager.first_line()).await;
         self.processes.push(manager);
@@ -193,6 +198,7 @@ impl Running {
             let settings = [
                 ("FIRESTEEL_WORKER_PIN", share.exclusive.to_string()),
                 ("FIRESTEEL_WORKER_DRAIN", "0s".to_owned()),
+                ("FIRESTEEL_WORKER_METRICS", "off".to_owned()),
                 insecure(),
             ];
             self.processes.push(Process::start(&format!("worker-{i}"), &args, folder, &settings)?);

@@ -82,7 +82,7 @@ fn each_metric_is_told_and_a_job_moves_what_counts() {
     cluster.wait_for("the executors to be asked", |_| Ok(sum(fetched) > 0.0)).unwrap();
     assert!(sum("firesteel_worker_executor_cpu_seconds_total") > 0.0);
     assert_eq!(sum("firesteel_worker_registered"), 2.0);
-    assert_eq!(sum("firesteel_worker_results"), 1.0);
+    cluster.wait_for("the driver to be gone", |_| Ok(sum("firesteel_worker_results") == 1.0)).unwrap();
     assert!(sum("firesteel_worker_result_bytes") > 0.0);
     assert_eq!(sum("firesteel_worker_executor_memory_limit_bytes"), 2.0 * (2_u64 << 30) as f64);
     let drivers = workers.iter().map(|worker| {
@@ -123,12 +123,16 @@ fn health_is_that_of_the_connection_and_a_dead_executor_is_counted() {
             Ok(told.sum(restarts, &[("executor", "0")]) == 1.0 && up == 1.0)
         })
         .unwrap();
-    assert_eq!(Exported::scrape(&manager).sum("firesteel_manager_executors_gone_total", &[]), 1.0);
+    let gone = "firesteel_manager_executors_gone_total";
+    cluster.wait_for("it to be counted", |_| Ok(Exported::scrape(&manager).sum(gone, &[]) == 1.0)).unwrap();
 
     cluster.kill_manager(0).unwrap();
     cluster.wait_for("the worker to miss it", |_| Ok(get(&worker, "/healthz").status == 503)).unwrap();
     assert_eq!(get(&worker, "/healthz").body, "the worker is registered at no manager\n");
-    assert_eq!(Exported::scrape(&worker).sum("firesteel_worker_registered", &[]), 0.0);
+    let registered = "firesteel_worker_registered";
+    cluster
+        .wait_for("that to be told", |_| Ok(Exported::scrape(&worker).sum(registered, &[]) == 0.0))
+        .unwrap();
     cluster.start_manager(0).unwrap();
     cluster.wait_for("the worker to be back", |_| Ok(get(&worker, "/healthz").status == 200)).unwrap();
     assert!(Exported::scrape(&worker).sum("firesteel_worker_manager_losses_total", &[]) >= 1.0);

@@ -80,7 +80,7 @@ impl Source for WorkerMetrics {
         let mut page = Page::default();
         put_process(&mut page, "worker");
         if let Some(tls) = self.security.tls() {
-            page.put(&table::CERTIFICATE_EXPIRY, tls.ends());
+            page.put(&table::CERTIFICATE_EXPIRY, u64::try_from(tls.ends()).unwrap_or(0));
         }
         page.put(&table::CONNECTIONS, &TRAFFIC.open);
         let refused =
