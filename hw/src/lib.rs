@@ -1,9 +1,10 @@
 //! The hardware: what a machine is made of, which executor gets which part of it, threads and memory bound to it, the
-//! loop that each core runs, and what this machine can and cannot do.
+//! loop that each core runs, what this machine can and cannot do, and how fast it is.
 //!
 //! ```text
 //!   topology ──> layout ──> core_loop (pin, memory, ring)        probe: what `firesteel doctor` tells
 //!   pages (buffers) ──> ring (of one thread) ──> scratch (files behind a service, by one of four engines)
+//!   measure: what `firesteel probe` tells
 //! ```
 //!
 //! It is *not* a place for work: nothing here knows of plans, blocks or messages.
@@ -16,6 +17,7 @@ pub mod cgroup;
 pub mod core_loop;
 pub mod cpu_list;
 pub mod layout;
+pub mod measure;
 pub mod memory;
 pub mod pages;
 pub mod pin;
