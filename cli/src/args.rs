@@ -8,7 +8,7 @@ use firesteel_base::version;
 
 use crate::commands::{
     bench, certs, completions, config, doctor, driver, executor, jobs, local_cluster, manager, managers,
-    nodes, sql, submit, tokens, topology, worker,
+    nodes, probe, sql, submit, tokens, topology, worker,
 };
 use crate::context::Context;
 use crate::exit::{EXIT_CODES_HELP, Failure};
@@ -123,6 +123,7 @@ pub enum Command {
     Certs(certs::CertsArgs),
     Topology(topology::TopologyArgs),
     Doctor(doctor::DoctorArgs),
+    Probe(probe::ProbeArgs),
     Config(config::ConfigArgs),
     Bench(bench::BenchArgs),
     Completions(completions::CompletionsArgs),

@@ -12,6 +12,7 @@ pub mod local_cluster;
 pub mod manager;
 pub mod managers;
 pub mod nodes;
+pub mod probe;
 pub mod sql;
 pub mod submit;
 pub mod tokens;
@@ -37,6 +38,7 @@ pub fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Certs(args) => certs::run(&args),
         Command::Topology(args) => topology::run(&global, &args),
         Command::Doctor(args) => doctor::run(&global, &args),
+        Command::Probe(args) => probe::run(&global, args),
         Command::Config(args) => config::run(&global, &args),
         Command::Bench(args) => bench::run(&global, args),
         Command::Completions(args) => completions::run(&args),

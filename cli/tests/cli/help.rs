@@ -2,7 +2,7 @@
 
 use crate::support::run;
 
-const COMMANDS: [&str; 14] = [
+const COMMANDS: [&str; 15] = [
     "sql",
     "submit",
     "jobs",
@@ -13,6 +13,7 @@ const COMMANDS: [&str; 14] = [
     "worker",
     "topology",
     "doctor",
+    "probe",
     "config",
     "bench",
     "certs",

@@ -13,6 +13,7 @@ mod formats;
 mod hardware;
 mod help;
 mod mistakes;
+mod probe;
 mod scale;
 mod sql;
 mod support;
