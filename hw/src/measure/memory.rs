@@ -1,6 +1,6 @@
 //! Memory bandwidth: threads bound to the cores of one NUMA node, memory bound to the same or another one.
 
-use std::sync::Barrier;
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -79,22 +79,34 @@ fn path(topology: &Topology, from: u32, of: u32, time: Duration) -> Result<PathF
     if bytes < BUFFER_MIN {
         return Err(fault("there is too little free memory".to_owned()));
     }
-    let together = Barrier::new(cpus.len());
-    let measured: Result<Vec<Rates>, String> = std::thread::scope(|scope| {
-        let start = |&cpu: &u32| {
-            let together = &together;
-            scope.spawn(move || thread(cpu, of, bytes, time, together))
-        };
-        let threads: Vec<_> = cpus.iter().map(start).collect();
-        threads.into_iter().map(|thread| thread.join().expect("it panics nowhere")).collect()
-    });
-    let measured = measured.map_err(fault)?;
+    let measured = together(&cpus, of, bytes, time).map_err(fault)?;
     Ok(PathFigures {
         from_node: from,
         memory_node: of,
         threads: measured.len(),
         read_bytes_per_second: measured.iter().map(|rates| rates.read).sum(),
         copy_bytes_per_second: measured.iter().map(|rates| rates.copy).sum(),
+    })
+}
+
+/// A thread on each CPU; all begin to measure when the last one has its memory.
+fn together(cpus: &[u32], of: u32, bytes: u64, time: Duration) -> Result<Vec<Rates>, String> {
+    let (ready, prepared) = mpsc::channel();
+    std::thread::scope(|scope| {
+        let mut threads = Vec::new();
+        for &cpu in cpus {
+            let (go, begin) = mpsc::channel();
+            let ready = ready.clone();
+            let body = move || thread(cpu, of, bytes, time, ready, &begin);
+            // When one cannot be had, those before it hear of no begin, and end.
+            let thread = std::thread::Builder::new().spawn_scoped(scope, body);
+            threads.push((thread.map_err(|fault| fault.to_string())?, go));
+        }
+        drop(ready);
+        while prepared.recv().is_ok() {}
+        // One that could not prepare has ended, and says why below.
+        threads.iter().for_each(|(_, go)| drop(go.send(())));
+        threads.into_iter().map(|(thread, _go)| thread.join().expect("it panics nowhere")).collect()
     })
 }
 
@@ -122,15 +134,22 @@ struct Rates {
     copy: f64,
 }
 
-/// Threads that cannot be bound still come to both barriers: the others wait there.
-fn thread(cpu: u32, of: u32, bytes: u64, time: Duration, together: &Barrier) -> Result<Rates, String> {
-    let buffers = buffers(cpu, of, bytes);
-    together.wait();
-    let read = buffers.as_ref().map(|(from, _)| read_for(time, from.as_bytes())).map_err(Clone::clone);
-    together.wait();
-    let (from, mut to) = buffers?;
-    let copy = copy_for(time, from.as_bytes(), to.as_bytes_mut());
-    Ok(Rates { read: read?, copy })
+/// `ready` is dropped when it may begin, or cannot.
+fn thread(
+    cpu: u32,
+    of: u32,
+    bytes: u64,
+    time: Duration,
+    ready: mpsc::Sender<()>,
+    begin: &mpsc::Receiver<()>,
+) -> Result<Rates, String> {
+    let (from, mut to) = buffers(cpu, of, bytes)?;
+    drop(ready);
+    begin.recv().map_err(|_| "the measurement was given up".to_owned())?;
+    Ok(Rates {
+        read: read_for(time, from.as_bytes()),
+        copy: copy_for(time, from.as_bytes(), to.as_bytes_mut()),
+    })
 }
 
 /// Two buffers whose pages were first touched by a thread that is bound.

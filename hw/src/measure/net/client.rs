@@ -2,7 +2,6 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
-use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -130,20 +129,16 @@ impl Peer<'_> {
         let hello = Hello { kind, time: request.time, run };
         let greet = |_| self.greet(hello, request.time + SLACK).map(|(stream, _)| stream);
         let streams = (0..request.streams).map(greet).collect::<Result<Vec<_>, _>>()?;
-        let together = Barrier::new(streams.len());
         let begun = Instant::now();
         let bytes: Result<Vec<u64>, MeasureError> = std::thread::scope(|scope| {
             let threads: Result<Vec<_>, _> = streams
                 .into_iter()
                 .map(|stream| {
-                    let together = &together;
-                    std::thread::Builder::new().spawn_scoped(scope, move || {
-                        together.wait();
-                        match kind {
-                            Kind::Download => self.receive(stream),
-                            _ => self.send(stream, request.time),
-                        }
-                    })
+                    let body = move || match kind {
+                        Kind::Download => self.receive(stream),
+                        _ => self.send(stream, request.time),
+                    };
+                    std::thread::Builder::new().spawn_scoped(scope, body)
                 })
                 .collect();
             let threads = threads.map_err(MeasureError::Thread)?;
