@@ -1,4 +1,13 @@
-//! What the control group of this process leaves of the machine.
+//! Control groups: what that of this process leaves of the machine, and groups of its own that it makes for its children.
+
+mod error;
+mod groups;
+mod join;
+mod place;
+
+pub use error::GroupsError;
+pub use groups::{Group, GroupLimits, Groups, MemoryEvents};
+pub use place::{Place, examine};
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -83,6 +92,7 @@ fn cpu_milli(text: &str) -> Option<u64> {
     Some(quota.checked_mul(1000)? / period)
 }
 
+/// The path in the line `0::/system.slice`.
 fn v2_path(own: &str) -> &str {
     own.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("/")
 }
