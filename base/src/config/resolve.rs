@@ -242,6 +242,7 @@ impl Resolver {
                 keep_blocks: self.get("worker.keep_blocks"),
                 drain: self.get("worker.drain"),
                 run_as: self.get("worker.run_as"),
+                cgroups: self.get("worker.cgroups"),
                 executor_restarts: self.get("worker.executor_restarts"),
                 executor_restart_window: self.get("worker.executor_restart_window"),
                 metrics: self.get("worker.metrics"),

@@ -107,6 +107,8 @@ pub struct WorkerSettings {
     pub drain: Duration,
     /// The user that executors and drivers run as.
     pub run_as: Auto<String>,
+    /// Whether they get control groups of their own: `auto`, `on` or `off`.
+    pub cgroups: &'static str,
     /// How often an executor is started again within the window.
     pub executor_restarts: u32,
     /// The time over which those are counted.

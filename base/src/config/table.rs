@@ -305,6 +305,14 @@ pub const KEYS: &[Key] = &[
                it. They must be able to read the data and the configuration file. auto: the worker's own user.",
     },
     Key {
+        name: "worker.cgroups",
+        default: "auto",
+        kind: Kind::Choice(&["auto", "on", "off"]),
+        help: "Whether each executor and each cluster-mode driver gets a control group (version 2) of its own, which holds it to its CPUs, to \
+               its NUMA node and to its memory with 512 MiB and a quarter above. auto: where the worker may make them, as a systemd unit \
+               with Delegate=yes may; where not, it says so, and so does `firesteel doctor`. on: else it does not start.",
+    },
+    Key {
         name: "worker.executor_restarts",
         default: "9",
         kind: Kind::Count(0, 1000),

@@ -3,15 +3,17 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use firesteel_base::config::{Config, SecuritySettings};
+use firesteel_base::config::{Config, SecuritySettings, WorkerSettings};
 use firesteel_base::{ByteSize, UserError};
 use firesteel_certs::{Reach, Security};
+use firesteel_executor::worker::CgroupMode;
+use firesteel_hw::cgroup::{self, Place};
 use firesteel_hw::layout::plan_executors;
 use firesteel_hw::probe::{Finding, State, examine, examine_scratch};
 use firesteel_hw::topology::Topology;
 use serde_json::json;
 
-use super::worker::layout_request;
+use super::worker::{cgroup_mode, layout_request};
 use crate::args::Global;
 use crate::context::{Context, Role};
 use crate::exit::{Exit, Failure};
@@ -39,6 +41,8 @@ pub fn run(global: &Global, args: &DoctorArgs) -> Result<Exit, Failure> {
     let context = Context::load(global, Vec::new(), Role::Command)?;
     let topology = Topology::discover().map_err(UserError::from)?;
     let mut findings = examine(&topology);
+    let limits = findings.iter().rposition(|finding| finding.area == "limits").map_or(0, |last| last + 1);
+    findings.insert(limits, groups(&context.config.worker));
     for folder in scratch_folders(&context.config) {
         findings.extend(examine_scratch(&folder));
     }
@@ -59,6 +63,26 @@ pub fn run(global: &Global, args: &DoctorArgs) -> Result<Exit, Failure> {
         print(&format!("\nFiresteel can run here. A worker would start {executors}.\n"))?;
     }
     Ok(Exit::Done)
+}
+
+/// Whether a worker that is started here could give its children control groups of their own.
+fn groups(worker: &WorkerSettings) -> Finding {
+    let (state, found, advice) =
+        match (cgroup_mode(worker), cgroup::examine(&Place::of_this_process(), "doctor")) {
+            (CgroupMode::Off, _) => (State::Ok, "worker.cgroups is off: executors get none".to_owned(), None),
+            (_, Ok(folder)) => {
+                (State::Ok, format!("a worker can make them, below {}", folder.display()), None)
+            }
+            (_, Err(fault)) => {
+                let advice = fault.advice().to_owned();
+                (
+                    State::Warn,
+                    format!("a worker that is started from here gives executors none: {fault}"),
+                    Some(advice),
+                )
+            }
+        };
+    Finding { area: "limits", name: "control groups of executors".to_owned(), state, found, advice }
 }
 
 /// Whether what is started here would be secured.

@@ -11,7 +11,8 @@ use firesteel_base::{UserError, WorkerId};
 use firesteel_certs::{Role, Security};
 use firesteel_executor::BlockSettings;
 use firesteel_executor::worker::{
-    self, ChildCommand, DriverSettings, RestartPolicy, ResultLimits, RunAs, WorkerConfig, WorkerLimits,
+    self, CgroupMode, CgroupSettings, ChildCommand, DriverSettings, RestartPolicy, ResultLimits, RunAs,
+    WorkerConfig, WorkerLimits,
 };
 use firesteel_hw::layout::{LayoutRequest, plan_executors};
 use firesteel_hw::topology::Topology;
@@ -138,6 +139,7 @@ async fn worker_config(
         executor_command: child(global, "executor")?,
         driver_command: child(global, "driver")?,
         run_as: run_as(worker)?,
+        cgroups: CgroupSettings { mode: cgroup_mode(worker), place: None },
         log_folder: worker.log_folder.clone().set().map(PathBuf::from),
         restart: RestartPolicy {
             ends_max: worker.executor_restarts.saturating_add(1),
@@ -157,6 +159,16 @@ async fn worker_config(
         metrics: worker.metrics.clone(),
         limits: WorkerLimits::default(),
     })
+}
+
+/// Whether children get control groups of their own.
+pub fn cgroup_mode(worker: &WorkerSettings) -> CgroupMode {
+    match worker.cgroups {
+        "on" => CgroupMode::On,
+        "off" => CgroupMode::Off,
+        // The table of keys allows no other word.
+        _ => CgroupMode::Auto,
+    }
 }
 
 /// What the configuration asks of this host.

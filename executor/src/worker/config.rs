@@ -9,6 +9,7 @@ use firesteel_base::{ByteSize, UserError, WorkerId};
 use firesteel_certs::Security;
 use firesteel_hw::layout::LayoutRequest;
 
+use super::groups::CgroupSettings;
 use super::restart::RestartPolicy;
 use super::results::ResultLimits;
 use super::run_as::RunAs;
@@ -48,6 +49,8 @@ pub struct WorkerConfig {
     pub driver_command: ChildCommand,
     /// The user that both run as; `None`: this process's own.
     pub run_as: Option<RunAs>,
+    /// Whether both get control groups of their own.
+    pub cgroups: CgroupSettings,
     /// Where children's logs go, one file each; `None`: to the worker's own standard error.
     pub log_folder: Option<PathBuf>,
     /// How often an executor that died is started again.

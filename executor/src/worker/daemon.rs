@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use firesteel_base::{Epoch, JobId, UserError, version};
+use firesteel_hw::cgroup::Groups;
 use firesteel_metrics::Served;
 use firesteel_protocol::managers::Managers;
 use firesteel_protocol::v1;
@@ -82,7 +83,7 @@ pub struct Stops<D, N> {
 /// all.
 ///
 /// # Errors
-/// When the scratch folder is another worker's, the port is taken, the machine does not have what the layout asks for,
+/// When the scratch folder is another worker's, control groups are asked for and cannot be had, the port is taken, the machine does not have what the layout asks for,
 /// or the manager refuses this worker (its name is in use, or it is of another release).
 pub async fn run(
     config: WorkerConfig,
@@ -90,6 +91,7 @@ pub async fn run(
 ) -> Result<(), UserError> {
     config.security.check_host(&config.advertise_host)?;
     let _lock = lock_scratch(&config)?;
+    let groups = config.cgroups.claim(&config.id)?;
     let listener = listen(&config).await?;
     let metrics = firesteel_metrics::open("worker", "worker.metrics", config.metrics.as_ref()).await?;
     let address = host_port(&config.advertise_host, port(&listener)?);
@@ -118,7 +120,7 @@ pub async fn run(
     let keeper = keeper.map(|(keeper, _)| keeper);
     let _told =
         metrics.map(|listener| Served::start(listener, told_by(&config, &events, &results, keeper.as_ref())));
-    let mut daemon = Daemon::new(config, plan, results, keeper, events);
+    let mut daemon = Daemon::new(config, plan, results, keeper, groups, events);
     let ended = daemon.run(inbox, stops).await;
     daemon.end(link).await;
     end.cancel();
@@ -185,6 +187,8 @@ struct Daemon {
     results: Arc<ResultStore>,
     /// Keeps the blocks of executors that are gone.
     keeper: Option<Arc<Keeper>>,
+    /// Where control groups of children are made.
+    groups: Option<Arc<Groups>>,
     state: State,
     events: mpsc::Sender<Event>,
     outgoing: Option<mpsc::Sender<v1::WorkerToManager>>,
@@ -215,6 +219,7 @@ impl Daemon {
         plan: Plan,
         results: Arc<ResultStore>,
         keeper: Option<Arc<Keeper>>,
+        groups: Option<Arc<Groups>>,
         events: mpsc::Sender<Event>,
     ) -> Self {
         let pace = watch::Sender::new(config.limits.status_interval);
@@ -223,6 +228,7 @@ impl Daemon {
             plan,
             results,
             keeper,
+            groups,
             state: State::default(),
             events,
             outgoing: None,
@@ -391,6 +397,7 @@ impl Daemon {
                 keeper: self.keeper.clone(),
                 command: self.config.executor_command.clone(),
                 run_as: self.config.run_as,
+                groups: self.groups.clone(),
                 log_folder: self.config.log_folder.clone(),
                 restart: self.config.restart,
                 limits: self.config.limits.clone(),

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use firesteel_base::{JobId, UserError};
 use firesteel_certs::Handover;
+use firesteel_hw::cgroup::Groups;
 use firesteel_protocol::token::Secret;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -19,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use super::child;
 use super::config::{ChildCommand, WorkerLimits};
 use super::daemon::Event;
+use super::groups::ChildGroup;
 use super::results::ResultStore;
 use super::run_as::RunAs;
 
@@ -60,6 +62,8 @@ pub(crate) struct DriverChild {
     pub(crate) manager: String,
     pub(crate) command: ChildCommand,
     pub(crate) run_as: Option<RunAs>,
+    /// Where its control group is made, if it gets one.
+    pub(crate) groups: Option<Arc<Groups>>,
     pub(crate) log_folder: Option<PathBuf>,
     pub(crate) limits: WorkerLimits,
     pub(crate) results: Arc<ResultStore>,
@@ -81,7 +85,20 @@ impl DriverChild {
     }
 
     async fn run(&self) -> DriverEnd {
-        let (mut child, _stdin) = self.start().await.map_err(|fault| fault.to_string())?;
+        let (groups, memory) = (self.groups.as_deref(), self.request.memory_bytes);
+        let group = ChildGroup::of_driver(groups, &self.job.to_string(), memory)
+            .map_err(|fault| fault.to_string())?;
+        match self.run_in(&group).await {
+            Err(reason) => Err(group.end(reason).await),
+            Ok(()) => {
+                group.end(String::new()).await;
+                Ok(())
+            }
+        }
+    }
+
+    async fn run_in(&self, group: &ChildGroup) -> DriverEnd {
+        let (mut child, _stdin) = self.start(group).await.map_err(|fault| fault.to_string())?;
         let stderr = child.stderr.take().expect("standard error was piped");
         // A task of its own: the pipe is read while the child is waited for.
         let last_line = tokio::spawn(copy_log(stderr, self.job, self.log_folder.clone()));
@@ -103,8 +120,9 @@ impl DriverChild {
         }
     }
 
-    async fn start(&self) -> Result<(Child, ChildStdin), UserError> {
+    async fn start(&self, group: &ChildGroup) -> Result<(Child, ChildStdin), UserError> {
         let mut command = self.command.to_command(self.run_as);
+        group.join(&mut command)?;
         command.arg("--job").arg(self.job.0.to_string());
         command.arg("--manager").arg(&self.manager);
         command.arg("--result").arg(self.results.path(self.job));

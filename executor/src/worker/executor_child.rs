@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use firesteel_base::{ByteSize, Clock, Epoch, SystemClock, UserError};
 use firesteel_certs::Security;
+use firesteel_hw::cgroup::Groups;
 use firesteel_protocol::v1;
 use firesteel_shuffle::keep::Keeper;
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -17,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::child;
 use super::config::{ChildCommand, WorkerLimits};
 use super::daemon::Event;
+use super::groups::ChildGroup;
 use super::restart::{Restart, RestartHistory, RestartPolicy};
 use super::run_as::RunAs;
 use crate::process::{ExecutorProcessConfig, Ready};
@@ -55,6 +57,8 @@ pub(crate) struct ExecutorChild {
     pub(crate) keeper: Option<Arc<Keeper>>,
     pub(crate) command: ChildCommand,
     pub(crate) run_as: Option<RunAs>,
+    /// Where its control group is made, if it gets one.
+    pub(crate) groups: Option<Arc<Groups>>,
     pub(crate) log_folder: Option<PathBuf>,
     pub(crate) restart: RestartPolicy,
     pub(crate) limits: WorkerLimits,
@@ -121,9 +125,20 @@ impl ExecutorChild {
         let _ = self.events.send(Event::Executor { index: self.index, event }).await;
     }
 
-    /// One life, from start to end; tells why it ended.
+    /// One life, from start to end, in a control group of its own; tells why it ended.
     async fn live(&self, life: u64) -> String {
-        let (mut child, _stdin) = match self.start().await {
+        let config = self.config_of_life();
+        match ChildGroup::of_executor(self.groups.as_deref(), &config) {
+            Ok(group) => {
+                let reason = self.live_in(life, &config, &group).await;
+                group.end(reason).await
+            }
+            Err(fault) => fault.to_string(),
+        }
+    }
+
+    async fn live_in(&self, life: u64, config: &ExecutorProcessConfig, group: &ChildGroup) -> String {
+        let (mut child, _stdin) = match self.start(config, group).await {
             Ok(started) => started,
             Err(fault) => return fault.to_string(),
         };
@@ -146,17 +161,25 @@ impl ExecutorChild {
         }
     }
 
-    async fn start(&self) -> Result<(Child, ChildStdin), UserError> {
-        let mut command = self.command.to_command(self.run_as);
-        command.stdout(Stdio::piped());
-        command.stderr(child::log_to(self.log_folder.as_deref(), &format!("executor-{}", self.index))?);
-        let config = ExecutorProcessConfig {
+    fn config_of_life(&self) -> ExecutorProcessConfig {
+        ExecutorProcessConfig {
             memory: self.memory(),
             // A certificate may have been renewed since its last life.
             security: self.security.handover(),
             ..self.config.clone()
-        };
-        let config = serde_json::to_string(&config).expect("plain data becomes JSON");
+        }
+    }
+
+    async fn start(
+        &self,
+        config: &ExecutorProcessConfig,
+        group: &ChildGroup,
+    ) -> Result<(Child, ChildStdin), UserError> {
+        let mut command = self.command.to_command(self.run_as);
+        group.join(&mut command)?;
+        command.stdout(Stdio::piped());
+        command.stderr(child::log_to(self.log_folder.as_deref(), &format!("executor-{}", self.index))?);
+        let config = serde_json::to_string(config).expect("plain data becomes JSON");
         child::start(command, &format!("executor {}", self.config.id), &config).await
     }
 

@@ -8,6 +8,7 @@ mod drains;
 mod driver;
 mod drivers_come_and_go;
 mod epochs;
+mod groups;
 mod limits;
 mod manager;
 mod plans;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use firesteel_base::UserError;
 use firesteel_certs::Security;
 use firesteel_executor::worker::{
-    self, ChildCommand, DriverSettings, RestartPolicy, ResultLimits, Stops, WorkerLimits,
+    self, CgroupSettings, ChildCommand, DriverSettings, RestartPolicy, ResultLimits, Stops, WorkerLimits,
 };
 use firesteel_executor::{BlockSettings, WorkerConfig};
 use firesteel_hw::layout::LayoutRequest;
@@ -262,6 +262,7 @@ pub fn config(manager: &str, scratch: &Path, executor: ChildCommand, driver: Chi
         blocks: BlockSettings { memory_fraction: 0.5, ..BlockSettings::default() },
         executor_command: executor,
         driver_command: driver,
+        cgroups: CgroupSettings::default(),
         run_as: None,
         log_folder: None,
         restart: RestartPolicy {

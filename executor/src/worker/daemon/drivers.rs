@@ -99,6 +99,7 @@ impl Daemon {
             manager: self.config.manager.clone(),
             command: self.config.driver_command.clone(),
             run_as: self.config.run_as,
+            groups: self.groups.clone(),
             log_folder: self.config.log_folder.clone(),
             limits: self.config.limits.clone(),
             results: Arc::clone(&self.results),
