@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::{MeasureError, Progress, Watcher, incompressible, per_second};
+use super::{MeasureError, Progress, Watcher, per_second};
 use crate::pages::{PagePool, Pages};
 use crate::topology::{NumaNode, Topology};
 use crate::{memory, pin};
@@ -104,8 +104,10 @@ fn together(cpus: &[u32], of: u32, bytes: u64, time: Duration) -> Result<Vec<Rat
         }
         drop(ready);
         while prepared.recv().is_ok() {}
-        // One that could not prepare has ended, and says why below.
-        threads.iter().for_each(|(_, go)| drop(go.send(())));
+        for (_, go) in &threads {
+            // One that could not prepare has ended, and says why below.
+            let _ = go.send(());
+        }
         threads.into_iter().map(|(thread, _go)| thread.join().expect("it panics nowhere")).collect()
     })
 }
@@ -160,7 +162,7 @@ fn buffers(cpu: u32, of: u32, bytes: u64) -> Result<(Pages, Pages), String> {
     let buffer = || {
         let pool = PagePool::new(1, bytes).map_err(|fault| fault.to_string())?;
         let mut pages = pool.try_take(bytes).expect("nobody else has its one buffer");
-        incompressible(pages.as_bytes_mut());
+        pages.as_bytes_mut().fill(0x5a);
         Ok::<_, String>(pages)
     };
     Ok((buffer()?, buffer()?))
