@@ -1,5 +1,5 @@
 //! What every other crate agrees on: ids and their printed form, epochs, time, sizes, memory grants, errors that
-//! reach a person, configuration and telemetry.
+//! reach a person, configuration, telemetry and what a service manager is told.
 //!
 //! It is *not* a place for helpers: a thing lives here only when two crates must agree on its meaning.
 //!
@@ -9,6 +9,7 @@ pub mod budget;
 pub mod config;
 pub mod error;
 pub mod ids;
+pub mod service;
 mod sync;
 pub mod telemetry;
 pub mod time;

@@ -2,10 +2,12 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Args;
 use firesteel_base::UserError;
 use firesteel_base::config::{HostPort, ManagerSettings};
+use firesteel_base::service::ServiceManager;
 use firesteel_certs::{Role, Security};
 use firesteel_manager::{
     Guard, Journal, Limits, Manager, ManagerConfig, ManagerMetrics, Member, Peers, shell::grpc,
@@ -64,6 +66,7 @@ pub fn run(global: &Global, args: ManagerArgs) -> Result<Exit, Failure> {
     let context = Context::load(global, flags.0, context::Role::Daemon)?;
     let settings = &context.config.manager;
     let security = context.daemon_security(Role::Manager)?;
+    let service = ServiceManager::from_environment().map_err(Failure::usage)?;
     runtime::run(async {
         let stop = Stop::listen()?;
         let listener = listen("manager", "manager.bind", &settings.bind).await?;
@@ -71,20 +74,20 @@ pub fn run(global: &Global, args: ManagerArgs) -> Result<Exit, Failure> {
             listener.local_addr().map_or_else(|_| settings.bind.to_string(), |bound| bound.to_string());
         let metrics =
             firesteel_metrics::open("manager", "manager.metrics", settings.metrics.as_ref()).await?;
-        let stop = stop_asked(stop, args.supervised);
+        let stop = stop_told(stop, args.supervised, service.clone());
         match several(settings) {
             Some(peers) => {
                 let member = start_member(settings, peers, security.clone()).await?;
                 let told = ManagerMetrics::member(&member, &security);
                 let _told = metrics.map(|listener| Served::start(listener, told));
-                ready(&address)?;
+                ready(&address, &service)?;
                 grpc::serve_member(member, listener, security, stop).await?;
             }
             None => {
                 let manager = start(settings)?;
                 let told = ManagerMetrics::alone(&manager, &security);
                 let _told = metrics.map(|listener| Served::start(listener, told));
-                ready(&address)?;
+                ready(&address, &service)?;
                 grpc::serve(manager, listener, security, stop).await?;
             }
         }
@@ -92,9 +95,19 @@ pub fn run(global: &Global, args: ManagerArgs) -> Result<Exit, Failure> {
     })
 }
 
-fn ready(address: &str) -> Result<(), Failure> {
+fn ready(address: &str, service: &ServiceManager) -> Result<(), Failure> {
     tracing::info!(%address, "manager ready");
+    service.ready(&format!("serves at {address}"));
     print(&format!("manager ready at {address}\n"))
+}
+
+/// How long a manager takes at most to end its sessions and to close its journal.
+const END_MAX: Duration = Duration::from_secs(30);
+
+/// Completes when the manager is to stop, and tells whoever started it.
+async fn stop_told(stop: Stop, supervised: SupervisedArgs, service: ServiceManager) {
+    stop_asked(stop, supervised).await;
+    service.stopping("stops", END_MAX);
 }
 
 /// The list of managers, when there are several.

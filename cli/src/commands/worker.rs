@@ -7,6 +7,7 @@ use std::str::FromStr;
 
 use clap::Args;
 use firesteel_base::config::{Config, ExecutorSettings, HostPort, WorkerSettings, address_list};
+use firesteel_base::service::ServiceManager;
 use firesteel_base::{UserError, WorkerId};
 use firesteel_certs::{Role, Security};
 use firesteel_executor::BlockSettings;
@@ -157,6 +158,7 @@ async fn worker_config(
             memory: worker.driver_memory,
         },
         metrics: worker.metrics.clone(),
+        service: ServiceManager::from_environment().map_err(Failure::usage)?,
         limits: WorkerLimits::default(),
     })
 }

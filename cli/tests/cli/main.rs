@@ -15,5 +15,6 @@ mod help;
 mod mistakes;
 mod probe;
 mod scale;
+mod service;
 mod sql;
 mod support;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use firesteel_base::config::HostPort;
+use firesteel_base::service::{self, ServiceManager};
 use firesteel_base::{ByteSize, UserError, WorkerId};
 use firesteel_certs::Security;
 use firesteel_hw::layout::LayoutRequest;
@@ -65,6 +66,8 @@ pub struct WorkerConfig {
     pub drivers: DriverSettings,
     /// Where its metrics are served, if they are.
     pub metrics: Option<HostPort>,
+    /// Who started the worker and is told how it is.
+    pub service: ServiceManager,
     /// Bounds of waits and counts.
     pub limits: WorkerLimits,
 }
@@ -128,6 +131,8 @@ impl ChildCommand {
     pub(crate) fn to_command(&self, user: Option<RunAs>) -> tokio::process::Command {
         let mut command = tokio::process::Command::new(&self.program);
         command.args(&self.args);
+        // What the worker tells whoever started it is not theirs to tell.
+        command.env_remove(service::SOCKET_VARIABLE);
         if let Some(name) = &self.name {
             command.arg0(name);
         }
@@ -156,6 +161,16 @@ pub struct WorkerLimits {
     /// Cluster-mode drivers that wait for the end of others; more are refused. The manager launches no more than there are
     /// places, but one whose job has ended may take a moment to end.
     pub drivers_waiting_max: usize,
+}
+
+/// How long ending takes beside the wait for children: the farewell to the manager, and the kernel's part of killing.
+const END_SLACK: Duration = Duration::from_secs(20);
+
+impl WorkerLimits {
+    /// How long a worker takes at most to end, once it does not wait for what runs any more.
+    pub(crate) fn end_max(&self) -> Duration {
+        self.stop_timeout + END_SLACK
+    }
 }
 
 impl Default for WorkerLimits {

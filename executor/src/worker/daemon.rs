@@ -320,6 +320,7 @@ impl Daemon {
                 self.say_drain(true);
                 self.state.all().into_iter().for_each(|message| self.say(message));
                 self.start_executors();
+                self.say_registered();
             }
             LinkEvent::Command(command) => self.obey(command),
             LinkEvent::Lost(fault) => {
@@ -327,10 +328,21 @@ impl Daemon {
                 self.counts.manager_losses += 1;
                 let running = if self.epochs.is_empty() { "" } else { "; executors keep running" };
                 tracing::warn!(worker = %self.config.id, %fault, "no manager, trying until there is one{running}");
+                self.config.service.status(&format!(
+                    "no manager at {}, trying until there is one{running}",
+                    self.config.manager
+                ));
             }
             LinkEvent::Refused(fault) => return Err(fault),
         }
         Ok(())
+    }
+
+    fn say_registered(&self) {
+        let (service, manager) = (&self.config.service, &self.config.manager);
+        if !self.drain.is_draining() {
+            service.ready(&format!("registered at {manager}, executors: {}", self.epochs.len()));
+        }
     }
 
     /// Tells the manager, when there is one. What it misses it hears when it comes back.
@@ -413,6 +425,7 @@ impl Daemon {
     /// Leaves the cluster and ends all children.
     async fn end(mut self, mut link: JoinHandle<()>) {
         let reason = self.reason.to_owned();
+        self.config.service.stopping(&format!("ends its executors: {reason}"), self.config.limits.end_max());
         self.say(ToManager::Leaving(v1::WorkerLeaving { reason }));
         self.outgoing = None;
         self.stop.cancel();

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use firesteel_base::UserError;
+use firesteel_base::service::ServiceManager;
 use firesteel_certs::Security;
 use firesteel_executor::worker::{
     self, CgroupSettings, ChildCommand, DriverSettings, RestartPolicy, ResultLimits, Stops, WorkerLimits,
@@ -244,6 +245,7 @@ pub fn script(text: &str) -> ChildCommand {
 /// A worker of one executor, which `executor` and `driver` stand for.
 pub fn config(manager: &str, scratch: &Path, executor: ChildCommand, driver: ChildCommand) -> WorkerConfig {
     WorkerConfig {
+        service: ServiceManager::default(),
         id: "host1".parse().unwrap(),
         manager: manager.to_owned(),
         listen: SocketAddr::from(([127, 0, 0, 1], 0)),

@@ -16,6 +16,8 @@ impl Daemon {
         let limit = if knows_drain { self.config.drain } else { Duration::ZERO };
         tracing::info!(worker = %self.config.id, ?limit, "stops when what is here is elsewhere, or the time is over");
         self.counts.drains += u64::from(!self.drain.is_draining());
+        let within = limit.saturating_add(self.config.limits.end_max());
+        self.config.service.stopping(&format!("is drained, for {} s at most", limit.as_secs()), within);
         self.drain.begin("a signal to its worker", limit);
         self.drain_changed();
     }
