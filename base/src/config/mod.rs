@@ -5,8 +5,8 @@
 //! [`Config`]: no `Option`, units in the types, relations between keys proven. *All* faults of all layers are reported
 //! together.
 //!
-//! [`KEYS`] is the one table of keys. Resolution, `firesteel config` and the reference page ([`reference_page`]) are
-//! made from it.
+//! [`KEYS`] is the one table of keys. Resolution, `firesteel config` the reference page ([`reference_page`]) and
+//! the file to begin with ([`template`]) are made from it.
 
 mod error;
 mod kind;
@@ -15,6 +15,7 @@ mod reference;
 mod resolve;
 mod settings;
 mod table;
+mod template;
 mod value;
 
 pub use error::{ConfigError, Fault};
@@ -27,4 +28,5 @@ pub use settings::{
     ManagerSettings, SecuritySettings, WorkerSettings, address_list,
 };
 pub use table::{KEYS, Key, SECTIONS, Section};
+pub use template::template;
 pub use value::Value;

@@ -1,7 +1,7 @@
 //! `firesteel config`
 
 use clap::Args;
-use firesteel_base::config::reference_page;
+use firesteel_base::config::{reference_page, template};
 use serde_json::json;
 
 use crate::args::Global;
@@ -14,7 +14,8 @@ const EXAMPLES: &str = "\
 Examples:
   firesteel config                                  # what is in effect, and where each value was set
   firesteel config --config new.toml                # is this file right? All faults are told together
-  firesteel config --reference                      # every key with its default and range";
+  firesteel config --reference                      # every key with its default and range
+  firesteel config --template                       # a file to begin with, every key explained in it";
 
 /// Show every setting, its value, and where it was set
 ///
@@ -29,12 +30,19 @@ pub struct ConfigArgs {
     /// Print the reference of all keys as Markdown instead
     #[arg(long, conflicts_with = "json")]
     reference: bool,
+    /// Print a configuration file to begin with instead: every key explained, and commented out
+    #[arg(long, conflicts_with_all = ["json", "reference"])]
+    template: bool,
 }
 
 /// Runs the command.
 pub fn run(global: &Global, args: &ConfigArgs) -> Result<Exit, Failure> {
     if args.reference {
         print(&reference_page())?;
+        return Ok(Exit::Done);
+    }
+    if args.template {
+        print(&template())?;
         return Ok(Exit::Done);
     }
     let context = Context::load(global, Vec::new(), Role::Command)?;

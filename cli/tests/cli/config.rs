@@ -58,3 +58,12 @@ fn a_file_that_is_named_must_be_there() {
 fn the_reference_is_the_page() {
     assert_eq!(run(&["config", "--reference"]).printed(), include_str!("../../../docs/configuration.md"));
 }
+
+#[test]
+fn the_template_is_a_configuration_that_sets_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("firesteel.toml");
+    std::fs::write(&file, run(&["config", "--template"]).printed()).unwrap();
+    let shown = run(&["config", "--config", file.to_str().unwrap()]).printed();
+    assert!(shown.lines().skip(1).all(|line| line.ends_with(" default")), "{shown}");
+}
