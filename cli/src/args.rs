@@ -7,7 +7,7 @@ use firesteel_base::config::Flag;
 use firesteel_base::version;
 
 use crate::commands::{
-    bench, certs, completions, config, doctor, driver, executor, jobs, local_cluster, manager, managers,
+    bench, certs, completions, config, doctor, driver, executor, jobs, local_cluster, man, manager, managers,
     nodes, probe, sql, submit, tokens, topology, worker,
 };
 use crate::context::Context;
@@ -26,10 +26,16 @@ fn after_help() -> String {
     format!("{EXAMPLES}\n\n{EXIT_CODES_HELP}")
 }
 
-/// `0.1.0 (wire version 1)`
+/// This build, as packages of it are named: `0.1.0+gabcdef123456`, or what FIRESTEEL_BUILD said when it was made.
+pub const BUILD: &str = env!("FIRESTEEL_BUILD");
+
+/// The commit that it was made of, or `unknown`.
+const COMMIT: &str = env!("FIRESTEEL_COMMIT");
+
+/// `0.1.0+gabcdef123456 (commit abcdef123456, wire version 1)`
 pub fn release() -> &'static str {
     static TEXT: std::sync::OnceLock<String> = std::sync::OnceLock::new();
-    TEXT.get_or_init(|| format!("{} (wire version {})", version::RELEASE, version::WIRE))
+    TEXT.get_or_init(|| format!("{BUILD} (commit {COMMIT}, wire version {})", version::WIRE))
 }
 
 /// Run SQL over files, on this machine or on a cluster of bare-metal hosts
@@ -127,6 +133,8 @@ pub enum Command {
     Config(config::ConfigArgs),
     Bench(bench::BenchArgs),
     Completions(completions::CompletionsArgs),
+    #[command(hide = true)]
+    Man(man::ManArgs),
     #[command(hide = true)]
     Executor(executor::ExecutorArgs),
     #[command(hide = true)]

@@ -64,6 +64,8 @@ fn dependencies_point_one_way() {
         ("chaos", &["base"]),
         // It reads the sources of all.
         ("waits", &[]),
+        // It packs the built program.
+        ("xtask", &[]),
     ]);
     let found = directions();
     assert_eq!(found.keys().collect::<Vec<_>>(), allowed.keys().collect::<Vec<_>>(), "a crate came or went");
@@ -119,6 +121,7 @@ fn what_is_for_development_is_not_in_the_product() {
         "firesteel-waits",
         "firesteel-micro",
         "firesteel-interleave",
+        "firesteel-xtask",
         "shuttle",
         "sqllogictest",
         "criterion",
@@ -159,7 +162,7 @@ impl Source {
 
     /// Whether it is part of the product rather than of its tests.
     fn is_product(&self) -> bool {
-        !["testing", "bench", "micro"].contains(&self.package())
+        !["testing", "bench", "micro", "xtask"].contains(&self.package())
             && !self.path.split('/').any(|part| part == "tests" || part == "tests.rs" || part == "benches")
     }
 

@@ -9,6 +9,7 @@ pub mod driver;
 pub mod executor;
 pub mod jobs;
 pub mod local_cluster;
+pub mod man;
 pub mod manager;
 pub mod managers;
 pub mod nodes;
@@ -42,6 +43,7 @@ pub fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Config(args) => config::run(&global, &args),
         Command::Bench(args) => bench::run(&global, args),
         Command::Completions(args) => completions::run(&args),
+        Command::Man(args) => man::run(&args),
         Command::Executor(args) => executor::run(&global, args),
         Command::Driver(args) => driver::run(&global, args),
     }

@@ -1,6 +1,8 @@
 //! Help, versions, exit codes of usage, completions.
 
-use crate::support::run;
+use std::process::Command;
+
+use crate::support::{names_in, run};
 
 const COMMANDS: [&str; 15] = [
     "sql",
@@ -22,9 +24,48 @@ const COMMANDS: [&str; 15] = [
 
 #[test]
 fn the_release_and_the_wire_version_are_told() {
-    let expected =
-        format!("firesteel {} (wire version {})\n", env!("CARGO_PKG_VERSION"), firesteel_base::version::WIRE);
+    let (build, commit) = (env!("FIRESTEEL_BUILD"), env!("FIRESTEEL_COMMIT"));
+    let wire = firesteel_base::version::WIRE;
+    let expected = format!("firesteel {build} (commit {commit}, wire version {wire})\n");
     assert_eq!(run(&["--version"]).printed(), expected);
+}
+
+#[test]
+fn the_commit_is_the_one_that_is_checked_out() {
+    let named = |variable: &str| std::env::var(variable).ok().filter(|value| !value.is_empty());
+    let git = || {
+        let folder = env!("CARGO_MANIFEST_DIR");
+        let asked = Command::new("git").args(["-C", folder, "rev-parse", "--short=12", "HEAD"]).output();
+        let told = asked.ok().filter(|output| output.status.success())?;
+        Some(String::from_utf8(told.stdout).unwrap().trim().to_owned())
+    };
+    let commit = named("FIRESTEEL_COMMIT").or_else(git);
+    let release = env!("CARGO_PKG_VERSION");
+    let build = commit.as_ref().map_or(release.to_owned(), |commit| format!("{release}+g{commit}"));
+    assert_eq!(env!("FIRESTEEL_BUILD"), named("FIRESTEEL_BUILD").unwrap_or(build));
+    assert_eq!(env!("FIRESTEEL_COMMIT"), commit.as_deref().unwrap_or("unknown"));
+}
+
+#[test]
+fn there_is_a_manual_page_for_each_command_and_none_for_hidden_ones() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("man");
+    run(&["man", "--out", out.to_str().unwrap()]).printed();
+    let names = names_in(&out);
+    for command in COMMANDS {
+        assert!(names.contains(&format!("firesteel-{command}.1")), "{command}: {names:?}");
+    }
+    assert!(names.contains(&"firesteel.1".to_owned()) && names.contains(&"firesteel-bench-gen.1".to_owned()));
+    for hidden in ["executor", "driver", "man"] {
+        assert!(!names.contains(&format!("firesteel-{hidden}.1")), "{hidden}");
+    }
+    let page = std::fs::read_to_string(out.join("firesteel-worker.1")).unwrap();
+    for part in [".TH firesteel-worker 1", "SIGTERM stops it", "scratch", env!("FIRESTEEL_BUILD")] {
+        assert!(page.contains(part), "{part} is not in\n{page}");
+    }
+    let file = folder.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    run(&["man", "--out", file.to_str().unwrap()]).told(1, &[file.to_str().unwrap(), "--out"]);
 }
 
 #[test]
