@@ -93,7 +93,7 @@ fn copy(from: &Path, to: &Path) {
         if entry.path().is_dir() {
             copy(&entry.path(), &to)
         } else {
-            drop(fs::copy(entry.path(), &to).unwrap())
+            fs::copy(entry.path(), &to).unwrap();
         }
     }
 }

@@ -1,0 +1,146 @@
+#!/usr/bin/env bash
+# Deploys this checkout with its own playbooks on hosts of a lab of its own, upgrades it there under jobs, breaks it and rolls it back, and
+# breaks the hosts; then checks it on an emulated machine of two NUMA nodes. Needs root, and a network for the set-up.
+#
+#   scripts/test-deployment.sh [STEP..]      all, in this order, or some of them:
+#       setup       packages, root file system, kernel, guest, Ansible (testing/lab/setup)
+#       lab         the lab's own tests
+#       lint        ansible-lint in its production profile, and whether the reference of variables is current
+#       packages    two builds of this checkout and a broken third, packed by cargo xtask dist
+#       deploy second upgrade rollback faults operations preflight      ansible/tests/run.sh, on four hosts
+#       numa        testing/lab/numa_checks.sh and the guest's test of cgroups
+#
+# What it makes is in FIRESTEEL_DEPLOYMENT (a folder in /tmp that is removed at the end, unless told otherwise).
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+all_steps=(setup lab lint packages deploy second upgrade rollback faults operations preflight numa)
+# The binary of the tests, so that nothing is built anew beside what tells the builds apart.
+target=${CARGO_TARGET_DIR:-$PWD/target}
+work=${FIRESTEEL_DEPLOYMENT:-$(mktemp -d /tmp/firesteel-deployment-XXXXXX)}
+version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
+host_mib=1536
+scratch_mib=600
+export FIRESTEEL_LAB_NAME=${FIRESTEEL_LAB_NAME:-fsd}
+lab=$PWD/testing/lab/lab
+
+usage() { sed -n '2,/^set /{/^#/s/^# \{0,1\}//p}' "$0"; }
+
+fail() {
+    echo "test-deployment: $*" >&2
+    exit 1
+}
+
+clean() {
+    "$lab" down || true
+    [[ -n ${FIRESTEEL_DEPLOYMENT:-} ]] || rm -rf "$work"
+}
+
+# build NAME: the program, which says that it is of that version.
+build() {
+    FIRESTEEL_BUILD=$version+$1 cargo test --locked --workspace --quiet --test cli --no-run
+    mkdir -p "$work/$1"
+    cp "$target/debug/firesteel" "$work/$1/firesteel"
+    cargo xtask dist --binary "$work/$1/firesteel" --out "$work/$1/dist"
+}
+
+# A version that says what it is, and whose daemons do nothing: it never becomes healthy.
+build_broken() {
+    local from=firesteel-$version+second to=firesteel-$version+third
+    mkdir -p "$work/third/dist"
+    tar -xzf "$work/second/dist/$from-x86_64-linux.tar.gz" -C "$work/third"
+    mv "$work/third/$from" "$work/third/$to"
+    cat >"$work/third/$to/usr/bin/firesteel" <<SCRIPT
+#!/bin/sh
+case \$1 in
+--version) echo "firesteel $version+third (broken)" ;;
+manager | worker) exec sleep 3600 ;;
+*) exit 1 ;;
+esac
+SCRIPT
+    tar -czf "$work/third/dist/$to-x86_64-linux.tar.gz" --owner=0 --group=0 -C "$work/third" "$to"
+    (cd "$work/third/dist" && sha256sum ./*.tar.gz | sed 's, \./, ,' >SHA256SUMS)
+}
+
+address() { "$lab" ctl getent ahostsv4 "$1" | awk 'NR == 1 { print $1 }'; }
+
+# A manager, three workers and a client. The hosts share this machine, so that each gets little of it and none is pinned.
+inventory() {
+    cat <<YAML
+all:
+  vars:
+    ansible_user: root
+    ansible_python_interpreter: /usr/bin/python3
+    firesteel_become: false
+    firesteel_scratch: [/scratch0/firesteel]
+    firesteel_worker_memory: 512MiB
+    firesteel_config: {worker: {cores: 1, pin: false}}
+    firesteel_preflight_accept: [clock]
+    firesteel_preflight_free_min: {install: 1GiB, state: 100MiB, scratch: 100MiB}
+  children:
+    firesteel_managers: {hosts: {h1: {ansible_host: $(address h1)}}}
+    firesteel_workers: {hosts: {h1: , h2: {ansible_host: $(address h2)}, h3: {ansible_host: $(address h3)}}}
+    firesteel_clients: {hosts: {h4: {ansible_host: $(address h4)}}}
+YAML
+}
+
+up() {
+    [[ -e $work/hosts.yml ]] && return
+    "$lab" up 4 --memory $host_mib --scratch $scratch_mib
+    inventory >"$work/hosts.yml"
+}
+
+playbooks() {
+    up
+    LAB=$lab INVENTORY=$work/hosts.yml WORK=$work/run ARTEFACTS=$work/first/dist ARTEFACTS_NEXT=$work/second/dist \
+        ARTEFACTS_BROKEN=$work/third/dist ansible/tests/run.sh "$1"
+}
+
+lint() {
+    local collections=$work/collections/ansible_collections/firesteel
+    mkdir -p "$collections"
+    ln -sfn "$PWD/ansible" "$collections/cluster"
+    (cd "$collections/cluster" && ANSIBLE_COLLECTIONS_PATH=$work/collections "$lab" ctl ansible-lint --offline -q)
+    python3 ansible/tools/reference.py --check
+}
+
+numa() {
+    local program=$work/first/firesteel
+    [[ -x $program ]] || program=$target/debug/firesteel
+    testing/lab/numa_checks.sh "$program" --nodes 2
+    mkdir -p "$work/guest"
+    strip -o "$work/guest/firesteel" "$program"
+    cp testing/lab/guest/cgroups.sh "$work/guest/"
+    testing/lab/numa --nodes 2 --cpus 4 --memory 3072 --share "$work/guest" --deadline 600 -- bash cgroups.sh
+}
+
+step() {
+    local begun=$SECONDS
+    echo "=== $1"
+    case $1 in
+    setup) testing/lab/setup ;;
+    lab) testing/lab/tests.sh ;;
+    lint) lint ;;
+    packages) build first && build second && build_broken ;;
+    numa) numa ;;
+    *) playbooks "$1" ;;
+    esac
+    echo "=== $1: $((SECONDS - begun)) s"
+}
+
+main() {
+    local wanted name
+    [[ ${1:-} != -h && ${1:-} != --help ]] || { usage && exit 0; }
+    wanted=("$@")
+    (($#)) || wanted=("${all_steps[@]}")
+    for name in "${wanted[@]}"; do
+        [[ " ${all_steps[*]} " == *" $name "* ]] || fail "there is no step '$name': there are ${all_steps[*]}"
+    done
+    [[ $EUID -eq 0 ]] || fail "run it as root: it makes hosts"
+    trap clean EXIT
+    for name in "${wanted[@]}"; do
+        step "$name"
+    done
+}
+
+main "$@"
