@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::{Result, ensure};
 use clap::Args;
 
-use crate::run::told;
+use crate::run::{firesteel, told};
 
 /// Run queries by a build of firesteel on an emulated processor without AVX, as x86-64 processors of ten years ago may be
 ///
@@ -33,7 +33,7 @@ const QUERY: &str = "\
 /// Runs the task.
 pub fn run(args: &OldCpuArgs) -> Result<()> {
     let query = ["sql", "--cores", "2", "--memory", "512MiB", "--format", "csv", "-c", QUERY];
-    let here = told(Command::new(&args.binary).args(query))?;
+    let here = told(firesteel(&args.binary).args(query))?;
     let there = told(emulated(&args.binary).args(query))?;
     ensure!(
         here == there,
@@ -52,7 +52,7 @@ pub fn run(args: &OldCpuArgs) -> Result<()> {
 }
 
 fn emulated(binary: &Path) -> Command {
-    let mut command = Command::new("qemu-x86_64");
+    let mut command = firesteel(Path::new("qemu-x86_64"));
     command.args(["-cpu", PROCESSOR]).arg(binary);
     command
 }

@@ -178,3 +178,15 @@ fn what_cannot_be_packed_is_said() {
     fs::remove_file(bench.path("firesteel")).unwrap();
     assert!(bench.refused().contains("is it installed?"));
 }
+
+#[test]
+fn a_build_for_one_processor_is_refused_before_it_begins() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+    command
+        .args(["dist", "--out", "/no/such/folder"])
+        .env("SOURCE_DATE_EPOCH", "1")
+        .env("FIRESTEEL_BUILD", "1.0.0");
+    let ended = command.env("RUSTFLAGS", "-C target-cpu=native").output().unwrap();
+    let said = String::from_utf8(ended.stderr).unwrap();
+    assert!(!ended.status.success() && said.contains("RUSTFLAGS = '-C target-cpu=native'"), "{said}");
+}
