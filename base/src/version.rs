@@ -1,7 +1,27 @@
 //! Versions: of this build, and of what goes over the wire.
 
-/// The release, as in `firesteel --version`.
+use std::sync::OnceLock;
+
+/// The release.
 pub const RELEASE: &str = env!("CARGO_PKG_VERSION");
+
+static BUILD: OnceLock<&str> = OnceLock::new();
+
+/// Names this build, as in `firesteel --version`. The program does it first of all, once: only it knows its commit, so that no other
+/// crate is made anew with each.
+///
+/// # Panics
+/// When it has another name already.
+pub fn name_build(build: &'static str) {
+    assert_eq!(*BUILD.get_or_init(|| build), build, "a program is of one build");
+}
+
+/// This build, as others are told of it: two of one release are told apart by it while a cluster is brought from one to the other.
+/// The release, where no program has named it.
+#[must_use]
+pub fn build() -> &'static str {
+    BUILD.get().copied().unwrap_or(RELEASE)
+}
 
 /// The newest version of the messages between client, driver, manager, worker and executor that this build speaks.
 pub const WIRE: u32 = 6;
@@ -73,6 +93,14 @@ mod tests {
         assert_eq!(both((4, 5), (6, 7)), None);
         assert_eq!(both((4, 5), (3, 0)), None);
         assert_eq!(both((4, 5), (u32::MAX, 0)), None);
+    }
+
+    #[test]
+    fn a_build_has_the_name_of_its_release_until_it_is_named() {
+        assert_eq!(build(), RELEASE);
+        name_build("1.2.3+gabc");
+        name_build("1.2.3+gabc");
+        assert_eq!(build(), "1.2.3+gabc");
     }
 
     #[test]

@@ -29,6 +29,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     firesteel_hw::allocator::keep_freed_memory();
+    firesteel_base::version::name_build(args::BUILD);
     let cli = args::Cli::parse();
     match commands::run(cli) {
         Ok(exit) => ExitCode::from(exit.code()),

@@ -169,7 +169,7 @@ fn registration(
         wire_version: version::WIRE_OLDEST,
         // Nothing here moves: it ends with its session.
         wire_newest: version::WIRE_OLDEST,
-        release: version::RELEASE.to_owned(),
+        release: version::build().to_owned(),
         worker: worker.to_string(),
         incarnation: format!("process {}", std::process::id()),
         address: String::new(),

@@ -188,7 +188,7 @@ pub fn check_version(peer: &str, spoken: Spoken, release: &str) -> Result<u32, S
                 Spoken { oldest, newest } if oldest == newest => format!("version {newest} is"),
                 Spoken { oldest, newest } => format!("versions {oldest} to {newest} are"),
             },
-            version::RELEASE,
+            version::build(),
         ))
     })
 }

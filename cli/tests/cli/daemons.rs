@@ -23,6 +23,9 @@ fn a_manager_says_where_it_is_and_ends_well_on_sigterm() {
     assert_eq!(run(&["jobs", "--manager", &address, "--json"]).printed(), "[]\n");
     assert!(run(&["nodes", "--manager", &address]).printed().contains("no workers have joined"));
     run(&["jobs", "--manager", &address, "show", "job99"]).told(1, &["job99"]);
+    let told: serde_json::Value =
+        serde_json::from_str(&run(&["nodes", "--manager", &address, "--json"]).printed()).unwrap();
+    assert_eq!(told["manager_release"], env!("FIRESTEEL_BUILD"), "of which build it is");
     signal(&manager.0, "TERM");
     assert_eq!(manager.0.wait().unwrap().code(), Some(0));
 }

@@ -68,7 +68,7 @@ pub(super) fn open(
     let greeting = v1::AttachDriver {
         wire_version: version::WIRE_OLDEST,
         wire_newest: version::WIRE,
-        release: version::RELEASE.to_owned(),
+        release: version::build().to_owned(),
         epoch: life.epoch.0,
         conf: std::collections::HashMap::new(),
         incarnation: peers.incarnation.to_string(),

@@ -139,7 +139,7 @@ fn hello(incarnation: &str) -> ToManager {
     ToManager::Hello(v1::DriverHello {
         wire_version: version::WIRE_OLDEST,
         wire_newest: version::WIRE,
-        release: version::RELEASE.to_owned(),
+        release: version::build().to_owned(),
         host: host_name(),
         user: user_name(),
         incarnation: incarnation.to_owned(),

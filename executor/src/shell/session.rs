@@ -70,7 +70,7 @@ impl Executor {
             shuffle_address: self.shuffle_address().to_owned(),
             keeper_address: String::new(),
         };
-        let release = firesteel_base::version::RELEASE.to_owned();
+        let release = firesteel_base::version::build().to_owned();
         ToDriver::Attached(v1::Attached { release, executor: Some(executor), wire_version: wire })
     }
 

@@ -168,7 +168,7 @@ fn registration(config: &WorkerConfig, plan: &Plan, address: String) -> v1::Regi
     v1::RegisterWorker {
         wire_version: version::WIRE_OLDEST,
         wire_newest: version::WIRE,
-        release: version::RELEASE.to_owned(),
+        release: version::build().to_owned(),
         worker: config.id.to_string(),
         incarnation: uuid::Uuid::new_v4().to_string(),
         address,

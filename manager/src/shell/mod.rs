@@ -263,7 +263,7 @@ impl Manager {
             nodes.map(|node| outbound::node_info(view.machine, node, view.now)).collect()
         });
         Ok(v1::ListNodesReply {
-            manager_release: version::RELEASE.to_owned(),
+            manager_release: version::build().to_owned(),
             manager_started_unix_ms: self.started_unix_ms,
             nodes: nodes.await?,
         })

@@ -29,7 +29,7 @@ pub fn to_worker(
     use manager_to_worker::Message;
     let message = match message {
         ToWorker::Registered => Message::Registered(v1::WorkerRegistered {
-            manager_release: version::RELEASE.to_owned(),
+            manager_release: version::build().to_owned(),
             heartbeat_ms: millis(heartbeat),
             wire_version: wire,
             run,
@@ -64,7 +64,7 @@ pub fn to_driver(message: ToDriver, heartbeat: Duration, run: u64, wire: u32) ->
     use manager_to_driver::Message;
     let message = match message {
         ToDriver::Welcome(members) => Message::Welcome(v1::DriverWelcome {
-            release: version::RELEASE.to_owned(),
+            release: version::build().to_owned(),
             heartbeat_ms: millis(heartbeat),
             cluster: Some(cluster(members)),
             run,

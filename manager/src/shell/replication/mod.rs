@@ -246,7 +246,7 @@ impl Member {
         MemberView {
             address: self.peers.my_address().to_owned(),
             role: role.into(),
-            release: version::RELEASE.to_owned(),
+            release: version::build().to_owned(),
             started_unix_ms: self.started_unix_ms,
             leader: leader.unwrap_or_default(),
             term: metrics.current_term,

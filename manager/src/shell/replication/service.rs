@@ -84,7 +84,7 @@ impl Service for Rpc {
             Serving::Member(member) => member.view(),
             Serving::Alone(manager) => MemberView {
                 role: MemberRole::Alone.into(),
-                release: version::RELEASE.to_owned(),
+                release: version::build().to_owned(),
                 started_unix_ms: manager.started_unix_ms,
                 serves: true,
                 ..MemberView::default()
