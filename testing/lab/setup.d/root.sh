@@ -21,8 +21,8 @@ bootstrap() {
     local root=$1
     shift
     rm -rf "$root"
-    # Only what it says when it fails is of interest, and there is much of it otherwise.
-    mmdebstrap --quiet --mode=root --variant=minbase --include="$(IFS=,; echo "${root_packages[*]}")" --aptopt='Acquire::Languages "none"' "$@" \
+    # What it mounts in the root is gone when it ends, however it ends: nothing of this machine lies below what a later setup removes.
+    unshare --mount mmdebstrap --quiet --mode=root --variant=minbase --include="$(IFS=,; echo "${root_packages[*]}")" --aptopt='Acquire::Languages "none"' "$@" \
         bookworm "$root" "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $(mirror) bookworm main"
 }
 
