@@ -126,11 +126,17 @@ fault() { # name, seconds, command that breaks, command that mends
   pass "$1"
 }
 
+worker_alone() { # the last worker that is no manager
+  local last
+  last=$($LAB ctl ansible 'firesteel_workers:!firesteel_managers' -i "$INVENTORY" --list-hosts 2>/dev/null | tail -n +2 | tail -1 | tr -d ' ')
+  [ -n "$last" ] || die "$INVENTORY has no worker that is no manager"
+  echo "$last"
+}
+
 step_faults() {
-  local workers manager last
+  local manager last
   manager=$($LAB ctl ansible 'firesteel_managers[0]' -i "$INVENTORY" --list-hosts | tail -1 | tr -d ' ')
-  workers=$($LAB ctl ansible 'firesteel_workers:!firesteel_managers' -i "$INVENTORY" --list-hosts | tail -n +2 | tr -d ' ')
-  last=$(echo "$workers" | tail -1)
+  last=$(worker_alone)
   fault power-loss 20 "$LAB kill $last" "$LAB start $last"
   fault frozen 30 "$LAB freeze $last" "$LAB thaw $last"
   fault partition 20 "$LAB part $manager $last" "$LAB unpart"
@@ -141,7 +147,7 @@ step_faults() {
 
 step_operations() {
   local last
-  last=$($LAB ctl ansible 'firesteel_workers:!firesteel_managers' -i "$INVENTORY" --list-hosts | tail -1 | tr -d ' ')
+  last=$(worker_alone)
   loop_begin
   play decommission decommission -e "firesteel_leaving=$last"
   well decommission
