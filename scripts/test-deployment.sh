@@ -7,14 +7,14 @@
 #       lab         the lab's own tests
 #       lint        ansible-lint in its production profile, and whether the reference of variables is current
 #       packages    two builds of this checkout and a broken third, packed by cargo xtask dist
-#       deploy second upgrade rollback faults operations preflight      ansible/tests/run.sh, on four hosts
+#       deploy second acceptance upgrade rollback faults operations preflight      ansible/tests/run.sh, on four hosts
 #       numa        testing/lab/numa_checks.sh and the guest's test of cgroups
 #
 # What it makes is in FIRESTEEL_DEPLOYMENT (a folder in /tmp that is removed at the end, unless told otherwise).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-all_steps=(setup lab lint packages deploy second upgrade rollback faults operations preflight numa)
+all_steps=(setup lab lint packages deploy second acceptance upgrade rollback faults operations preflight numa)
 # The binary of the tests, so that nothing is built anew beside what tells the builds apart.
 target=${CARGO_TARGET_DIR:-$PWD/target}
 work=${FIRESTEEL_DEPLOYMENT:-$(mktemp -d /tmp/firesteel-deployment-XXXXXX)}
@@ -23,6 +23,7 @@ host_mib=1536
 scratch_mib=600
 export FIRESTEEL_LAB_NAME=${FIRESTEEL_LAB_NAME:-fsd}
 lab=$PWD/testing/lab/lab
+cache=${FIRESTEEL_LAB:-$HOME/.cache/firesteel-lab}
 
 usage() { sed -n '2,/^set /{/^#/s/^# \{0,1\}//p}' "$0"; }
 
@@ -100,8 +101,9 @@ lint() {
     local collections=$work/collections/ansible_collections/firesteel
     mkdir -p "$collections"
     ln -sfn "$PWD/ansible" "$collections/cluster"
-    (cd "$collections/cluster" && ANSIBLE_COLLECTIONS_PATH=$work/collections "$lab" ctl ansible-lint --offline -q)
-    python3 ansible/tools/reference.py --check
+    (cd "$collections/cluster" && PATH=$cache/ansible/bin:$PATH ANSIBLE_COLLECTIONS_PATH=$work/collections ansible-lint --offline -q)
+    "$cache/ansible/bin/python3" ansible/tools/reference.py --check
+    "$cache/ansible/bin/python3" -m unittest discover --quiet -s ansible/tests/unit
 }
 
 numa() {

@@ -1,8 +1,9 @@
 #!/bin/bash
-# tests/run.sh [deploy|second|upgrade|rollback|faults|preflight|operations]...: the playbooks against the hosts of a lab. Without a step: all, in that order.
+# tests/run.sh [deploy|second|acceptance|upgrade|rollback|faults|operations|preflight]...: the playbooks against the hosts of a lab. Without a step: all, in that order.
 #
 #   LAB        the lab's command: `$LAB ctl CMD..` runs CMD where the hosts are reached; `$LAB kill HOST` and the like are the faults
 #   INVENTORY  names a manager, three workers of which the last are no managers, and a client, by the lab's names of hosts
+#   FULL       a file on a worker's scratch disk, which grows until the disk is full
 #   ARTEFACTS, ARTEFACTS_NEXT, ARTEFACTS_BROKEN
 #              folders with the version that is deployed, a later one, and one that is later still and not healthy
 # shellcheck disable=SC2016  # what is in single quotes expands on the hosts
@@ -11,6 +12,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 : "${LAB:?the command of the lab}" "${INVENTORY:?the inventory of its hosts}" "${ARTEFACTS:?the folder of the artefacts}"
 WORK=${WORK:-$(mktemp -d)}
+FULL=${FULL:-/scratch0/full}
 DATA=/var/lib/firesteel/test/tpch
 mkdir -p "$WORK/collections/ansible_collections/firesteel"
 [ -n "${ANSIBLE_COLLECTIONS_PATH:-}" ] || ln -sfn "$PWD" "$WORK/collections/ansible_collections/firesteel/cluster"
@@ -79,6 +81,13 @@ step_second() {
   pass "a second run changes nothing"
 }
 
+step_acceptance() {
+  play acceptance acceptance -e firesteel_acceptance_disk_size=128MiB -e "firesteel_operations_folder=$WORK/collected"
+  well acceptance
+  sed -n '/"msg": \[/,/\]/p' "$WORK/acceptance.out" | grep -E '^ +"'
+  grep -q '22 of 22 answers are right' "$WORK/acceptance.out" || die "acceptance ran no job"
+}
+
 step_upgrade() {
   loop_begin
   play upgrade upgrade -e "firesteel_artefacts=${ARTEFACTS_NEXT:?}"
@@ -140,6 +149,7 @@ step_faults() {
   fault power-loss 20 "$LAB kill $last" "$LAB start $last"
   fault frozen 30 "$LAB freeze $last" "$LAB thaw $last"
   fault partition 20 "$LAB part $manager $last" "$LAB unpart"
+  fault disk-full 20 "$LAB in $last sh -c 'dd if=/dev/zero of=$FULL bs=1M 2>/dev/null || true'" "$LAB in $last rm -f $FULL"
   play logs gather_logs -e "firesteel_operations_folder=$WORK/collected"
   well logs
   tar -tzf "$WORK"/collected/logs-*.tar.gz | sort
@@ -163,7 +173,7 @@ step_operations() {
   pass "a cluster that leaves nothing behind"
 }
 
-for step in "${@:-deploy second upgrade rollback faults operations preflight}"; do
+for step in "${@:-deploy second acceptance upgrade rollback faults operations preflight}"; do
   for one in $step; do
     declare -F "step_$one" >/dev/null || die "there is no step $one"
     begun=$SECONDS
