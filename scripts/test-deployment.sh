@@ -86,7 +86,7 @@ YAML
 }
 
 up() {
-    [[ -e $work/hosts.yml ]] && return
+    ! "$lab" status >/dev/null 2>&1 || return 0
     "$lab" up 4 --memory $host_mib --scratch $scratch_mib
     inventory >"$work/hosts.yml"
 }

@@ -110,7 +110,7 @@ write_names() {
 write_ssh_config() {
     local host
     cat <<-CONFIG
-	Host h*
+	Host h* $network.*
 	  User root
 	  IdentityFile "$lab_key"
 	  IdentitiesOnly yes
