@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use toml::de::{DeTable, DeValue};
 
 use super::error::Fault;
-use super::table::{KEYS, Key, SECTIONS};
+use super::key::Key;
+use super::table::{KEYS, SECTIONS};
 
 /// Where a value was written.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -9,6 +9,7 @@
 //! the file to begin with ([`template`]) are made from it.
 
 mod error;
+mod key;
 mod kind;
 mod layer;
 mod reference;
@@ -19,6 +20,7 @@ mod template;
 mod value;
 
 pub use error::{ConfigError, Fault};
+pub use key::{Key, Section};
 pub use kind::Kind;
 pub use layer::{Flag, Layer, Source};
 pub use reference::reference_page;
@@ -27,6 +29,6 @@ pub use settings::{
     Auto, ClientSettings, Config, ExecutorSettings, HostPort, LocalSettings, LogFormat, LogSettings,
     ManagerSettings, SecuritySettings, WorkerSettings, address_list,
 };
-pub use table::{KEYS, Key, SECTIONS, Section};
+pub use table::{KEYS, SECTIONS};
 pub use template::template;
 pub use value::Value;

@@ -2,8 +2,9 @@
 
 use std::fmt::Write;
 
+use super::key::Section;
 use super::resolve::SYSTEM_FILE;
-use super::table::{KEYS, SECTIONS, Section};
+use super::table::{KEYS, SECTIONS};
 
 /// `docs/configuration.md`: every key with its default, its range and what it does.
 #[must_use]

@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::error::{ConfigError, Fault};
+use super::key::Key;
 use super::layer::{Flag, Layer, Source};
 use super::settings::{
     Auto, ClientSettings, Config, ExecutorSettings, HostPort, LocalSettings, LogSettings, ManagerSettings,
     SecuritySettings, WorkerSettings,
 };
-use super::table::{KEYS, Key};
+use super::table::KEYS;
 use super::value::{FromValue, Value};
 
 /// The file that is read when none is named and it is there.

@@ -2,8 +2,9 @@
 
 use std::fmt::Write;
 
+use super::key::Key;
 use super::resolve::SYSTEM_FILE;
-use super::table::{KEYS, Key, SECTIONS};
+use super::table::{KEYS, SECTIONS};
 
 /// The longest line of the explanations.
 const COLUMNS: usize = 100;

@@ -9,6 +9,7 @@
 mod ahead;
 mod counters;
 mod error;
+mod form;
 mod gone;
 mod greeting;
 mod link;
@@ -44,12 +45,12 @@ use crate::pack::Compression;
 use crate::store::BlockStore;
 use crate::tls;
 use crate::transport::{FrameMemory, Limits, Transport};
+use form::Whole;
 use gone::Gone;
 use mapped::Mapped;
 use moved::Moved;
 use pool::Pool;
 use routes::Routes;
-use stream::Whole;
 use tcp::{Bounds, ReceiveConfig, Receivers};
 
 /// How to fetch.

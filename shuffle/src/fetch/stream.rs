@@ -3,16 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow_array::RecordBatch;
-use bytes::Bytes;
 use firesteel_base::Grant;
 use futures::{Stream, stream};
 use tokio::time::Instant;
 
 use super::ahead::LocalFrames;
+use super::form::Form;
 use super::routes::Routed;
 use super::{FetchCause, FetchCounters, FetchError, Fetcher};
-use crate::format::{Decoder, FormatError, Summed, Trust, check_frame};
+use crate::format::{FormatError, Trust};
 use crate::key::{BlockKey, Holder};
 use crate::store::StoreError;
 use crate::transport::{Asked, Received, StepError, Transfer};
@@ -23,64 +22,6 @@ const PAUSE: Duration = Duration::from_millis(20);
 
 /// The pause before a keeper is asked again that does not know yet that the executor is gone.
 const KEEPER_PAUSE: Duration = Duration::from_millis(50);
-
-/// What is made of frames that have come.
-pub(super) trait Form: Send + Sync + 'static {
-    /// Of one frame.
-    type Item: Send;
-
-    /// Checks a frame as far as `trust` demands, and makes of it what is wanted.
-    fn make(
-        &self,
-        frame: &Bytes,
-        trust: Trust,
-        seal: u64,
-        summed: Option<Summed>,
-    ) -> Result<Self::Item, FormatError>;
-
-    /// Rows of it; 0 when they are not looked at.
-    fn rows(item: &Self::Item) -> usize;
-}
-
-/// Batches.
-impl Form for Decoder {
-    type Item = RecordBatch;
-
-    fn make(
-        &self,
-        frame: &Bytes,
-        trust: Trust,
-        seal: u64,
-        summed: Option<Summed>,
-    ) -> Result<RecordBatch, FormatError> {
-        self.decode_summed(frame, trust, seal, summed)
-    }
-
-    fn rows(batch: &RecordBatch) -> usize {
-        batch.num_rows()
-    }
-}
-
-/// Frames as they are.
-pub(super) struct Whole;
-
-impl Form for Whole {
-    type Item = Bytes;
-
-    fn make(
-        &self,
-        frame: &Bytes,
-        trust: Trust,
-        seal: u64,
-        summed: Option<Summed>,
-    ) -> Result<Bytes, FormatError> {
-        check_frame(frame, trust, seal, summed).map(|()| frame.clone())
-    }
-
-    fn rows(_: &Bytes) -> usize {
-        0
-    }
-}
 
 /// What is made of the frames of a block, from that frame on.
 pub(super) fn stream<F: Form>(
