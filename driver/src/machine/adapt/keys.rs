@@ -22,14 +22,20 @@ impl JobMachine {
         !stage.reads_keys() || self.key_readers.contains(executor)
     }
 
-    /// The executors that do not.
+    /// The executors that do not. Of a large cluster all would be looked at, for nothing where the stage reads no keys.
     pub(in crate::machine) fn cannot_read(&self, stage: &Stage) -> BTreeSet<ExecutorId> {
+        if !stage.reads_keys() {
+            return BTreeSet::new();
+        }
         self.executors.iter().filter(|executor| !self.can_read(stage, executor)).cloned().collect()
     }
 
     /// Whether there are executors, and none that could run what is left of the stage.
     pub(in crate::machine) fn nobody_can_read(&self, stage: &Stage) -> bool {
-        let nobody = !self.executors.iter().any(|executor| self.can_read(stage, executor));
-        nobody && !self.executors.is_empty() && stage.state.launches() && !stage.pending().is_empty()
+        stage.reads_keys()
+            && stage.state.launches()
+            && !self.executors.is_empty()
+            && !self.executors.iter().any(|executor| self.can_read(stage, executor))
+            && !stage.pending().is_empty()
     }
 }
