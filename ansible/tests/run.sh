@@ -168,7 +168,7 @@ step_operations() {
   [ "$played" -ne 0 ] || die "reset went on without a yes"
   play reset reset -e firesteel_reset_confirm=reset
   well reset
-  at all 'ls -d /opt/firesteel /etc/firesteel /var/log/firesteel /usr/bin/firesteel /etc/systemd/system/firesteel-* 2>/dev/null || true' >"$WORK/left.out"
+  at all 'ls -d /opt/firesteel /etc/firesteel /var/log/firesteel /usr/bin/firesteel /usr/local/lib/firesteel /etc/*/*firesteel* /etc/systemd/system/*firesteel* /etc/systemd/system/*/*firesteel* 2>/dev/null || true' >"$WORK/left.out"
   ! grep -q firesteel "$WORK/left.out" || { cat "$WORK/left.out"; die "reset left something"; }
   pass "a cluster that leaves nothing behind"
 }

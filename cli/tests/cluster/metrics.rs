@@ -62,6 +62,9 @@ fn each_metric_is_told_and_a_job_moves_what_counts() {
     assert!((0.0..3.0).contains(&age), "{age}");
 
     run_job(&cluster);
+    // A page is told again for a moment.
+    let ended = |page: &Exported| page.sum("firesteel_manager_jobs_ended_total", &[]);
+    cluster.wait_for("the job to be counted", |_| Ok(ended(&Exported::scrape(&manager)) == 1.0)).unwrap();
     let after = Exported::scrape(&manager);
     for name in [
         "jobs_added_total",
