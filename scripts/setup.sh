@@ -32,9 +32,9 @@ install_packages() {
     "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}"
 }
 
-# The tests of the scripts that run other engines.
+# The tests of the scripts that run other engines, and of the Ansible collection.
 if [[ "${1:-}" == "--with-tests" ]]; then
-    packages+=(python3)
+    packages+=(python3 python3-yaml)
 fi
 command -v dpkg-query >/dev/null || fail "this is no Debian: install hwloc 2.8 or later and udev with their headers, pkg-config and a C compiler"
 install_packages
