@@ -3,6 +3,7 @@ from the kernel's own files and never from the program under test."""
 
 import glob
 import json
+import os
 import re
 import subprocess
 import sys
@@ -63,9 +64,17 @@ def firesteel(*words, seconds_max=START_SECONDS_MAX):
     return subprocess.run([FIRESTEEL, "--insecure", "-q", *words], capture_output=True, text=True, timeout=seconds_max, check=False)
 
 
-def start(name, *words):
+def start(name, *words, group=None):
+    """Starts it, in a cgroup of its own with that name where one is given, as a unit has."""
+
+    def enter():
+        with open(f"/sys/fs/cgroup/{group}/cgroup.procs", "w", encoding="utf-8") as processes:
+            processes.write("0")
+
+    if group:
+        os.mkdir(f"/sys/fs/cgroup/{group}")
     with open(f"/tmp/{name}.log", "w", encoding="utf-8") as log:
-        return subprocess.Popen([FIRESTEEL, "--insecure", *words], stdout=log, stderr=log)
+        return subprocess.Popen([FIRESTEEL, "--insecure", *words], stdout=log, stderr=log, preexec_fn=enter if group else None)
 
 
 def executors_of(worker):
@@ -200,20 +209,27 @@ def check_all_memory(executors, nodes):
     check("all of an executor's memory lies on its node", faults)
 
 
-def cgroup_faults(executor, worker, nodes):
+def cores_of(executors):
+    """The processors to which their core threads are pinned."""
+    return set().union(*(allowed for executor in executors for _, allowed, _ in core_threads(executor)))
+
+
+def cgroup_faults(executor, executors, worker, nodes):
     own, home = read(f"/proc/{executor}/cgroup").strip(), home_of(executor, nodes)
     if own == read(f"/proc/{worker}/cgroup").strip():
         return [f"executor {executor} is in the worker's cgroup {own}"]
     if home is None:
         return [f"executor {executor} in {own} is on no node"]
-    folder, (cpus, memory) = "/sys/fs/cgroup" + own.split("::", 1)[1], nodes[home]
+    folder, (_, memory) = "/sys/fs/cgroup" + own.split("::", 1)[1], nodes[home]
     try:
         allowed, mems, limit = (read(f"{folder}/{file}").strip() for file in ("cpuset.cpus", "cpuset.mems", "memory.max"))
     except OSError as fault:
         return [f"executor {executor} in {own}: {fault}"]
     faults = []
-    if not cpus_of(allowed) or not cpus_of(allowed) <= cpus:
-        faults.append(f"{folder}: cpuset.cpus is '{allowed}', node {home} has {sorted(cpus)}")
+    # Besides its cores it may use those that are kept for the control plane, wherever they are, and no other executor's.
+    others = cores_of([other for other in executors if other != executor])
+    if not cores_of([executor]) <= cpus_of(allowed) or cpus_of(allowed) & others:
+        faults.append(f"{folder}: cpuset.cpus is '{allowed}', its core threads have {sorted(cores_of([executor]))}, others' {sorted(others)}")
     if cpus_of(mems) != {home}:
         faults.append(f"{folder}: cpuset.mems is '{mems}', wanted {home}")
     if not limit.isdigit() or not EXECUTOR_BYTES <= int(limit) <= memory:
@@ -222,7 +238,7 @@ def cgroup_faults(executor, worker, nodes):
 
 
 def check_cgroups(executors, worker, nodes):
-    faults = [fault for executor in executors for fault in cgroup_faults(executor, worker, nodes)]
+    faults = [fault for executor in executors for fault in cgroup_faults(executor, executors, worker, nodes)]
     groups = {read(f"/proc/{executor}/cgroup") for executor in executors}
     if len(groups) != len(executors):
         faults.append(f"{len(executors)} executors share {len(groups)} cgroups")
@@ -273,7 +289,7 @@ def check_executors(worker, nodes, with_cgroups):
 
 def check_cluster(nodes, with_cgroups):
     manager = start("manager", "manager", "--bind", MANAGER, "--state", "/tmp/state")
-    worker = start("worker", "worker", "--manager", MANAGER, "--bind", "127.0.0.1:7410", "--memory", f"{EXECUTOR_BYTES >> 20}MiB", "--scratch", "/tmp/scratch")
+    worker = start("worker", "worker", "--manager", MANAGER, "--bind", "127.0.0.1:7410", "--memory", f"{EXECUTOR_BYTES >> 20}MiB", "--scratch", "/tmp/scratch", group="worker-unit" if with_cgroups else None)
     try:
         check_executors(worker, nodes, with_cgroups)
     except OSError as fault:
