@@ -39,10 +39,10 @@ pub(crate) fn begins() {
     LazyLock::force(&STARTED);
 }
 
-/// Puts what is told of every daemon: its release, and what its own process uses.
+/// Puts what is told of every daemon: its build, and what its own process uses.
 pub fn put_process(page: &mut Page, role: &str) {
     let wire = firesteel_base::version::WIRE.to_string();
-    page.put_with(&table::BUILD_INFO, [role, firesteel_base::version::RELEASE, &wire], true);
+    page.put_with(&table::BUILD_INFO, [role, firesteel_base::version::build(), &wire], true);
     page.put(&table::PROCESS_START, *STARTED);
     if let Some((cpu, resident)) = own_use() {
         page.put(&table::PROCESS_CPU, cpu);

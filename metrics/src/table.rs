@@ -71,7 +71,7 @@ macro_rules! table {
 
 table! {
     Both {
-        BUILD_INFO = Gauge "firesteel_build_info" ["role", "version", "wire"] "Always 1; the labels say what runs: the role of the process, its release and the newest wire version that it speaks.";
+        BUILD_INFO = Gauge "firesteel_build_info" ["role", "version", "wire"] "Always 1; the labels say what runs: the role of the process, its build and the newest wire version that it speaks.";
         CERTIFICATE_EXPIRY = Gauge "firesteel_certificate_expiry_seconds" [] "When the certificate that the process shows ends, in unix seconds. Not told without certificates.";
         CONNECTIONS = Gauge "firesteel_connections" [] "Connections that are open at the process's gRPC port.";
         CONNECTIONS_REFUSED = Counter "firesteel_connections_refused_total" ["reason"] "Connections that were refused. full: there were too many; greeting: too many had not said yet who they are; handshake: TLS failed or took too long.";

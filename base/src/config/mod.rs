@@ -5,7 +5,7 @@
 //! [`Config`]: no `Option`, units in the types, relations between keys proven. *All* faults of all layers are reported
 //! together.
 //!
-//! [`KEYS`] is the one table of keys. Resolution, `firesteel config` the reference page ([`reference_page`]) and
+//! [`KEYS`] is the one table of keys. Resolution, `firesteel config`, the reference page ([`reference_page`]) and
 //! the file to begin with ([`template`]) are made from it.
 
 mod error;

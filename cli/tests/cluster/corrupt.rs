@@ -27,10 +27,10 @@ fn is_of_blocks(path: &Path) -> bool {
 fn damage(path: &PathBuf) -> std::io::Result<u64> {
     let file = File::options().read(true).write(true).open(path)?;
     let mut damaged = 0;
-    for at in (0..file.metadata()?.len()).step_by(DAMAGE_EVERY as usize) {
+    for at in (DAMAGE_EVERY / 2..file.metadata()?.len()).step_by(DAMAGE_EVERY as usize) {
         let mut byte = [0];
-        file.read_exact_at(&mut byte, at + DAMAGE_EVERY / 2)?;
-        file.write_all_at(&[!byte[0]], at + DAMAGE_EVERY / 2)?;
+        file.read_exact_at(&mut byte, at)?;
+        file.write_all_at(&[!byte[0]], at)?;
         damaged += 1;
     }
     Ok(damaged)

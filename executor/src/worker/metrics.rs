@@ -83,9 +83,7 @@ impl Source for WorkerMetrics {
             page.put(&table::CERTIFICATE_EXPIRY, u64::try_from(tls.ends()).unwrap_or(0));
         }
         page.put(&table::CONNECTIONS, &TRAFFIC.open);
-        let refused =
-            [("full", &TRAFFIC.full), ("greeting", &TRAFFIC.greeting), ("handshake", &TRAFFIC.handshake)];
-        page.put_each(&table::CONNECTIONS_REFUSED, refused);
+        page.put_each(&table::CONNECTIONS_REFUSED, TRAFFIC.refused());
         page.put_each(&table::CALLS_REFUSED, [("role", &TRAFFIC.role)]);
         self.put_kept(&mut page);
         for (folder, space) in join_all(self.scratch.iter().map(ScratchFolder::ask)).await {

@@ -113,9 +113,7 @@ impl Groups {
             if path.is_dir() && OURS.iter().any(|ours| name.starts_with(ours)) {
                 let left = processes(&path)?.len();
                 tracing::info!(group = %path.display(), processes = left, "removing a control group that was left behind");
-                let group = Group { folder: path, limit: 0 };
-                group.end()?;
-                group.remove()?;
+                Group { folder: path, limit: 0 }.remove()?;
             }
         }
         Ok(())

@@ -88,9 +88,7 @@ impl Source for ManagerMetrics {
             page.put(&table::CERTIFICATE_EXPIRY, u64::try_from(tls.ends()).unwrap_or(0));
         }
         page.put(&table::CONNECTIONS, &TRAFFIC.open);
-        let refused =
-            [("full", &TRAFFIC.full), ("greeting", &TRAFFIC.greeting), ("handshake", &TRAFFIC.handshake)];
-        page.put_each(&table::CONNECTIONS_REFUSED, refused);
+        page.put_each(&table::CONNECTIONS_REFUSED, TRAFFIC.refused());
         let calls = [("role", &TRAFFIC.role), ("token", self.counts.tokens_refused())];
         page.put_each(&table::CALLS_REFUSED, calls);
         let Standing { leads, leader, term, behind } = self.standing();

@@ -30,6 +30,12 @@ impl Traffic {
             role: AtomicU64::new(0),
         }
     }
+
+    /// Connections that were refused, by a word for the reason.
+    #[must_use]
+    pub fn refused(&self) -> [(&'static str, &AtomicU64); 3] {
+        [("full", &self.full), ("greeting", &self.greeting), ("handshake", &self.handshake)]
+    }
 }
 
 /// Counts one more.

@@ -7,11 +7,10 @@ use firesteel_base::{ByteSize, UserError};
 use firesteel_hw::measure::disk::{self, DiskFigures, DiskRequest, SIZE_MIN};
 use firesteel_hw::scratch::EngineKind;
 
-use super::{Shown, failure, latency, rate};
+use super::{Shown, failure, latency, rate, tell};
 use crate::args::Global;
 use crate::context::{Context, Role};
 use crate::exit::{Exit, Failure};
-use crate::output::results::{print, print_json};
 use crate::runtime;
 use crate::signals::{Stop, interrupted};
 
@@ -66,12 +65,7 @@ pub fn run(global: &Global, args: DiskArgs) -> Result<Exit, Failure> {
             signal = stop.next() => Err(interrupted("the measurement", signal)),
         }
     })?;
-    if args.json {
-        print_json(&figures)?
-    } else {
-        print(&told(&figures))?
-    }
-    Ok(Exit::Done)
+    tell(args.json, &figures, told)
 }
 
 fn engine(word: &str) -> Result<EngineKind, Failure> {

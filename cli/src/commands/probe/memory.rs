@@ -7,11 +7,10 @@ use firesteel_base::UserError;
 use firesteel_hw::measure::memory::{self, MemoryFigures};
 use firesteel_hw::topology::Topology;
 
-use super::{Shown, rate, unless_stopped};
+use super::{Shown, rate, tell, unless_stopped};
 use crate::args::Global;
 use crate::context::{Context, Role};
 use crate::exit::{Exit, Failure};
-use crate::output::results::{print, print_json};
 use crate::output::text::columns;
 use crate::runtime;
 use crate::signals::Stop;
@@ -46,12 +45,7 @@ pub fn run(global: &Global, args: MemoryArgs) -> Result<Exit, Failure> {
         let measure = move || memory::measure(&topology, TIME, &|progress| shown.show(progress));
         unless_stopped(Stop::listen()?, measure).await
     })?;
-    if args.json {
-        print_json(&figures)?
-    } else {
-        print(&told(&figures))?
-    }
-    Ok(Exit::Done)
+    tell(args.json, &figures, told)
 }
 
 fn told(figures: &MemoryFigures) -> String {

@@ -8,14 +8,15 @@ use std::io::IsTerminal;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use firesteel_base::ByteSize;
-use firesteel_base::UserError;
+use firesteel_base::{ByteSize, UserError};
 use firesteel_hw::measure::{Latency, MeasureError, Progress};
 use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
 
 use crate::args::Global;
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
+use crate::output::results::{print, print_json};
 use crate::output::text;
 use crate::signals::{Stop, interrupted};
 
@@ -94,6 +95,16 @@ async fn unless_stopped<T: Send + 'static>(
         },
         signal = stop.next() => Err(interrupted("the measurement", signal)),
     }
+}
+
+/// Prints what was measured, as JSON or in words.
+fn tell<T: Serialize>(json: bool, figures: &T, told: impl FnOnce(&T) -> String) -> Result<Exit, Failure> {
+    if json {
+        print_json(figures)?
+    } else {
+        print(&told(figures))?
+    }
+    Ok(Exit::Done)
 }
 
 /// With the exit code that says as much.

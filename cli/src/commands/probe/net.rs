@@ -8,11 +8,11 @@ use firesteel_base::UserError;
 use firesteel_hw::measure::MeasureError;
 use firesteel_hw::measure::net::{self, NetFigures, NetRequest, PORT, STREAMS_MAX, Served, Server, TIME_MAX};
 
-use super::{Shown, latency, rate, time_within, unless_stopped};
+use super::{Shown, latency, rate, tell, time_within, unless_stopped};
 use crate::args::Global;
 use crate::context::{Context, Role};
 use crate::exit::{Exit, Failure};
-use crate::output::results::{print, print_json};
+use crate::output::results::print;
 use crate::output::text;
 use crate::runtime;
 use crate::signals::{Stop, interrupted};
@@ -124,12 +124,7 @@ pub fn measure(global: &Global, args: NetArgs) -> Result<Exit, Failure> {
         unless_stopped(Stop::listen()?, move || net::measure(&request, &|progress| shown.show(progress)))
             .await
     })?;
-    if args.json {
-        print_json(&figures)?
-    } else {
-        print(&told(&figures))?
-    }
-    Ok(Exit::Done)
+    tell(args.json, &figures, told)
 }
 
 fn told(figures: &NetFigures) -> String {
