@@ -87,6 +87,6 @@ fn without_a_name_it_is_no_collection() {
     let bench = bench();
     bench.write("ansible/galaxy.yml", "name: cluster\nreadme: README.md\n");
     assert!(bench.refused().contains("galaxy.yml names no namespace"));
-    bench.write("ansible/galaxy.yml", "name: cluster\n  - x\n");
+    bench.write("ansible/galaxy.yml", "name: cluster\n- x\n");
     assert!(bench.refused().contains("galaxy.yml line 2"));
 }
