@@ -20,7 +20,8 @@ mirror() {
     local found
     found=$(cat /etc/apt/sources.list.d/debian.sources /etc/apt/sources.list 2>/dev/null |
         sed -nE 's/^URIs: *([^ ]*\/debian\/?)$/\1/p; s/^deb (\[[^]]*\] )?(http[^ ]*\/debian\/?) .*/\2/p' | head -1 || true)
-    echo "${found:-http://deb.debian.org/debian}"
+    [[ -n $found ]] || die "no Debian mirror is named in /etc/apt/sources.list or /etc/apt/sources.list.d/debian.sources: add one"
+    echo "$found"
 }
 
 # apt with lists of our own, so that what the lab needs beside this machine's own release changes nothing there. On Debian 12
