@@ -99,6 +99,15 @@ for line in sys.stdin:
     print(json.dumps({"is": "done", "seconds": 0.5, "rows": 1}), flush=True)
 """
 
+# One that ends on what is no part of a request, as an engine's own program does.
+STRICT = """
+import json, sys
+print(json.dumps({"ready": True}), flush=True)
+for line in sys.stdin:
+    assert set(json.loads(line)) == {"query", "sql", "answer"}, line
+    print(json.dumps({"is": "done", "seconds": 0.5, "rows": 1}), flush=True)
+"""
+
 UNREADY = '{"ready": false, "error": "no such folder"}'
 
 
@@ -117,6 +126,13 @@ class Children(unittest.TestCase):
         self.assertGreater(outcome["peak_memory_bytes"], 1 << 20)
         relay.close()
         self.assertEqual(relay._child.returncode, 0)
+
+    def test_an_engines_own_program_hears_nothing_of_what_may_be_lost(self) -> None:
+        other = children.start(["true"])
+        other.wait()
+        relay = self.relay(STRICT, [other])
+        request = {"query": "q01", "sql": "", "answer": None, "may_lose": True}
+        self.assertEqual(common.answer(relay, request)["is"], "done")
 
     def test_an_engine_without_one_of_its_processes_is_lost(self) -> None:
         other = children.start(["sleep", "60"])

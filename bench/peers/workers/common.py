@@ -166,6 +166,8 @@ def say(replies: TextIO, message: dict[str, Any]) -> None:
 def answer(session: Serves, request: dict[str, Any]) -> dict[str, Any]:
     """The outcome of a request. Ends this process when the engine is not whole, so that all of it is started anew, unless
     the request expects that."""
+    # An engine's own program, to which requests are passed on, knows nothing of that.
+    may_lose = request.pop("may_lose", False)
     # An engine's panic is no Exception in some bindings.
     try:
         outcome = session.answer(request)
@@ -173,7 +175,7 @@ def answer(session: Serves, request: dict[str, Any]) -> dict[str, Any]:
         raise
     except BaseException as fault:
         outcome = {"is": "failed", "kind": "error", "message": one_line(fault)}
-    if not request.get("may_lose") and (lost := session.lost()):
+    if not may_lose and (lost := session.lost()):
         sys.exit(": ".join([lost, *([outcome["message"]] if "message" in outcome else [])]))
     return outcome
 
