@@ -1,8 +1,9 @@
 //! What placing a stage's tasks costs on clusters of 1,000 and 10,000 nodes. Throughput is in tasks placed.
 
 use std::hint::black_box;
+use std::sync::Arc;
 
-use firesteel_manager::placement::{Cluster, Placement, Request, Site, place};
+use firesteel_manager::placement::{Cluster, Inputs, Placement, Request, Site, place};
 use firesteel_micro::{Bench, Digest, Throughput, run};
 
 const GIB: u64 = 1 << 30;
@@ -37,8 +38,8 @@ fn wide(cluster: &Cluster) -> Request {
 
 /// A wide stage whose input lies on every executor.
 fn near_its_input(cluster: &Cluster) -> Request {
-    let inputs = (0..cluster.seats().len()).map(|seat| (seat, 1_000 * (1 + seat as u64 % 7))).collect();
-    Request { inputs, ..wide(cluster) }
+    let inputs = (0..cluster.seats().len()).map(|seat| (seat, 1_000 * (1 + seat as u64 % 7)));
+    Request { inputs: Arc::new(Inputs::new(cluster, inputs)), ..wide(cluster) }
 }
 
 /// A stage of a few tasks that reads what a few executors hold, some of which it must not use.
@@ -47,7 +48,7 @@ fn narrow(cluster: &Cluster) -> Request {
     let inputs: Vec<_> =
         (0..16.min(seats)).map(|i| (i * seats / 16 % seats, 1_000 * (1 + i as u64 % 5))).collect();
     let excluded = inputs.iter().step_by(4).map(|(seat, _)| *seat).collect();
-    Request { tasks: 32, inputs, excluded, ..wide(cluster) }
+    Request { tasks: 32, inputs: Arc::new(Inputs::new(cluster, inputs)), excluded, ..wide(cluster) }
 }
 
 fn hash(placements: &Vec<Placement>, digest: &mut Digest) {

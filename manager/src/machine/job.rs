@@ -204,6 +204,7 @@ impl Jobs {
 
     fn insert_live(&mut self, job: Job) {
         self.live_bytes += job.bytes();
+        self.touched.insert(job.id);
         self.live.insert(job.id, job);
     }
 
@@ -253,14 +254,16 @@ impl Jobs {
         job
     }
 
-    /// Finds those with demands anew, of all that may have others by now.
-    pub fn find_wanting(&mut self) {
-        for id in std::mem::take(&mut self.touched) {
-            match self.live.get(&id) {
-                Some(job) if !job.demands.is_empty() => self.wanting.insert(id),
-                Some(_) | None => self.wanting.remove(&id),
+    /// Finds those with demands anew, of all that may have others by now, which it returns; ended ones are among them.
+    pub fn find_wanting(&mut self) -> BTreeSet<JobId> {
+        let touched = std::mem::take(&mut self.touched);
+        for id in &touched {
+            match self.live.get(id) {
+                Some(job) if !job.demands.is_empty() => self.wanting.insert(*id),
+                Some(_) | None => self.wanting.remove(id),
             };
         }
+        touched
     }
 
     /// The live jobs that had demands when these were looked for last, oldest first.

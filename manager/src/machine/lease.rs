@@ -93,6 +93,8 @@ pub struct Leases {
     asked_back: BTreeSet<LeaseId>,
     /// Executors of which more or less is lent than when that was asked last.
     changed: BTreeSet<ExecutorId>,
+    /// Jobs that hold more or less than when that was asked last.
+    moved: BTreeSet<JobId>,
 }
 
 impl Leases {
@@ -123,6 +125,7 @@ impl Leases {
     fn add(&mut self, lease: Lease) -> LeaseId {
         let id = lease.id;
         self.changed.insert(lease.executor.clone());
+        self.moved.insert(lease.job);
         self.count(&lease);
         self.all.insert(id, lease);
         id
@@ -153,6 +156,7 @@ impl Leases {
         lease.revoked = lease.revoked.saturating_sub(tasks);
         let left = lease.clone();
         self.changed.insert(left.executor.clone());
+        self.moved.insert(left.job);
         self.uncount(&before);
         if left.tasks > 0 {
             self.count(&left);
@@ -281,6 +285,11 @@ impl Leases {
     /// Executors of which more or less is lent than when this was asked last.
     pub fn take_changed(&mut self) -> BTreeSet<ExecutorId> {
         std::mem::take(&mut self.changed)
+    }
+
+    /// Jobs that hold more or less than when this was asked last.
+    pub fn take_moved(&mut self) -> BTreeSet<JobId> {
+        std::mem::take(&mut self.moved)
     }
 
     /// What an executor has lent.

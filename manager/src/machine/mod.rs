@@ -2,7 +2,7 @@
 //!
 //! Every thing with a life has its own file, which opens with its states: [`node`], [`executor`], [`driver`], [`job`], [`lease`].
 //! `admission` says which jobs are taken and when a submitted one gets a place for its driver, `launch` runs drivers in cluster deploy mode, `resume` lets drivers and executors outlive a connection or the manager itself, [`drain`] empties workers that are to go,
-//! [`queue`] says whose turn it is and [`share`] what is fair, `schedule` lends slots and `revoke`
+//! [`queue`] says whose turn it is and [`share`] what is fair, `schedule` lends slots as `turns` come, `refuse` says which never could be lent, and `revoke`
 //! asks them back, [`show`] is what clients see.
 
 mod admission;
@@ -16,6 +16,7 @@ pub mod lease;
 pub mod message;
 pub mod node;
 pub mod queue;
+mod refuse;
 mod resume;
 mod revoke;
 pub mod rights;
@@ -25,6 +26,7 @@ pub mod show;
 mod silence;
 #[cfg(test)]
 mod tests;
+mod turns;
 mod work;
 
 use std::cell::OnceCell;
@@ -35,7 +37,7 @@ use std::time::Duration;
 use firesteel_base::{Epoch, ExecutorId, JobId, StageId, StageKey, Timestamp};
 
 use crate::ManagerConfig;
-use crate::placement::Cluster;
+use crate::placement::{Cluster, Inputs};
 use drain::Drains;
 use driver::Drivers;
 use job::{Job, Jobs, Phase};
@@ -43,6 +45,8 @@ use lease::Leases;
 use message::{ClusterChange, Effect, Ending, Event, Members, ToDriver, ToWorker};
 use node::Nodes;
 use resume::Claims;
+use schedule::Shares;
+use turns::Standings;
 pub use work::Work;
 
 /// All that the manager knows.
@@ -63,7 +67,9 @@ pub struct Machine {
     /// The executors that may get tasks, until one comes or goes.
     cluster: Option<Cluster>,
     /// In that cluster, where the input of stages lies that still need slots.
-    located: BTreeMap<StageKey, Vec<(usize, u64)>>,
+    located: BTreeMap<StageKey, Arc<Inputs>>,
+    standings: Standings,
+    shares: Shares,
     /// The last one given out, to any executor.
     last_epoch: Epoch,
     /// Lives that an earlier manager began and this one has ended: the latest of each executor. Drivers have heard that they are over.
@@ -98,6 +104,8 @@ impl Machine {
             returning_until: Timestamp::default(),
             cluster: None,
             located: BTreeMap::new(),
+            standings: Standings::default(),
+            shares: Shares::default(),
             ended: BTreeMap::new(),
             cluster_changed: false,
             came_or_went: BTreeSet::new(),
@@ -165,7 +173,7 @@ impl Machine {
                 effects.push(Effect::ToDriver(session, ToDriver::ClusterChanged(Arc::clone(&change))));
             }
         }
-        if std::mem::take(&mut self.slots_changed) {
+        if std::mem::take(&mut self.slots_changed) || self.shares.are_due(now) {
             self.schedule(now, effects);
         }
         self.settle_drains(effects);

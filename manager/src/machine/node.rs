@@ -440,6 +440,8 @@ impl Machine {
             self.nodes.by_session.remove(&session);
             fx.push(Effect::EndSession(session, reason.clone()));
         }
+        // What it could have held decides what is possible.
+        self.seats_changed();
         self.nodes.gone.push_back(id.clone());
         self.nodes.forget_gone(self.config.limits.gone_nodes);
         self.drivers_lost_with(now, id, &reason, fx);

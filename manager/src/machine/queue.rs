@@ -6,6 +6,7 @@
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use firesteel_base::JobId;
 
@@ -24,75 +25,128 @@ pub struct Claim<'a> {
     pub wants: bool,
 }
 
-/// Jobs in the order in which the next slot is theirs.
-#[derive(Debug)]
+/// Jobs in the order in which the next slot is theirs. A change takes time that grows with the logarithm of their number.
+#[derive(Debug, Clone, Default)]
 pub struct FairOrder {
-    queues: Vec<Queue>,
-    order: BTreeSet<(u64, usize)>,
+    queues: BTreeMap<Arc<str>, Queue>,
+    /// The queues with jobs that want more, by what they hold and by their oldest job.
+    order: BTreeSet<(u64, JobId)>,
     members: BTreeMap<JobId, Member>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Queue {
     held: u64,
-    jobs: BTreeSet<(Load, JobId)>,
+    members: BTreeSet<JobId>,
+    /// Those that want more.
+    wanting: BTreeSet<(Load, JobId)>,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Member {
-    queue: usize,
+    queue: Arc<str>,
     load: Load,
+    wants: bool,
 }
 
 impl FairOrder {
     /// The order of those claims that want more; the others count for what their queue holds.
     pub fn new<'a>(claims: impl IntoIterator<Item = Claim<'a>>) -> Self {
-        let mut this = Self { queues: Vec::new(), order: BTreeSet::new(), members: BTreeMap::new() };
-        let mut names = BTreeMap::new();
-        for claim in claims {
-            let queue = *names.entry(claim.queue).or_insert_with(|| {
-                this.queues.push(Queue::default());
-                this.queues.len() - 1
-            });
-            this.queues[queue].held += claim.held;
-            if claim.wants {
-                let load = Load { held: claim.held, weight: claim.weight.max(1) };
-                this.queues[queue].jobs.insert((load, claim.job));
-                this.members.insert(claim.job, Member { queue, load });
-            }
-        }
-        let wanting = this.queues.iter().enumerate().filter(|(_, queue)| !queue.jobs.is_empty());
-        this.order = wanting.map(|(at, queue)| (queue.held, at)).collect();
+        let mut this = Self::default();
+        claims.into_iter().for_each(|claim| this.set(claim));
         this
     }
 
     /// The job whose turn it is.
     #[must_use]
     pub fn next(&self) -> Option<JobId> {
-        let (_, queue) = self.order.first()?;
-        self.queues[*queue].jobs.first().map(|(_, job)| *job)
+        let (_, oldest) = self.order.first()?;
+        let queue = &self.queues[&self.members[oldest].queue];
+        queue.wanting.first().map(|(_, job)| *job)
+    }
+
+    /// Takes in a job, or what has become of it.
+    pub fn set(&mut self, claim: Claim<'_>) {
+        let load = Load { held: claim.held, weight: claim.weight.max(1) };
+        let queue = match self.members.get(&claim.job) {
+            Some(old)
+                if old.queue.as_ref() == claim.queue
+                    && old.load.is_same(load)
+                    && old.wants == claim.wants =>
+            {
+                return;
+            }
+            Some(_) | None => self.queues.get_key_value(claim.queue).map(|(name, _)| Arc::clone(name)),
+        };
+        let queue = queue.unwrap_or_else(|| Arc::from(claim.queue));
+        self.remove(claim.job);
+        self.insert(claim.job, Member { queue, load, wants: claim.wants });
+    }
+
+    /// The job takes no part any more.
+    pub fn remove(&mut self, job: JobId) {
+        let Some(member) = self.members.remove(&job) else { return };
+        let queue = self.queues.get_mut(&member.queue).expect("a member is in its queue");
+        delist(&mut self.order, queue);
+        queue.held -= member.load.held;
+        queue.wanting.remove(&(member.load, job));
+        queue.members.remove(&job);
+        enlist(&mut self.order, queue);
+        if queue.members.is_empty() {
+            self.queues.remove(&member.queue);
+        }
+    }
+
+    fn insert(&mut self, job: JobId, member: Member) {
+        let queue = self.queues.entry(Arc::clone(&member.queue)).or_default();
+        delist(&mut self.order, queue);
+        queue.held += member.load.held;
+        queue.members.insert(job);
+        if member.wants {
+            queue.wanting.insert((member.load, job));
+        }
+        enlist(&mut self.order, queue);
+        self.members.insert(job, member);
     }
 
     /// The job got that many cores more.
     pub fn charge(&mut self, job: JobId, cores: u64) {
         let Some(member) = self.members.get_mut(&job) else { return };
-        let queue = &mut self.queues[member.queue];
-        queue.jobs.remove(&(member.load, job));
+        let queue = self.queues.get_mut(&member.queue).expect("a member is in its queue");
+        delist(&mut self.order, queue);
+        let was_listed = queue.wanting.remove(&(member.load, job));
         member.load.held += cores;
-        queue.jobs.insert((member.load, job));
-        self.order.remove(&(queue.held, member.queue));
         queue.held += cores;
-        self.order.insert((queue.held, member.queue));
+        if was_listed {
+            queue.wanting.insert((member.load, job));
+        }
+        enlist(&mut self.order, queue);
     }
 
     /// The job wants no more.
     pub fn retire(&mut self, job: JobId) {
-        let Some(member) = self.members.remove(&job) else { return };
-        let queue = &mut self.queues[member.queue];
-        queue.jobs.remove(&(member.load, job));
-        if queue.jobs.is_empty() {
-            self.order.remove(&(queue.held, member.queue));
-        }
+        let Some(member) = self.members.get_mut(&job) else { return };
+        let queue = self.queues.get_mut(&member.queue).expect("a member is in its queue");
+        delist(&mut self.order, queue);
+        queue.wanting.remove(&(member.load, job));
+        member.wants = false;
+        enlist(&mut self.order, queue);
+    }
+}
+
+/// Takes a queue out of the order, before it changes.
+fn delist(order: &mut BTreeSet<(u64, JobId)>, queue: &Queue) {
+    if let Some(oldest) = queue.members.first() {
+        order.remove(&(queue.held, *oldest));
+    }
+}
+
+/// Puts a queue where it belongs now.
+fn enlist(order: &mut BTreeSet<(u64, JobId)>, queue: &Queue) {
+    if let Some(oldest) = queue.members.first()
+        && !queue.wanting.is_empty()
+    {
+        order.insert((queue.held, *oldest));
     }
 }
 
@@ -101,6 +155,13 @@ impl FairOrder {
 struct Load {
     held: u64,
     weight: u32,
+}
+
+impl Load {
+    /// Whether it is not just as large, but of the same numbers.
+    fn is_same(self, other: Self) -> bool {
+        (self.held, self.weight) == (other.held, other.weight)
+    }
 }
 
 impl Ord for Load {
@@ -126,6 +187,8 @@ impl Eq for Load {}
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -140,5 +203,56 @@ mod tests {
         order.retire(JobId(2));
         order.retire(JobId(3));
         assert_eq!(order.next(), None);
+    }
+    #[test]
+    fn of_queues_that_hold_as_much_that_with_the_oldest_job_is_next() {
+        let claim = |job, queue, held| Claim { job: JobId(job), queue, weight: 1, held, wants: held > 0 };
+        let mut order = FairOrder::new([claim(2, "b", 1), claim(1, "a", 0), claim(3, "a", 1)]);
+        assert_eq!(order.next(), Some(JobId(3)), "its queue has the oldest job");
+        order.remove(JobId(1));
+        assert_eq!(order.next(), Some(JobId(2)), "now the other has");
+        order.charge(JobId(2), 1);
+        assert_eq!(order.next(), Some(JobId(3)), "its queue holds less");
+    }
+
+    const QUEUES: [&str; 3] = ["", "day", "night"];
+
+    fn claim() -> impl Strategy<Value = Claim<'static>> {
+        (1..9u64, 0..3usize, 0..4u32, 0..9u64, any::<bool>()).prop_map(|(job, queue, weight, held, wants)| {
+            Claim { job: JobId(job), queue: QUEUES[queue], weight, held, wants }
+        })
+    }
+
+    /// All jobs as their turns come, each of which gives a core, until there were enough turns.
+    fn turns(mut order: FairOrder) -> Vec<JobId> {
+        let mut turns = Vec::new();
+        while turns.len() < 40
+            && let Some(job) = order.next()
+        {
+            order.charge(job, 1);
+            turns.push(job);
+        }
+        turns
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_changed_is_as_what_is_made_anew(
+            changes in proptest::collection::vec((claim(), any::<bool>(), 0..3u64), 0..40),
+        ) {
+            let mut now: BTreeMap<JobId, Claim<'static>> = BTreeMap::new();
+            let mut order = FairOrder::default();
+            for (claim, goes, more) in changes {
+                if goes {
+                    order.remove(claim.job);
+                    now.remove(&claim.job);
+                } else {
+                    order.set(claim);
+                    order.charge(claim.job, more);
+                    now.insert(claim.job, Claim { held: claim.held + more, ..claim });
+                }
+                prop_assert_eq!(turns(order.clone()), turns(FairOrder::new(now.values().copied())));
+            }
+        }
     }
 }

@@ -6,7 +6,9 @@
 //! and reserved by nobody, goes to *early* demands, whose tasks would wait for others: in the same order, but they
 //! reserve nothing, count for no share, and nothing is asked back for them.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
 
 use firesteel_base::{ExecutorId, JobId, LeaseId, StageKey, Timestamp};
 
@@ -14,44 +16,62 @@ use super::Machine;
 use super::lease::Lease;
 use super::message::{Demand, Effect, Grant, ToDriver};
 use super::node::Node;
-use super::queue::{Claim, FairOrder};
 use super::share::{Appetite, fair_shares};
-use crate::placement::{Cluster, Placement, Request, Site, fitting, place};
+use crate::placement::{Cluster, Inputs, Placement, Request, Site, fitting, place};
 
 /// How many stages may reserve executors at a time.
 const RESERVING_STAGES_MAX: usize = 16;
 
+/// Slots are asked back again after a pause of a millisecond for so many live jobs, and at once where there are fewer. What is fair is worked
+/// out for all of them, which takes about a microsecond each: so a fifteenth of a processor is the most that goes into it, however many they are.
+const JOBS_PER_MILLISECOND: u64 = 64;
+
+/// What each live job was entitled to when that was worked out last.
+#[derive(Debug, Default)]
+pub struct Shares {
+    cores: Arc<BTreeMap<JobId, u64>>,
+    /// They are fair enough until then, and only then slots are asked back again.
+    until: Timestamp,
+    /// Jobs waited for slots when it was too early to ask for them.
+    pub is_due: bool,
+}
+
+impl Shares {
+    /// Whether slots that jobs wait for are to be asked back now.
+    #[must_use]
+    pub fn are_due(&self, now: Timestamp) -> bool {
+        self.is_due && now >= self.until
+    }
+}
+
 /// What is decided in one round.
-struct Round {
+pub struct Round {
     cluster: Cluster,
     /// Whether it is the turn of early demands.
-    early: bool,
+    pub early: bool,
     /// Demands that do not fit any more.
-    stuck: BTreeSet<StageKey>,
+    pub stuck: BTreeSet<StageKey>,
     /// Seats kept for a stage.
     reserved: BTreeMap<usize, StageKey>,
     /// How many stages tried to reserve.
     reserving: usize,
-    shares: Option<BTreeMap<JobId, u64>>,
+    shares: Option<Arc<BTreeMap<JobId, u64>>>,
 }
 
-/// Whose turns they are.
-#[derive(Default)]
-struct Turns {
-    /// Tasks of a stage, in the order of the first turn of each.
-    quotas: Vec<(StageKey, u64)>,
-    /// A stage whose turn it was when too little was left for it.
-    short: Option<StageKey>,
-}
+impl Round {
+    /// Free cores that are kept for nobody.
+    #[must_use]
+    pub fn free(&self) -> u64 {
+        let seats = self.cluster.seats();
+        let reserved: u64 = self.reserved.keys().map(|seat| seats[*seat].cores_free()).sum();
+        self.cluster.cores_free() - reserved
+    }
 
-/// A stage's wishes while turns are counted.
-struct Wish {
-    key: StageKey,
-    /// Cores that one turn takes.
-    cores: u64,
-    /// Tasks that one turn gives.
-    tasks: u64,
-    turns: u64,
+    /// Whether another stage may keep executors for itself.
+    #[must_use]
+    pub fn may_reserve(&self) -> bool {
+        self.reserving < RESERVING_STAGES_MAX
+    }
 }
 
 impl Demand {
@@ -62,29 +82,20 @@ impl Demand {
     }
 
     /// How many of its tasks it takes at least.
-    fn least(&self) -> u64 {
+    pub(super) fn least(&self) -> u64 {
         if self.gang { u64::from(self.tasks) } else { 1 }
-    }
-
-    fn wish(&self) -> Wish {
-        let (tasks, turns) = if self.gang { (self.tasks, 1) } else { (1, self.tasks) };
-        let cores = u64::from(tasks) * u64::from(self.cores_per_task);
-        Wish { key: self.key(), cores, tasks: u64::from(tasks), turns: u64::from(turns) }
-    }
-
-    fn excludes(&self, node: &Node, index: u32) -> bool {
-        self.excluded.iter().any(|executor| executor.index == index && executor.worker == node.id)
     }
 }
 
 impl Machine {
     pub(super) fn schedule(&mut self, now: Timestamp, fx: &mut Vec<Effect>) {
-        self.jobs.find_wanting();
+        self.shares.is_due = false;
+        let changed = self.update_standings();
         if self.jobs.iter_wanting().next().is_none() {
             return;
         }
         self.work.rounds += 1;
-        self.refuse_impossible(fx);
+        self.refuse_impossible(&changed, self.cluster.is_some(), fx);
         let cluster = self.surveyed();
         let mut round = Round {
             cluster,
@@ -95,15 +106,24 @@ impl Machine {
             shares: None,
         };
         self.lend_all(now, &mut round, fx);
-        if self.jobs.iter_wanting().any(|job| job.demands.values().any(|demand| demand.early)) {
-            round.early = true;
-            self.lend_all(now, &mut round, fx);
-        }
-        if self.jobs.iter_wanting().any(|job| job.needs().next().is_some()) {
-            let shares = round.shares.take().unwrap_or_else(|| self.fair_shares(&round.cluster));
-            self.revoke(&round.cluster, &shares, fx);
+        round.early = true;
+        self.lend_all(now, &mut round, fx);
+        if self.is_needing() {
+            self.ask_back_for_the_waiting(now, &mut round, fx);
         }
         self.cluster = Some(round.cluster);
+    }
+
+    /// Asks for slots that are above what is fair, unless that was done just now.
+    fn ask_back_for_the_waiting(&mut self, now: Timestamp, round: &mut Round, fx: &mut Vec<Effect>) {
+        if now < self.shares.until {
+            self.shares.is_due = true;
+            return;
+        }
+        let shares = round.shares.take().unwrap_or_else(|| Arc::new(self.fair_shares(&round.cluster)));
+        self.revoke(&round.cluster, &shares, fx);
+        let pause = Duration::from_millis(self.jobs.live_count() as u64 / JOBS_PER_MILLISECOND);
+        self.shares = Shares { cores: shares, until: now + pause, is_due: false };
     }
 
     /// The executors that may get new tasks, and what is lent of them now.
@@ -144,67 +164,6 @@ impl Machine {
         Cluster::new(sites.collect())
     }
 
-    /// Drops demands that no executor of the cluster, up or not, could hold even if nothing else ran.
-    fn refuse_impossible(&mut self, fx: &mut Vec<Effect>) {
-        if self.nodes.present().all(|node| node.executors.is_empty()) {
-            return;
-        }
-        let mut refused = Vec::new();
-        for job in self.jobs.iter_wanting() {
-            for demand in job.demands.values() {
-                if let Some(reason) = self.impossible(demand) {
-                    refused.push((job.driver(), demand.key(), reason));
-                }
-            }
-        }
-        for (driver, StageKey { job, stage }, reason) in refused {
-            if let Some(job) = self.jobs.live_mut(job) {
-                job.demands.remove(&stage);
-            }
-            if let Some(driver) = driver {
-                fx.push(Effect::ToDriver(driver, ToDriver::DemandRefused { job, stage, reason }));
-            }
-        }
-    }
-
-    fn impossible(&self, demand: &Demand) -> Option<String> {
-        let (mut room, mut possible) = (0, 0);
-        for node in self.nodes.present() {
-            for executor in node.executors.values() {
-                let (cores, memory) = (u64::from(executor.spec.slots), executor.spec.memory_bytes);
-                let tasks = fitting(cores, memory, demand.cores_per_task, demand.memory_per_task);
-                possible += tasks;
-                if !demand.excludes(node, executor.spec.index) {
-                    room += tasks;
-                }
-            }
-            if room >= demand.least() {
-                return None;
-            }
-        }
-        Some(self.why_impossible(demand, room, possible))
-    }
-
-    fn why_impossible(&self, demand: &Demand, room: u64, possible: u64) -> String {
-        let (cores, memory) = (demand.cores_per_task, demand.memory_per_task);
-        let size = format!("{cores} cores and {} of memory", firesteel_base::ByteSize(memory));
-        if possible < demand.least() && demand.gang && possible > 0 {
-            let tasks = demand.tasks;
-            return format!(
-                "{tasks} tasks of {size} each must run at once, but the cluster has room for {possible}"
-            );
-        }
-        if room < possible {
-            return format!("every executor that could hold a task of {size} is excluded for this stage");
-        }
-        let specs = || self.nodes.present().flat_map(|node| node.executors.values()).map(|e| &e.spec);
-        let most_cores = specs().map(|spec| spec.slots).max().unwrap_or(0);
-        let most_memory = firesteel_base::ByteSize(specs().map(|spec| spec.memory_bytes).max().unwrap_or(0));
-        format!(
-            "a task takes {size}, but no executor has both: the largest ones have {most_cores} cores, {most_memory}"
-        )
-    }
-
     fn lend_all(&mut self, now: Timestamp, round: &mut Round, fx: &mut Vec<Effect>) {
         loop {
             let mut turns = self.turns(round);
@@ -215,14 +174,14 @@ impl Machine {
             turns.quotas.sort_by_key(|(key, _)| std::cmp::Reverse(self.demand(*key).cores_per_task));
             for (key, tasks) in turns.quotas {
                 if self.lend(now, key, tasks, round, fx) < tasks {
-                    self.set_aside(key, round);
+                    self.set_aside(now, key, round);
                 }
             }
             if let Some(key) = turns.short
                 && !round.stuck.contains(&key)
                 && self.lend(now, key, self.demand(key).least(), round, fx) == 0
             {
-                self.set_aside(key, round);
+                self.set_aside(now, key, round);
             }
         }
     }
@@ -230,66 +189,6 @@ impl Machine {
     fn demand(&self, key: StageKey) -> &Demand {
         let job = self.jobs.live(key.job).expect("only live jobs have demands");
         &job.demands[&key.stage]
-    }
-
-    /// Counts turns in the fair order until nothing free is left or a stage is short.
-    fn turns(&self, round: &mut Round) -> Turns {
-        let reserved: u64 = round.reserved.keys().map(|seat| round.cluster.seats()[*seat].cores_free()).sum();
-        let mut free = round.cluster.cores_free() - reserved;
-        let mut turns = Turns::default();
-        if free == 0 {
-            return turns;
-        }
-        let mut wishes = self.wishes(round);
-        if wishes.is_empty() {
-            return turns;
-        }
-        let mut order = FairOrder::new(self.jobs.iter_live().map(|job| Claim {
-            job: job.id,
-            queue: &job.queue,
-            weight: job.weight,
-            held: self.leases.cores_of(job.id),
-            wants: wishes.contains_key(&job.id),
-        }));
-        let mut given: BTreeMap<StageKey, usize> = BTreeMap::new();
-        while free > 0
-            && let Some(job) = order.next()
-        {
-            let of_job = wishes.get_mut(&job).expect("only those with wishes are in the order");
-            let Some(wish) = of_job.front_mut() else {
-                order.retire(job);
-                continue;
-            };
-            if wish.turns == 0 || round.stuck.contains(&wish.key) {
-                of_job.pop_front();
-            } else if wish.cores > free {
-                if !round.early && round.reserving < RESERVING_STAGES_MAX {
-                    turns.short = Some(wish.key);
-                    return turns;
-                }
-                round.stuck.insert(wish.key);
-            } else {
-                wish.turns -= 1;
-                free -= wish.cores;
-                let at = *given.entry(wish.key).or_insert(turns.quotas.len());
-                if at == turns.quotas.len() {
-                    turns.quotas.push((wish.key, 0));
-                }
-                turns.quotas[at].1 += wish.tasks;
-                order.charge(job, wish.cores);
-            }
-        }
-        turns
-    }
-
-    fn wishes(&self, round: &Round) -> BTreeMap<JobId, VecDeque<Wish>> {
-        let mut wishes: BTreeMap<JobId, VecDeque<Wish>> = BTreeMap::new();
-        for demand in self.jobs.iter_wanting().flat_map(|job| job.demands.values()) {
-            if demand.early == round.early && !round.stuck.contains(&demand.key()) {
-                wishes.entry(demand.job).or_default().push_back(demand.wish());
-            }
-        }
-        wishes
     }
 
     /// Places that many tasks of a stage and lends the slots. Returns how many found room.
@@ -303,7 +202,7 @@ impl Machine {
     ) -> u64 {
         let inputs = self.located(key, &round.cluster);
         self.work.stages += 1;
-        self.work.seats += (round.cluster.free().len() + inputs.len()) as u64;
+        self.work.seats += round.cluster.free().len() as u64;
         let demand = self.demand(key);
         let mut excluded: Vec<usize> =
             demand.excluded.iter().filter_map(|id| round.cluster.seat_of(id)).collect();
@@ -324,14 +223,16 @@ impl Machine {
         lent
     }
 
-    /// The seats that hold a stage's input. They are looked for once, as long as nobody comes or goes.
-    fn located(&mut self, key: StageKey, cluster: &Cluster) -> Vec<(usize, u64)> {
+    /// Where a stage's input lies. It is looked for once, as long as nobody comes or goes.
+    fn located(&mut self, key: StageKey, cluster: &Cluster) -> Arc<Inputs> {
         if let Some(located) = self.located.get(&key) {
-            return located.clone();
+            return Arc::clone(located);
         }
         let inputs = self.demand(key).inputs.iter();
-        let located: Vec<_> = inputs.filter_map(|(id, bytes)| Some((cluster.seat_of(id)?, *bytes))).collect();
-        self.located.insert(key, located.clone());
+        let seats = inputs.filter_map(|(id, bytes)| Some((cluster.seat_of(id)?, *bytes)));
+        let located = Arc::new(Inputs::new(cluster, seats));
+        self.work.seats += located.len() as u64;
+        self.located.insert(key, Arc::clone(&located));
         located
     }
 
@@ -379,13 +280,13 @@ impl Machine {
     }
 
     /// A stage does not fit: it is out of this round, and reserves executors when its job is below its share.
-    fn set_aside(&self, key: StageKey, round: &mut Round) {
+    fn set_aside(&self, now: Timestamp, key: StageKey, round: &mut Round) {
         round.stuck.insert(key);
-        if round.early || round.reserving >= RESERVING_STAGES_MAX {
+        if round.early || !round.may_reserve() {
             return;
         }
         round.reserving += 1;
-        let share = round.shares.get_or_insert_with(|| self.fair_shares(&round.cluster))[&key.job];
+        let share = self.share_of(now, key.job, round);
         if self.leases.cores_of(key.job) >= share {
             return;
         }
@@ -423,6 +324,17 @@ impl Machine {
                 (at, all.saturating_sub(own.get(&site.id).copied().unwrap_or(0)))
             },
         )
+    }
+
+    /// What a job is entitled to, as it is worked out once in a round or was a moment ago.
+    fn share_of(&self, now: Timestamp, job: JobId, round: &mut Round) -> u64 {
+        let last =
+            Some(&self.shares.cores).filter(|cores| now < self.shares.until && cores.contains_key(&job));
+        let shares = round.shares.get_or_insert_with(|| match last {
+            Some(last) => Arc::clone(last),
+            None => Arc::new(self.fair_shares(&round.cluster)),
+        });
+        shares[&job]
     }
 
     /// The cores that each live job is entitled to at the moment.

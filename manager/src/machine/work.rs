@@ -9,6 +9,8 @@ pub struct Work {
     pub stages: u64,
     /// Executors that were looked at for those.
     pub seats: u64,
+    /// Jobs of which was looked at whose turn it is, or what they hold and want.
+    pub jobs: u64,
     /// Leases that were looked at because some might be asked back.
     pub leases: u64,
 }

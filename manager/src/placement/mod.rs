@@ -6,7 +6,8 @@
 //! least use first.
 //!
 //! Invariants: nothing is oversubscribed; no task goes to an excluded executor; what fits is placed; equal input gives
-//! equal output; the work grows with executors that have free cores or input, plus tasks, but for a logarithm.
+//! equal output; the work grows with executors that have free cores, plus tasks, but for a logarithm. Where input lies is summed up
+//! once for all the times that tasks which read it are placed.
 
 mod apportion;
 mod cluster;
@@ -15,6 +16,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::Arc;
 
 use apportion::{Part, apportion};
 pub use cluster::{Cluster, Seat, Site, fitting};
@@ -28,12 +30,62 @@ pub struct Request {
     pub cores_per_task: u32,
     /// Memory of each.
     pub memory_per_task: u64,
-    /// Seats that hold input, and its bytes.
-    pub inputs: Vec<(usize, u64)>,
+    /// Where their input lies, in the same cluster.
+    pub inputs: Arc<Inputs>,
     /// Seats that must not be used.
     pub excluded: Vec<usize>,
     /// All tasks or none.
     pub gang: bool,
+}
+
+/// Where input lies: bytes at each seat, and in all at each network card, host and rack.
+#[derive(Debug, Clone, Default)]
+pub struct Inputs {
+    seats: Sums,
+    nics: Sums,
+    hosts: Sums,
+    racks: Sums,
+}
+
+type Sums = BTreeMap<usize, u64>;
+
+impl Inputs {
+    /// Sums up the bytes at seats of a cluster.
+    #[must_use]
+    pub fn new(cluster: &Cluster, bytes: impl IntoIterator<Item = (usize, u64)>) -> Self {
+        let mut this = Self::default();
+        for (seat, bytes) in bytes {
+            let nic = cluster.nic_of[seat];
+            let host = cluster.host_of[nic];
+            let all = [
+                (&mut this.seats, seat),
+                (&mut this.nics, nic),
+                (&mut this.hosts, host),
+                (&mut this.racks, cluster.rack_of[host]),
+            ];
+            for (sums, at) in all {
+                let sum = sums.entry(at).or_default();
+                *sum = sum.saturating_add(bytes);
+            }
+        }
+        this
+    }
+
+    /// How many seats hold some.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.seats.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.seats.is_empty()
+    }
+}
+
+fn bytes_at(sums: &Sums, at: usize) -> u64 {
+    sums.get(&at).copied().unwrap_or(0)
 }
 
 /// Tasks placed on an executor.
@@ -49,13 +101,14 @@ pub struct Placement {
 #[must_use]
 pub fn place(cluster: &Cluster, request: &Request) -> Vec<Placement> {
     let seats = seat_parts(cluster, request);
-    let nics = Level::of(&seats, &cluster.nic_of, |nic, part| Part {
+    let inputs = &request.inputs;
+    let nics = Level::of(&seats, &cluster.nic_of, &inputs.nics, |nic, part| Part {
         weight: 1,
         busy: cores_lent(cluster, nic) / u64::from(request.cores_per_task.max(1)),
         ..part
     });
-    let hosts = Level::of(&nics.parts, &cluster.host_of, |_, part| part);
-    let racks = Level::of(&hosts.parts, &cluster.rack_of, |_, part| part);
+    let hosts = Level::of(&nics.parts, &cluster.host_of, &inputs.hosts, |_, part| part);
+    let racks = Level::of(&hosts.parts, &cluster.rack_of, &inputs.racks, |_, part| part);
     let room: u64 = racks.parts.iter().map(|(_, part)| part.room).sum();
     if request.gang && room < request.tasks {
         return Vec::new();
@@ -79,32 +132,19 @@ fn shares(tasks: u64, parts: &[(usize, Part)], range: Range<usize>) -> impl Iter
     range.zip(given).filter(|(_, tasks)| *tasks > 0)
 }
 
-/// The seats that have free cores or hold input: no other gets tasks, or draws some near it.
+/// The seats that have free cores: no other gets tasks. Input elsewhere draws tasks near it by the sums of the levels above.
 fn seat_parts(cluster: &Cluster, request: &Request) -> Vec<(usize, Part)> {
-    let room = |seat: &Seat| {
-        fitting(seat.cores_free(), seat.memory_free(), request.cores_per_task, request.memory_per_task)
+    let part = |at: usize| {
+        let seat = &cluster.seats[at];
+        let (cores, memory) = (seat.cores_free(), seat.memory_free());
+        let room = fitting(cores, memory, request.cores_per_task, request.memory_per_task);
+        Part { room, bytes: bytes_at(&request.inputs.seats, at), weight: room, busy: 0 }
     };
-    let part = |seat: usize| {
-        let room = room(&cluster.seats[seat]);
-        Part { room, bytes: 0, weight: room, busy: 0 }
-    };
-    let mut inputs: BTreeMap<usize, u64> = BTreeMap::new();
-    for &(seat, bytes) in &request.inputs {
-        let sum = inputs.entry(seat).or_default();
-        *sum = sum.saturating_add(bytes);
-    }
-    let mut seats: Vec<usize> =
-        inputs.keys().copied().filter(|seat| !cluster.free().contains(seat)).collect();
-    seats.extend(cluster.free());
-    seats.sort_unstable();
-    let mut parts: Vec<(usize, Part)> = seats.into_iter().map(|seat| (seat, part(seat))).collect();
+    let mut parts: Vec<(usize, Part)> = cluster.free().iter().map(|seat| (*seat, part(*seat))).collect();
     for seat in &request.excluded {
         if let Ok(at) = parts.binary_search_by_key(seat, |(seat, _)| *seat) {
             (parts[at].1.room, parts[at].1.weight) = (0, 0);
         }
-    }
-    for (seat, part) in &mut parts {
-        part.bytes = inputs.get(seat).copied().unwrap_or(0);
     }
     parts
 }
@@ -120,21 +160,22 @@ struct Level {
 }
 
 impl Level {
-    fn of(lower: &[(usize, Part)], parent: &[usize], made: impl Fn(usize, Part) -> Part) -> Self {
+    fn of(
+        lower: &[(usize, Part)],
+        parent: &[usize],
+        inputs: &Sums,
+        made: impl Fn(usize, Part) -> Part,
+    ) -> Self {
         let mut level = Self { parts: Vec::new(), below: Vec::new() };
         let mut begins = 0;
         for group in lower.chunk_by(|(one, _), (next, _)| parent[*one] == parent[*next]) {
             let at = parent[group[0].0];
-            level.parts.push((at, made(at, total(group))));
+            let room = group.iter().map(|(_, part)| part.room).sum();
+            let part = Part { room, bytes: bytes_at(inputs, at), weight: room, busy: 0 };
+            level.parts.push((at, made(at, part)));
             level.below.push(begins..begins + group.len());
             begins += group.len();
         }
         level
     }
-}
-
-fn total(parts: &[(usize, Part)]) -> Part {
-    let room = parts.iter().map(|(_, part)| part.room).sum();
-    let bytes = parts.iter().fold(0, |sum: u64, (_, part)| sum.saturating_add(part.bytes));
-    Part { room, bytes, weight: room, busy: 0 }
 }

@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
@@ -63,12 +64,17 @@ fn two_nodes_share_what_has_no_input() {
     assert_eq!(placed(&cluster, &tasks(3)), "h0000/e0 x1, h0001/e0 x2");
 }
 
+/// Input of which so many bytes lie at those seats.
+fn lying(cluster: &Cluster, bytes: impl IntoIterator<Item = (usize, u64)>) -> Arc<Inputs> {
+    Arc::new(Inputs::new(cluster, bytes))
+}
+
 #[test]
 fn two_nodes_get_tasks_by_the_bytes_they_hold() {
     let cluster = cluster(2, 2, 1, 8);
-    let inputs = vec![(0, 300), (1, 100)];
+    let inputs = lying(&cluster, [(0, 300), (1, 100)]);
     assert_eq!(placed(&cluster, &Request { inputs, ..tasks(4) }), "h0000/e0 x3, h0001/e0 x1");
-    let all_on_one = vec![(1, 5)];
+    let all_on_one = lying(&cluster, [(1, 5)]);
     assert_eq!(placed(&cluster, &Request { inputs: all_on_one, ..tasks(8) }), "h0001/e0 x8");
 }
 
@@ -76,7 +82,7 @@ fn two_nodes_get_tasks_by_the_bytes_they_hold() {
 fn sixteen_nodes_data_first_then_its_host_then_its_rack() {
     let cluster = cluster(16, 4, 2, 4);
     let at = seat(&cluster, "h0005/e1");
-    let request = |n| Request { inputs: vec![(at, 1000)], ..tasks(n) };
+    let request = |n| Request { inputs: lying(&cluster, [(at, 1000)]), ..tasks(n) };
     assert_eq!(placed(&cluster, &request(4)), "h0005/e1 x4");
     assert_eq!(placed(&cluster, &request(8)), "h0005/e0 x4, h0005/e1 x4");
     assert_eq!(
@@ -90,12 +96,13 @@ fn sixteen_nodes_data_first_then_its_host_then_its_rack() {
 #[test]
 fn consumers_go_to_their_producers() {
     let mut cluster = cluster(16, 4, 1, 8);
-    let produced = place(&cluster, &Request { inputs: vec![(2, 10), (3, 10)], ..tasks(4) });
+    let inputs = lying(&cluster, [(2, 10), (3, 10)]);
+    let produced = place(&cluster, &Request { inputs, ..tasks(4) });
     assert_eq!(shown(&cluster, &produced), "h0002/e0 x2, h0003/e0 x2");
     for placement in &produced {
         cluster.lend(placement.seat, placement.tasks, 0);
     }
-    let inputs = produced.iter().map(|p| (p.seat, p.tasks * 1000)).collect();
+    let inputs = lying(&cluster, produced.iter().map(|p| (p.seat, p.tasks * 1000)));
     assert_eq!(placed(&cluster, &Request { inputs, ..tasks(4) }), "h0002/e0 x2, h0003/e0 x2");
 }
 
@@ -138,7 +145,7 @@ fn cards_of_unknown_place_are_taken_in_turn() {
 #[test]
 fn a_thousand_nodes_and_ten_thousand_tasks_take_well_under_a_second() {
     let cluster = cluster(1000, 40, 2, 8);
-    let inputs: Vec<(usize, u64)> = (0..2000).map(|at| (at, 1000 + u64::try_from(at % 7).unwrap())).collect();
+    let inputs = lying(&cluster, (0..2000).map(|at| (at, 1000 + u64::try_from(at % 7).unwrap())));
     let began = Instant::now();
     let spread = place(&cluster, &tasks(10_000));
     let near = place(&cluster, &Request { inputs, ..tasks(10_000) });
@@ -171,27 +178,25 @@ fn any_cluster() -> impl Strategy<Value = Cluster> {
     })
 }
 
-fn any_request() -> impl Strategy<Value = Request> {
+/// A request, and the bytes at seats that its tasks read.
+fn any_request() -> impl Strategy<Value = (Request, Vec<(usize, u64)>)> {
     let seats = || proptest::collection::vec(0..40usize, 0..6);
     let inputs = proptest::collection::vec((0..40usize, any::<u64>()), 0..6);
     (0..60u64, 1..4u32, 0..3u64, inputs, seats(), any::<bool>()).prop_map(
-        |(tasks, cores_per_task, gib, inputs, excluded, gang)| Request {
-            tasks,
-            cores_per_task,
-            memory_per_task: gib * GIB / 2,
-            inputs,
-            excluded,
-            gang,
+        |(tasks, cores_per_task, gib, inputs, excluded, gang)| {
+            let memory_per_task = gib * GIB / 2;
+            let sized = Request { tasks, cores_per_task, memory_per_task, ..Request::default() };
+            (Request { excluded, gang, ..sized }, inputs)
         },
     )
 }
 
 /// Keeps only the seats that there are.
-fn within(cluster: &Cluster, mut request: Request) -> Request {
+fn within(cluster: &Cluster, (mut request, mut inputs): (Request, Vec<(usize, u64)>)) -> Request {
     let seats = cluster.seats().len();
-    request.inputs.retain(|(seat, _)| *seat < seats);
+    inputs.retain(|(seat, _)| *seat < seats);
     request.excluded.retain(|seat| *seat < seats);
-    request
+    Request { inputs: lying(cluster, inputs), ..request }
 }
 
 proptest! {
@@ -228,7 +233,7 @@ proptest! {
     fn an_executor_with_all_the_input_and_room_gets_all_tasks(cluster in any_cluster(), at in 0..40usize) {
         let at = at % cluster.seats().len();
         let room = cluster.seats()[at].cores_free();
-        let placements = place(&cluster, &Request { inputs: vec![(at, 7)], ..tasks(room) });
+        let placements = place(&cluster, &Request { inputs: lying(&cluster, [(at, 7)]), ..tasks(room) });
         let expected = if room == 0 { vec![] } else { vec![Placement { seat: at, tasks: room }] };
         prop_assert_eq!(placements, expected);
     }

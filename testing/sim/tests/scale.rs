@@ -50,6 +50,9 @@ fn what_is_said_and_looked_at_for_a_task_does_not_grow_with_the_cluster() {
     assert_does_not_grow(&reports, "stages placed for a lease", |report| {
         report.tally.work.stages as f64 / grants(report)
     });
+    assert_does_not_grow(&reports, "jobs looked at for a lease", |report| {
+        report.tally.work.jobs as f64 / grants(report)
+    });
     // The more executors there are the fewer tasks of a job share one, to which its plan is sent once.
     for report in &reports {
         let told = report.tally.to_executors.total().messages as f64 / tasks(report);
