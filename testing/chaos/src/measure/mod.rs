@@ -79,26 +79,27 @@ pub fn measure(options: &Options, mut tell: impl FnMut(&str)) -> anyhow::Result<
     let questions = Questions::about(&binary, &options.data, None)?;
     host::sweep();
     let folder = tempfile::Builder::new().prefix(&format!("{PREFIX}{}-", std::process::id())).tempdir()?;
-    let needs_network = options.cases.contains(&Case::WorkerCut);
+    let within = Within { options, binary: &binary, folder: folder.path(), questions: &questions };
+    let needs_network = within.needs_network();
     if needs_network && !Abilities::probe().network {
         bail!("worker-cut needs root and network namespaces: leave it out with --faults");
     }
-    let within = Within { options, binary: &binary, folder: folder.path(), questions: &questions };
-    let cluster = within.start("measured", Keeping::Everything, needs_network)?;
     let mut results = Results::default();
     for query in within.queries()? {
+        let cluster =
+            within.start(&format!("{}-undisturbed", query.0), Keeping::Everything, needs_network)?;
         let undisturbed = within.undisturbed(&cluster, query, &mut tell)?;
+        cluster.stop()?;
+        drop(cluster);
         for &case in &options.cases {
-            for _ in 0..options.repeats {
-                let measured = within.hit(&cluster, query, case, undisturbed.time)?;
+            for round in 1..=options.repeats {
+                let measured = within.hit_anew(round, query, case, undisturbed.time)?;
                 tell(&measured.to_string());
                 results.measured.push(measured);
             }
         }
         results.undisturbed.push(undisturbed);
     }
-    cluster.stop()?;
-    drop(cluster);
     if options.overhead {
         results.overhead = Some(within.overhead(&mut tell)?);
     }
@@ -114,6 +115,11 @@ struct Within<'a> {
 }
 
 impl Within<'_> {
+    /// Whether each worker must have a network of its own.
+    fn needs_network(&self) -> bool {
+        self.options.cases.contains(&Case::WorkerCut)
+    }
+
     fn queries(&self) -> anyhow::Result<Vec<(&'static str, &'static str)>> {
         let find = |name: &String| {
             let found = QUERIES.iter().find(|(query, _)| query == name);
@@ -173,6 +179,23 @@ impl Within<'_> {
 
     fn asking<'a>(&'a self, cluster: &'a Cluster) -> Asking<'a> {
         Asking { cluster, questions: self.questions, folder: self.folder }
+    }
+
+    /// Hits a query on a cluster of its own: what dies again and again is started again later and later.
+    fn hit_anew(
+        &self,
+        round: u32,
+        query: (&str, &str),
+        case: Case,
+        undisturbed: Duration,
+    ) -> anyhow::Result<Measured> {
+        let cluster =
+            self.start(&format!("{}-{case}-{round}", query.0), Keeping::Everything, self.needs_network())?;
+        // The first run finds files and plans cold.
+        self.asking(&cluster).ask(query.0, query.1, false)?.answered()?;
+        let measured = self.hit(&cluster, query, case, undisturbed)?;
+        cluster.stop()?;
+        Ok(measured)
     }
 
     /// Asks a query, hits somebody in the middle of it, and looks what comes of it.
