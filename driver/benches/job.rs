@@ -3,9 +3,9 @@
 
 use std::collections::VecDeque;
 
-use firesteel_base::{AttemptKey, Epoch, ExecutorId, JobId, LeaseId, StageId, Timestamp};
+use firesteel_base::{AttemptKey, Epoch, JobId, LeaseId, StageId, Timestamp};
 use firesteel_driver::machine::{
-    Demand, Effect, Event, JobMachine, JobPlan, Launch, Life, Outcome, OutputKind, Policy, StagePlan,
+    Arrival, Demand, Effect, Event, JobMachine, JobPlan, Launch, Life, Outcome, OutputKind, Policy, StagePlan,
 };
 use firesteel_engine::stage::adapt::Adapts;
 use firesteel_micro::{Bench, Digest, Throughput, run};
@@ -63,12 +63,13 @@ struct World {
 impl World {
     fn new(stages: u32, tasks: u32) -> Self {
         let lives: Vec<_> = (0..EXECUTORS).map(life).collect();
-        let executors: Vec<ExecutorId> = lives.iter().map(|life| life.executor.clone()).collect();
+        let arrival = |life: &Life| Arrival { life: life.clone(), takes_outputs: true, reads_keys: true };
+        let came = lives.iter().map(arrival).collect();
         Self {
             machine: JobMachine::new(plan(stages, tasks), Policy::default()),
             lives,
             partitions: tasks,
-            events: VecDeque::from([Event::ClusterChanged { executors }, Event::Begin]),
+            events: VecDeque::from([Event::ClusterChanged { came, gone: Vec::new() }, Event::Begin]),
             leases: 0,
             report: Report::default(),
         }

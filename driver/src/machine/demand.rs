@@ -121,7 +121,7 @@ impl JobMachine {
     fn demand_for_stragglers(&self, stage: &Stage) -> Demand {
         let excluded = self.excluded(stage);
         let excluded: BTreeSet<_> = excluded.union(&stage.executors_of_stragglers()).cloned().collect();
-        if self.executors.is_subset(&excluded) {
+        if !self.cluster.has_usable(|executor| excluded.contains(executor)) {
             return bare_demand(stage, 0);
         }
         let count = u32::try_from(stage.stragglers().len()).expect("tasks are numbered in 32 bits");
@@ -152,7 +152,7 @@ impl JobMachine {
         let failing: BTreeSet<_> = failing.map(|(executor, _)| executor.clone()).collect();
         let mut excluded = self.cannot_read(stage);
         let all: BTreeSet<_> = failing.union(&excluded).cloned().collect();
-        if !self.executors.is_subset(&all) {
+        if self.cluster.has_usable(|executor| all.contains(executor)) {
             excluded = all;
         }
         excluded
@@ -161,7 +161,7 @@ impl JobMachine {
     /// True when there is an executor other than `avoided` that the stage may use.
     pub(super) fn can_avoid(&self, stage: &Stage, avoided: &ExecutorId) -> bool {
         let excluded = self.excluded(stage);
-        self.executors.iter().any(|executor| executor != avoided && !excluded.contains(executor))
+        self.cluster.has_usable(|executor| executor == avoided || excluded.contains(executor))
     }
 }
 

@@ -19,9 +19,11 @@ use firesteel_base::{AttemptKey, ExecutorId, TaskKey, WorkerId};
 
 use super::Life;
 use super::attempt::Attempt;
+use super::cluster::Arrival;
 use super::effect::Effect;
 use super::job::{JobMachine, JobState};
 use super::map_outputs::MapOutput;
+use super::stage::Stage;
 
 /// What a job has at a worker that is drained.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -37,12 +39,7 @@ pub struct LeftThere {
 /// What a job knows of drained workers.
 #[derive(Debug, Default)]
 pub(super) struct Drains {
-    workers: BTreeSet<WorkerId>,
-    /// Lives that can take outputs over.
-    takers: BTreeSet<Life>,
     moves: BTreeMap<TaskKey, Move>,
-    /// Bytes that each life was asked to take.
-    asked: BTreeMap<Life, u64>,
     /// Lives that could not take an output.
     refused: BTreeMap<AttemptKey, BTreeSet<Life>>,
     /// Where outputs still lie that are held elsewhere.
@@ -59,23 +56,13 @@ struct Move {
 }
 
 impl Drains {
-    /// Whether that life is of a worker that is drained.
-    pub fn has(&self, life: &Life) -> bool {
-        self.is_drained(&life.executor)
-    }
-
-    pub fn is_drained(&self, executor: &ExecutorId) -> bool {
-        self.workers.contains(&executor.worker)
-    }
-
     /// The manager knows nothing of what it was told.
     pub fn forget_told(&mut self) {
         self.told.clear();
     }
 
-    /// A life is over, or out of reach: it takes nothing.
+    /// A life is over, or out of reach: what it was to take goes elsewhere.
     pub fn forget_taker(&mut self, life: &Life) {
-        self.takers.remove(life);
         self.moves.retain(|_, moving| moving.to != *life);
         self.behind.retain(|(_, held)| held != life);
     }
@@ -91,57 +78,53 @@ impl Drains {
         effects.extend(copies.map(|(attempt, life)| Effect::FreeAttempt { attempt, life }));
     }
 
-    /// The life that was asked to take least, of those that have not refused the output.
-    fn taker(&self, producer: &AttemptKey) -> Option<Life> {
-        let refused = self.refused.get(producer);
-        let may = |life: &&Life| !self.has(life) && refused.is_none_or(|refused| !refused.contains(*life));
-        let asked = |life: &Life| self.asked.get(life).copied().unwrap_or(0);
-        self.takers.iter().filter(may).min_by_key(|life| asked(life)).cloned()
+    fn has_refused(&self, producer: &AttemptKey, life: &Life) -> bool {
+        self.refused.get(producer).is_some_and(|refused| refused.contains(life))
     }
 }
 
 impl JobMachine {
-    /// These workers are drained now, and these lives can take outputs over.
-    pub(super) fn draining(
-        &mut self,
-        workers: BTreeSet<WorkerId>,
-        takers: BTreeSet<Life>,
-        effects: &mut Vec<Effect>,
-    ) {
-        let drains = &mut self.drains;
-        if workers != drains.workers {
-            drains.refused.clear();
+    /// These workers are drained now.
+    pub(super) fn draining(&mut self, workers: BTreeSet<WorkerId>, effects: &mut Vec<Effect>) {
+        if self.cluster.drain(workers) {
+            self.drains.refused.clear();
         }
-        (drains.workers, drains.takers) = (workers, takers);
-        drains.takers.retain(|life| !self.gone.contains(life));
-        let kept = std::mem::take(&mut drains.behind);
-        let (behind, free): (Vec<_>, _) = kept.into_iter().partition(|(_, life)| drains.has(life));
-        drains.behind = behind;
-        drains.told.retain(|worker, _| drains.workers.contains(worker));
-        effects.extend(free.into_iter().map(|(attempt, life)| Effect::FreeAttempt { attempt, life }));
-        self.count_executors();
+        self.drains.told.retain(|worker, _| self.cluster.drained().contains(worker));
+        self.free_behind(effects);
     }
 
-    /// The executors that may be used are those that are up and not drained.
-    pub(super) fn count_executors(&mut self) {
-        let usable = self.members.iter().filter(|executor| !self.drains.is_drained(executor));
-        self.executors = usable.cloned().collect();
+    /// These executors are up, and those are not any more.
+    pub(super) fn cluster_changed(
+        &mut self,
+        came: Vec<Arrival>,
+        gone: &[ExecutorId],
+        effects: &mut Vec<Effect>,
+    ) {
+        self.cluster.change(came, gone, |life| self.gone.contains(life));
+        self.free_behind(effects);
+    }
+
+    /// Outputs that are held elsewhere need not stay at workers that stay. One may have been taken when the drain was taken back already.
+    fn free_behind(&mut self, effects: &mut Vec<Effect>) {
+        let need_not_stay = |(_, life): &mut (AttemptKey, Life)| !self.cluster.is_drained(&life.executor);
+        let free = self.drains.behind.extract_if(.., need_not_stay);
+        effects.extend(free.map(|(attempt, life)| Effect::FreeAttempt { attempt, life }));
     }
 
     /// Whether all executors that are up are drained, and some task waits for one.
     pub(super) fn waits_for_the_drained(&self) -> bool {
-        let waits = self.stages.iter().any(|stage| stage.state.launches() && !stage.pending().is_empty());
-        !self.members.is_empty() && self.executors.is_empty() && waits
+        let waits = |stage: &Stage| stage.state.launches() && !stage.pending().is_empty();
+        self.cluster.is_all_drained() && self.stages.iter().any(waits)
     }
 
     /// Has outputs moved that lie where they cannot stay, and tells the manager what is left there.
     pub(super) fn clear_drained(&mut self, effects: &mut Vec<Effect>) {
-        if self.drains.workers.is_empty() && self.drains.moves.is_empty() {
+        if self.cluster.drained().is_empty() && self.drains.moves.is_empty() {
             return;
         }
         self.drop_moves(effects);
         self.begin_moves(effects);
-        for worker in self.drains.workers.clone() {
+        for worker in self.cluster.drained().clone() {
             let left = self.left_at(&worker);
             if self.drains.told.get(&worker) != Some(&left) {
                 self.drains.told.insert(worker.clone(), left);
@@ -163,7 +146,7 @@ impl JobMachine {
     }
 
     fn begin_moves(&mut self, effects: &mut Vec<Effect>) {
-        for output in self.outputs.held_where(|life| self.drains.has(life)) {
+        for output in self.outputs.held_where(|life| self.cluster.is_drained(&life.executor)) {
             if self.drains.moves.len() >= self.policy.moves_at_a_time_max {
                 return;
             }
@@ -171,9 +154,10 @@ impl JobMachine {
             if self.drains.moves.contains_key(&task) {
                 continue;
             }
-            let Some(to) = self.drains.taker(&output.producer) else { continue };
-            *self.drains.asked.entry(to.clone()).or_default() += output.total().bytes;
             let (producer, from) = (output.producer, output.life.clone());
+            let may_take = |life: &Life| !self.drains.has_refused(&producer, life);
+            let Some(to) = self.cluster.taker(may_take).cloned() else { continue };
+            self.cluster.ask(&to, output.total().bytes);
             self.drains.moves.insert(task, Move { producer, from, to: to.clone() });
             self.used.insert(to.clone());
             effects.push(Effect::TakeOutput { output, life: to });

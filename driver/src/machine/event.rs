@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use firesteel_base::{AttemptKey, ExecutorId, LeaseId, StageId, UserError, WorkerId};
 use firesteel_shuffle::LaneSizes;
 
-use super::{AttemptFailure, Life};
+use super::{Arrival, AttemptFailure, Life};
 
 /// Something that happened. Reports carry the life of the executor they came from; what no longer fits is stale and
 /// changes nothing.
@@ -13,23 +13,19 @@ use super::{AttemptFailure, Life};
 pub enum Event {
     /// The job may start: nothing is launched or demanded before.
     Begin,
-    /// Executors that are up now. Sent before `Begin` and whenever they change.
+    /// The executors that are up are others than before. Sent before `Begin` with all of them, and whenever something of the cluster
+    /// changes, be it nothing but which workers are drained.
     ClusterChanged {
-        /// All of them.
-        executors: Vec<ExecutorId>,
+        /// Those that are up and were not, or of which something else is true now: each takes the place of what was known under its name.
+        came: Vec<Arrival>,
+        /// Those that were up and are not.
+        gone: Vec<ExecutorId>,
     },
-    /// Executors that know how to read some keys of a partition. Sent like `ClusterChanged`, before it.
-    KeyReaders {
-        /// All of them.
-        executors: BTreeSet<ExecutorId>,
-    },
-    /// Workers that are drained now: nothing is to be begun there, and what lies there is to move. Sent like
-    /// `ClusterChanged`, before it.
+    /// Workers that are drained now: nothing is to be begun there, and what lies there is to move. Sent when they change, before the
+    /// `ClusterChanged` of the same change.
     Draining {
         /// All of them.
         workers: BTreeSet<WorkerId>,
-        /// Lives that can take outputs over, drained ones among them or not.
-        takers: BTreeSet<Life>,
     },
     /// A life has all blocks of an output that it was asked to take over.
     OutputTaken {

@@ -16,10 +16,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use firesteel_base::{AttemptKey, ExecutorId, JobId, LeaseId, StageId, Timestamp, UserError};
+use firesteel_base::{AttemptKey, JobId, LeaseId, StageId, Timestamp, UserError};
 
 use super::Life;
 use super::attempt::AttemptState;
+use super::cluster::Cluster;
 use super::drain::Drains;
 use super::effect::{Effect, Outcome};
 use super::event::Event;
@@ -75,12 +76,7 @@ pub struct JobMachine {
     positions: BTreeMap<StageId, usize>,
     pub(super) outputs: MapOutputs,
     pub(super) leases: Leases,
-    /// Executors that are up.
-    pub(super) members: BTreeSet<ExecutorId>,
-    /// Those of them that may be used.
-    pub(super) executors: BTreeSet<ExecutorId>,
-    /// Executors that know how to read some keys of a partition.
-    pub(super) key_readers: BTreeSet<ExecutorId>,
+    pub(super) cluster: Cluster,
     pub(super) drains: Drains,
     empty_since: Option<Timestamp>,
     /// Lives that are over.
@@ -109,9 +105,7 @@ impl JobMachine {
             positions: BTreeMap::new(),
             outputs: MapOutputs::default(),
             leases: Leases::default(),
-            members: BTreeSet::new(),
-            executors: BTreeSet::new(),
-            key_readers: BTreeSet::new(),
+            cluster: Cluster::default(),
             drains: Drains::default(),
             empty_since: None,
             gone: BTreeSet::new(),
@@ -143,12 +137,8 @@ impl JobMachine {
     pub fn step(&mut self, now: Timestamp, event: Event, effects: &mut Vec<Effect>) {
         match event {
             Event::Begin => self.begin(),
-            Event::ClusterChanged { executors } => {
-                self.members = executors.into_iter().collect();
-                self.count_executors();
-            }
-            Event::KeyReaders { executors } => self.key_readers = executors,
-            Event::Draining { workers, takers } => self.draining(workers, takers, effects),
+            Event::ClusterChanged { came, gone } => self.cluster_changed(came, &gone, effects),
+            Event::Draining { workers } => self.draining(workers, effects),
             Event::OutputTaken { producer, life } => self.output_taken(producer, life, effects),
             Event::OutputNotTaken { producer, life } => self.output_not_taken(producer, life),
             Event::Granted { lease, stage, life, tasks } => {
@@ -337,8 +327,8 @@ impl JobMachine {
     }
 
     fn watch_cluster(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
-        let waits_for_readers = self.stages.iter().any(|stage| self.nobody_can_read(stage));
-        let is_stuck = self.members.is_empty() || self.waits_for_the_drained() || waits_for_readers;
+        let is_stuck =
+            self.cluster.is_empty() || self.waits_for_the_drained() || self.waits_for_key_readers();
         if !is_stuck || !self.is_active() {
             self.empty_since = None;
             return;
@@ -351,7 +341,7 @@ impl JobMachine {
 
     fn no_executor(&self) -> UserError {
         let waited = self.policy.no_executors_wait_max.as_secs();
-        if self.members.is_empty() {
+        if self.cluster.is_empty() {
             return UserError::new(format!("{} cannot go on: the cluster has no executor", self.job))
                 .detail(format!("the last one left {waited} s ago"))
                 .hint("are the workers running? `firesteel nodes` lists them");

@@ -26,6 +26,7 @@ impl JobMachine {
     ) {
         self.gone.insert(life.clone());
         self.used.remove(&life);
+        self.cluster.end_life(&life);
         self.drains.forget_taker(&life);
         // The manager, who says it, has ended these leases itself.
         self.leases.drop_life(&life);
@@ -43,8 +44,9 @@ impl JobMachine {
         for (lease, tasks) in self.leases.drop_life(life) {
             effects.push(Effect::ReleaseSlots { lease, tasks });
         }
+        self.cluster.lose_link(life);
         self.drains.forget_taker(life);
-        if !self.drains.has(life) {
+        if !self.cluster.is_drained(&life.executor) {
             self.shun_life(life);
         }
         self.lose_life(now, life, reason, blocks_kept, effects);
@@ -100,7 +102,7 @@ impl JobMachine {
         let task = self.stages[position].task_mut(number);
         let lost: Vec<_> = task.live.extract_if(.., |attempt| attempt.life == *life).collect();
         self.try_again(position, number);
-        if self.drains.has(life) {
+        if self.cluster.is_drained(&life.executor) {
             return;
         }
         for attempt in lost.into_iter().filter(Attempt::counts) {

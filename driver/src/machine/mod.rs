@@ -10,6 +10,7 @@
 //!   early.rs      stages that begin while their inputs are still written
 //!   speculate.rs  second attempts of tasks that take much longer than others
 //!   reports.rs    what executors report of attempts
+//!   cluster.rs    which executors are up, and which of them may be used
 //!   drain.rs      workers that are to go: what lies there moves
 //!   losses.rs     executors and blocks that are gone, and what must be run again because of it
 //!   stage.rs task.rs attempt.rs lease.rs map_outputs.rs   one thing with a life each
@@ -20,6 +21,7 @@
 
 mod adapt;
 mod attempt;
+mod cluster;
 mod demand;
 mod drain;
 mod early;
@@ -47,6 +49,7 @@ use std::fmt;
 use firesteel_base::{Epoch, ExecutorId};
 
 pub use adapt::Decision;
+pub use cluster::Arrival;
 pub use drain::LeftThere;
 pub use effect::{Demand, Effect, Launch, Outcome, StageInputs};
 pub use event::Event;

@@ -93,7 +93,7 @@ impl JobMachine {
             Class::Transient | Class::Cancelled => true,
             Class::User | Class::Fetch | Class::Resources => false,
         };
-        may_be && self.drains.has(life)
+        may_be && self.cluster.is_drained(&life.executor)
     }
 
     fn judge(

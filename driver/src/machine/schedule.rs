@@ -169,7 +169,8 @@ impl JobMachine {
 
     /// The task that an idle slot of the lease runs next.
     fn next_for(&mut self, id: LeaseId) -> Option<(usize, u32, Life)> {
-        let lease = self.leases.get(id).filter(|lease| lease.idle() > 0 && !self.drains.has(&lease.life))?;
+        let may_use = |life: &Life| !self.cluster.is_drained(&life.executor);
+        let lease = self.leases.get(id).filter(|lease| lease.idle() > 0 && may_use(&lease.life))?;
         let (position, life) = (self.position(lease.stage)?, lease.life.clone());
         let task = self.pick(position, &life.executor)?;
         Some((position, task, life))

@@ -2,18 +2,19 @@
 
 use std::collections::BTreeSet;
 
-use firesteel_base::{ExecutorId, JobId, LeaseId, StageId, UserError, WorkerId, version};
+use firesteel_base::{ExecutorId, JobId, LeaseId, StageId, UserError, version};
 use firesteel_protocol::{MalformedMessage, required, v1};
 use v1::driver_to_manager::Message as ToManager;
 use v1::manager_to_driver::Message as FromManager;
 
+use super::cluster::{Executor, workers};
 use super::convert;
 use super::manager_link::{self, ManagerLink};
-use super::messages::{ManagerNews, Member, RunId};
+use super::messages::{ManagerNews, RunId};
 use super::outgoing::Outgoing;
 use super::peers::Incoming;
 use super::run::DriverLoop;
-use crate::machine::{Event, Life, Outcome};
+use crate::machine::{Event, Outcome};
 
 /// The request under which the submitted job is opened; queries count from 1.
 pub(super) const SUBMITTED_REQUEST: u64 = 0;
@@ -252,19 +253,10 @@ impl DriverLoop {
         let query = self.jobs.get_mut(&run).expect("a query that waits for its job");
         query.opened_by = self.manager_run;
         query.open(job, policy);
-        for event in self.cluster_news() {
+        for event in self.cluster.whole() {
             self.tell(run, event);
         }
         self.tell(run, Event::Begin);
-    }
-
-    /// What a job is told of the cluster as it is.
-    fn cluster_news(&self) -> [Event; 3] {
-        [
-            Event::KeyReaders { executors: self.key_readers.clone() },
-            Event::Draining { workers: self.draining.clone(), takers: self.takers.clone() },
-            Event::ClusterChanged { executors: self.up.clone() },
-        ]
     }
 
     fn granted(&mut self, grant: v1::Grant) -> Result<(), MalformedMessage> {
@@ -318,62 +310,40 @@ impl DriverLoop {
 
     /// The executors that are up are these.
     fn cluster_is(&mut self, cluster: v1::ClusterChanged) -> Result<(), MalformedMessage> {
-        self.shapes.clear();
-        self.add_shapes(cluster.executors)?;
-        self.cluster_is_known(&cluster.draining)
+        let (executors, draining) = (self.executors(cluster.executors)?, workers(&cluster.draining)?);
+        self.note_reached(&executors);
+        let news = self.cluster.become_all(executors, draining);
+        self.cluster_is_known(&news);
+        Ok(())
     }
 
     fn cluster_changed(&mut self, change: v1::ClusterChange) -> Result<(), MalformedMessage> {
-        for gone in &change.gone {
-            self.shapes.remove(&ExecutorId::try_from(gone)?);
-        }
-        self.add_shapes(change.came)?;
-        self.cluster_is_known(&change.draining)
-    }
-
-    fn add_shapes(&mut self, shapes: Vec<v1::ExecutorShape>) -> Result<(), MalformedMessage> {
-        for shape in shapes {
-            let executor = required(shape.executor.as_ref(), "ExecutorShape.executor")?;
-            self.shapes.insert(convert::life(executor)?.executor, shape);
-        }
+        let (came, draining) = (self.executors(change.came)?, workers(&change.draining)?);
+        let gone = change.gone.iter().map(ExecutorId::try_from).collect::<Result<_, _>>()?;
+        self.note_reached(&came);
+        let news = self.cluster.change(came, gone, draining);
+        self.cluster_is_known(&news);
         Ok(())
     }
 
-    /// Takes note of which executors are up, and which workers are drained.
-    fn cluster_is_known(&mut self, draining: &[String]) -> Result<(), MalformedMessage> {
-        let worker = |name: &String| {
-            let parsed = name.parse::<WorkerId>();
-            parsed.map_err(|fault| MalformedMessage::new("ClusterChanged.draining", fault.to_string()))
-        };
-        self.draining = draining.iter().map(worker).collect::<Result<_, _>>()?;
-        self.takers.clear();
-        self.key_readers.clear();
-        let mut members = Vec::with_capacity(self.shapes.len());
-        for shape in self.shapes.values() {
-            let executor = required(shape.executor.clone(), "ExecutorShape.executor")?;
-            let life = convert::life(&executor)?;
-            if shape.wire_version >= version::WIRE_DRAIN {
-                self.takers.insert(life.clone());
-            }
-            // One in this process is of this build, whatever its worker says.
-            let is_here = self.peers.executors.contains_key(&life.executor);
-            if is_here || shape.wire_version >= version::WIRE_KEYS {
-                self.key_readers.insert(life.executor.clone());
-            }
-            let address = executor.control_address.clone();
-            self.refs.insert(life.clone(), executor);
-            members.push(Member { life, slots: shape.slots, address });
-        }
-        let known: BTreeSet<&Life> = members.iter().map(|member| &member.life).collect();
+    fn executors(&self, shapes: Vec<v1::ExecutorShape>) -> Result<Vec<Executor>, MalformedMessage> {
+        let is_here = |executor: &ExecutorId| self.peers.executors.contains_key(executor);
+        shapes.into_iter().map(|shape| Executor::new(shape, is_here)).collect()
+    }
+
+    fn note_reached(&mut self, executors: &[Executor]) {
+        let refs = executors.iter().map(|executor| (executor.life().clone(), executor.reference.clone()));
+        self.refs.extend(refs);
+    }
+
+    /// Tells everybody of a change of the cluster, and forgets where executors were reached that are not needed any more.
+    fn cluster_is_known(&mut self, news: &[Event]) {
         if self.jobs.is_empty() {
             self.kept.clear();
         }
-        let (links, kept) = (&self.links, &self.kept);
-        self.refs.retain(|life, _| known.contains(life) || links.contains_key(life) || kept.contains(life));
-        self.up = members.iter().map(|member| member.life.executor.clone()).collect();
-        members.retain(|member| !self.draining.contains(&member.life.executor.worker));
-        self.members.send_replace(members);
-        self.cluster_news().iter().for_each(|event| self.tell_all(event));
-        Ok(())
+        let (links, kept, cluster) = (&self.links, &self.kept, &self.cluster);
+        self.refs.retain(|life, _| cluster.is_up(life) || links.contains_key(life) || kept.contains(life));
+        self.members.send_replace(self.cluster.members());
+        news.iter().for_each(|event| self.tell_all(event));
     }
 }

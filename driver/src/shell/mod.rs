@@ -10,6 +10,7 @@
 //! The loop never waits for anybody but its own inbox. No query work runs here: plans are encoded by whoever submits
 //! them, results are read by whoever asked.
 
+mod cluster;
 mod control;
 mod convert;
 mod drain;

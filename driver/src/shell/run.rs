@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use firesteel_base::{Clock, ExecutorId, SystemClock, Timestamp, WorkerId, version};
+use firesteel_base::{Clock, SystemClock, Timestamp, version};
 use firesteel_protocol::v1;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use v1::driver_to_manager::Message as ToManager;
 
+use super::cluster::Cluster;
 use super::control::LoopConfig;
 use super::executor_link::ExecutorLink;
 use super::heartbeat::Heartbeat;
@@ -41,16 +42,10 @@ pub(super) struct DriverLoop {
     pub manager_run: u64,
     /// The wire version that is spoken with it.
     pub manager_wire: u32,
-    /// Workers that are drained.
-    pub draining: BTreeSet<WorkerId>,
-    /// Executors that can take outputs over.
-    pub takers: BTreeSet<Life>,
-    /// Executors that know how to read some keys of a partition.
-    pub key_readers: BTreeSet<ExecutorId>,
+    /// Executors that are up, and workers that are drained.
+    pub cluster: Cluster,
     pub links: BTreeMap<Life, ExecutorLink>,
     pub link_generation: u64,
-    /// Executors that are up, as the manager tells of them.
-    pub shapes: BTreeMap<ExecutorId, v1::ExecutorShape>,
     /// Where executors are reached.
     pub refs: BTreeMap<Life, v1::ExecutorRef>,
     /// Executors that are gone and whose blocks their workers keep for jobs that run.
@@ -58,9 +53,7 @@ pub(super) struct DriverLoop {
     pub jobs: BTreeMap<RunId, Running>,
     /// Events to be stepped, in their order.
     queue: VecDeque<(RunId, Event)>,
-    /// Executors that are up.
-    pub up: Vec<ExecutorId>,
-    /// Those that new queries are planned for.
+    /// Executors that new queries are planned for.
     pub members: watch::Sender<Vec<Member>>,
     progress: watch::Sender<JobProgress>,
     /// The query that watchers are told of.
@@ -99,17 +92,13 @@ impl DriverLoop {
             manager_generation: 0,
             manager_run: 0,
             manager_wire: version::WIRE_OLDEST,
-            draining: BTreeSet::new(),
-            takers: BTreeSet::new(),
-            key_readers: BTreeSet::new(),
+            cluster: Cluster::default(),
             links: BTreeMap::new(),
             link_generation: 0,
-            shapes: BTreeMap::new(),
             refs: BTreeMap::new(),
             kept: BTreeSet::new(),
             jobs: BTreeMap::new(),
             queue: VecDeque::new(),
-            up: Vec::new(),
             members,
             progress,
             shown: None,

@@ -13,29 +13,33 @@ impl JobMachine {
     /// What may be decided of a stage as the cluster is now.
     pub(super) fn adapts(&self, position: usize) -> Adapts {
         let adapts = self.stages[position].plan.adapts.clone();
-        let by_key = adapts.by_key && self.members.is_subset(&self.key_readers);
+        let by_key = adapts.by_key && self.cluster.all_read_keys();
         Adapts { by_key, ..adapts }
     }
 
     /// Whether an executor knows how to read what lanes of the stage are to read.
     pub(in crate::machine) fn can_read(&self, stage: &Stage, executor: &ExecutorId) -> bool {
-        !stage.reads_keys() || self.key_readers.contains(executor)
+        self.cluster.reads_keys(executor) || !stage.reads_keys()
     }
 
-    /// The executors that do not. Of a large cluster all would be looked at, for nothing where the stage reads no keys.
+    /// The executors that do not.
     pub(in crate::machine) fn cannot_read(&self, stage: &Stage) -> BTreeSet<ExecutorId> {
-        if !stage.reads_keys() {
+        if self.cluster.all_read_keys() || !stage.reads_keys() {
             return BTreeSet::new();
         }
-        self.executors.iter().filter(|executor| !self.can_read(stage, executor)).cloned().collect()
+        self.cluster.usable_keyless()
     }
 
     /// Whether there are executors, and none that could run what is left of the stage.
     pub(in crate::machine) fn nobody_can_read(&self, stage: &Stage) -> bool {
-        stage.reads_keys()
-            && stage.state.launches()
-            && !self.executors.is_empty()
-            && !self.executors.iter().any(|executor| self.can_read(stage, executor))
+        stage.state.launches()
             && !stage.pending().is_empty()
+            && self.cluster.none_reads_keys()
+            && stage.reads_keys()
+    }
+
+    /// Whether some task waits for an executor that knows how, and there are only others.
+    pub(in crate::machine) fn waits_for_key_readers(&self) -> bool {
+        self.cluster.none_reads_keys() && self.stages.iter().any(|stage| self.nobody_can_read(stage))
     }
 }

@@ -169,8 +169,8 @@ fn grouping() -> Vec<StagePlan> {
 }
 
 fn know_keys(script: &mut Script, executors: &[&str]) {
-    let executors = executors.iter().map(|name| life(name).executor).collect();
-    script.tell(Event::KeyReaders { executors });
+    let knowing: Vec<_> = executors.iter().map(|name| life(name)).collect();
+    script.change_each(|arrival| arrival.reads_keys = knowing.contains(&arrival.life));
 }
 
 #[test]
@@ -227,15 +227,13 @@ fn an_executor_that_comes_later_and_does_not_know_how_gets_no_task_of_it() {
     know_keys(&mut script, &["a"]);
     scan(&mut script, 0, &[200, 100, 900, 150]);
     script.said();
-    let both = ["a", "b"].map(|name| life(name).executor);
-    script.tell(Event::ClusterChanged { executors: both.to_vec() });
+    script.cluster(&["a", "b"]);
     let said = script.said();
     assert!(said.contains("demand s1 6 but b"), "{said}");
     script.grant(1, "b", 1);
     script.says("release 1 of lease2\ndemand s1 6 but b");
     // All others are gone: the job does not wait for ever.
-    know_keys(&mut script, &[]);
-    script.tell(Event::ClusterChanged { executors: vec![life("b").executor] });
+    script.cluster(&["b"]);
     assert!(script.said().contains("demand s1 0"), "nobody could run it");
     script.now = script.now + Policy::default().no_executors_wait_max;
     script.tell(Event::Tick);

@@ -10,8 +10,9 @@ use crate::machine::{Event, LeftThere, OutputKind};
 impl Script {
     fn drain(&mut self, workers: &[&str], takers: &[&str]) {
         let workers = workers.iter().map(|name| name.parse().unwrap()).collect();
-        let takers = takers.iter().map(|name| life(name)).collect();
-        self.tell(Event::Draining { workers, takers });
+        let takers: Vec<_> = takers.iter().map(|name| life(name)).collect();
+        self.change_each(|arrival| arrival.takes_outputs = takers.contains(&arrival.life));
+        self.tell(Event::Draining { workers });
     }
 
     fn taken(&mut self, producer: &str, by: &str) {
@@ -144,6 +145,54 @@ fn one_who_takes_and_is_lost_is_replaced_and_one_who_is_late_lets_go() {
          left at a: 0 running, 0 held, 0 bytes
          demand s1 1",
     );
+}
+
+/// Asking it at once would go on and on; never again, nobody might be left to take anything.
+#[test]
+fn one_who_is_out_of_reach_is_asked_again_when_the_cluster_has_changed() {
+    let mut script = second_stage_begun();
+    script.drain(&["a"], &["b"]);
+    script.says(
+        "take job7/s0/p0/a0 from a to b
+         left at a: 0 running, 1 held, 200 bytes",
+    );
+    script.tell(Event::LinkLost { life: life("b"), reason: "cut".to_owned(), blocks_kept: true });
+    script.says("");
+    script.tell(Event::Tick);
+    script.says("");
+    script.cluster(&["a", "b", "c", "d"]);
+    script.says("take job7/s0/p0/a0 from a to b");
+}
+
+#[test]
+fn a_life_that_is_over_takes_nothing_whatever_is_said_of_it_and_its_next_one_does() {
+    let mut script = second_stage_begun();
+    script.drain(&["a"], &[]);
+    script.gone("c", false);
+    script.said();
+    script.change_each(|arrival| arrival.takes_outputs = arrival.life == life("c"));
+    script.says("");
+    script.change_each(|arrival| {
+        if arrival.life == life("c") {
+            arrival.life.epoch.0 += 1;
+        }
+    });
+    script.says("take job7/s0/p0/a0 from a to c");
+}
+
+#[test]
+fn what_was_taken_after_the_worker_was_to_stay_again_does_not_lie_at_both() {
+    let mut script = second_stage_begun();
+    script.drain(&["a"], &["b"]);
+    script.drain(&[], &["b"]);
+    script.said();
+    script.taken("job7/s0/p0/a0", "b");
+    script.says(
+        "moved job7/s0/p0/a0 to b, tell c
+         demand s1 1",
+    );
+    script.cluster(&["a", "b", "c", "d"]);
+    script.says("free job7/s0/p0/a0 on a");
 }
 
 /// The first copy is there until its executor ends.

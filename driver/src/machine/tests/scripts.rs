@@ -1,6 +1,6 @@
 //! One behaviour each: what comes in, and what is done about it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use firesteel_base::{AttemptKey, Class, Epoch, ExecutorId, JobId, LeaseId, StageId, Timestamp, UserError};
@@ -8,8 +8,8 @@ use firesteel_engine::stage::adapt::Adapts;
 use firesteel_shuffle::{BlockStat, LaneOutput, LaneSizes};
 
 use crate::machine::{
-    AttemptFailure, Effect, Event, JobMachine, JobPhase, JobPlan, Life, LostBlock, OutputKind, Policy,
-    StagePlan,
+    Arrival, AttemptFailure, Effect, Event, JobMachine, JobPhase, JobPlan, Life, LostBlock, OutputKind,
+    Policy, StagePlan,
 };
 
 const JOB: JobId = JobId(7);
@@ -20,6 +20,19 @@ pub(super) struct Script {
     pub(super) now: Timestamp,
     said: Vec<Effect>,
     leases: u64,
+    up: Up,
+}
+
+/// The executors that are up, as a machine was told.
+pub(super) type Up = BTreeMap<ExecutorId, Arrival>;
+
+/// What a machine is told when other executors are up.
+pub(super) fn change(before: &Up, after: &Up) -> Event {
+    let is_new = |arrival: &&Arrival| before.get(&arrival.life.executor) != Some(arrival);
+    Event::ClusterChanged {
+        came: after.values().filter(is_new).cloned().collect(),
+        gone: before.keys().filter(|executor| !after.contains_key(*executor)).cloned().collect(),
+    }
 }
 
 pub(super) fn life(name: &str) -> Life {
@@ -57,7 +70,7 @@ fn failure(class: Class, text: &str) -> AttemptFailure {
 impl Script {
     pub fn new(stages: Vec<StagePlan>, executors: &[&str]) -> Self {
         let machine = JobMachine::new(JobPlan { job: JOB, stages }, Policy::default());
-        let mut script = Self { machine, now: Timestamp(0), said: Vec::new(), leases: 0 };
+        let mut script = Self { machine, now: Timestamp(0), said: Vec::new(), leases: 0, up: Up::new() };
         script.cluster(executors);
         script.tell(Event::Begin);
         script
@@ -67,10 +80,26 @@ impl Script {
         self.machine.step(self.now, event, &mut self.said);
     }
 
-    fn cluster(&mut self, executors: &[&str]) {
-        self.tell(Event::ClusterChanged {
-            executors: executors.iter().map(|name| life(name).executor).collect(),
-        });
+    /// The executors that are up are these. Those that come can neither take outputs over nor read keys.
+    pub fn cluster(&mut self, executors: &[&str]) {
+        let arrival = |life| Arrival { life, takes_outputs: false, reads_keys: false };
+        let new = executors.iter().map(|name| arrival(life(name)));
+        let up = new.map(|new| self.up.get(&new.life.executor).cloned().unwrap_or(new)).collect();
+        self.up_are(up);
+    }
+
+    /// Something else is true of executors that are up.
+    pub fn change_each(&mut self, change: impl Fn(&mut Arrival)) {
+        let mut up: Vec<_> = self.up.values().cloned().collect();
+        up.iter_mut().for_each(change);
+        self.up_are(up);
+    }
+
+    fn up_are(&mut self, up: Vec<Arrival>) {
+        let up = up.into_iter().map(|arrival| (arrival.life.executor.clone(), arrival)).collect();
+        let event = change(&self.up, &up);
+        self.up = up;
+        self.tell(event);
     }
 
     pub fn grant(&mut self, stage: u32, on: &str, tasks: u32) -> LeaseId {

@@ -13,9 +13,10 @@ use firesteel_base::{
 use firesteel_engine::stage::adapt::{AdaptLimits, Adapts, Broadcast, Spares};
 use firesteel_shuffle::{BlockStat, LaneOutput, LaneSizes, Slice};
 
+use super::scripts::{Up, change};
 use crate::machine::{
-    AttemptFailure, Decision, Demand, Effect, Event, JobMachine, JobPlan, Launch, Life, LostBlock, MapOutput,
-    Outcome, OutputKind, Policy, StageInputs, StagePlan,
+    Arrival, AttemptFailure, Decision, Demand, Effect, Event, JobMachine, JobPlan, Launch, Life, LostBlock,
+    MapOutput, Outcome, OutputKind, Policy, StageInputs, StagePlan,
 };
 
 const JOB: JobId = JobId(7);
@@ -79,6 +80,8 @@ struct World {
     epochs: u64,
     leases_made: u64,
     up: BTreeMap<ExecutorId, Epoch>,
+    /// Those that the machine was told of last.
+    told_up: Up,
     slots: BTreeMap<ExecutorId, u32>,
     /// Lives that are over and whose blocks are served elsewhere, until the job ends.
     kept: BTreeSet<Life>,
@@ -212,6 +215,7 @@ impl World {
             epochs: 0,
             leases_made: 0,
             up: BTreeMap::new(),
+            told_up: Up::new(),
             slots: BTreeMap::new(),
             kept: BTreeSet::new(),
             untold: Vec::new(),
@@ -270,10 +274,15 @@ impl World {
 
     fn tell_cluster(&mut self) {
         self.tell_drains();
-        let executors = self.up.keys().filter(|executor| !self.old.contains(*executor)).cloned().collect();
-        self.tell(Event::KeyReaders { executors });
-        let executors = self.up.keys().cloned().collect();
-        self.tell(Event::ClusterChanged { executors });
+        let arrival = |(executor, epoch): (&ExecutorId, &Epoch)| Arrival {
+            life: Life { executor: executor.clone(), epoch: *epoch },
+            takes_outputs: true,
+            reads_keys: !self.old.contains(executor),
+        };
+        let up = self.up.iter().map(|up| (up.0.clone(), arrival(up))).collect();
+        let event = change(&self.told_up, &up);
+        self.told_up = up;
+        self.tell(event);
     }
 
     fn run(&mut self, effect: Effect) {
@@ -586,7 +595,6 @@ impl World {
                     }
                     Some(
                         Event::ClusterChanged { .. }
-                        | Event::KeyReaders { .. }
                         | Event::Draining { .. }
                         | Event::ManagerBack { .. }
                         | Event::DemandRefused { .. },

@@ -93,7 +93,7 @@ impl JobLedger {
             {
                 self.ended(attempt);
             }
-            Event::Draining { workers, .. } => self.drained.clone_from(workers),
+            Event::Draining { workers } => self.drained.clone_from(workers),
             Event::ExecutorGone { life, .. } => {
                 self.leases.retain(|_, lease| lease.life != *life);
                 self.lost(life);

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Instant;
 
 use firesteel_base::{AttemptKey, Class, Epoch, ExecutorId, JobId, StageId, Timestamp, UserError, version};
-use firesteel_driver::machine::{AttemptFailure, Effect, Event, JobMachine, Launch, Life, Outcome, Policy};
+use firesteel_driver::machine::{
+    Arrival, AttemptFailure, Effect, Event, JobMachine, Launch, Life, Outcome, Policy,
+};
 use firesteel_driver::wire;
 use firesteel_executor::convert::wire_lane_sizes;
 use firesteel_protocol::v1::{self, driver_to_manager, manager_to_driver};
@@ -117,8 +119,10 @@ impl Driver {
             }
             From::ClusterChange(change) => {
                 assert!(change.gone.is_empty(), "nobody goes");
-                self.came(change.came);
-                self.tell_cluster();
+                let came = self.came(change.came);
+                if self.machine.is_some() {
+                    self.queue.push_back(Event::ClusterChanged { came, gone: Vec::new() });
+                }
             }
             From::JobClosed(_) => {}
             other => panic!("nothing goes wrong, and the manager says {other:?}"),
@@ -129,20 +133,16 @@ impl Driver {
     fn open(&mut self, job: JobId) {
         self.job = job;
         self.machine = Some(JobMachine::new(self.shape.plan(job), Policy::default()));
-        self.tell_cluster();
-        self.queue.push_back(Event::Begin);
+        let came = self.up.iter().cloned().map(arrival).collect();
+        self.queue.extend([Event::ClusterChanged { came, gone: Vec::new() }, Event::Begin]);
     }
 
-    fn came(&mut self, shapes: Vec<v1::ExecutorShape>) {
+    /// Takes note of executors, and returns what a job is told of them.
+    fn came(&mut self, shapes: Vec<v1::ExecutorShape>) -> Vec<Arrival> {
         let refs = shapes.into_iter().filter_map(|shape| shape.executor);
-        self.up.extend(refs.map(|executor| life(&executor)));
-    }
-
-    fn tell_cluster(&mut self) {
-        let takers = self.up.clone();
-        let executors = self.up.iter().map(|life| life.executor.clone()).collect();
-        self.queue.push_back(Event::Draining { workers: BTreeSet::new(), takers });
-        self.queue.push_back(Event::ClusterChanged { executors });
+        let lives: Vec<_> = refs.map(|executor| life(&executor)).collect();
+        self.up.extend(lives.iter().cloned());
+        lives.into_iter().map(arrival).collect()
     }
 
     /// Time has passed.
@@ -352,6 +352,11 @@ const ONEOF_BYTES: usize = 3;
 
 fn say(message: driver_to_manager::Message) -> Vec<u8> {
     v1::DriverToManager { message: Some(message) }.encode_to_vec()
+}
+
+/// All processes are of one release.
+fn arrival(life: Life) -> Arrival {
+    Arrival { life, takes_outputs: true, reads_keys: true }
 }
 
 fn life(executor: &v1::ExecutorRef) -> Life {

@@ -27,13 +27,7 @@ struct Take {
 
 impl World {
     pub(super) fn tell_drains(&mut self) {
-        let workers = self.drains.workers.clone();
-        let life = |(executor, epoch): (&firesteel_base::ExecutorId, &firesteel_base::Epoch)| Life {
-            executor: executor.clone(),
-            epoch: *epoch,
-        };
-        let takers = self.up.iter().map(life).collect();
-        self.tell(Event::Draining { workers, takers });
+        self.tell(Event::Draining { workers: self.drains.workers.clone() });
     }
 
     /// One more worker is drained, or one less.

@@ -11,10 +11,10 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use firesteel_base::{JobId, LeaseId, Timestamp, UserError, WorkerId};
-use firesteel_driver::machine::{Event, Life, Outcome};
+use firesteel_base::{JobId, LeaseId, Timestamp, UserError};
+use firesteel_driver::machine::{Arrival, Event, Life, Outcome};
 use firesteel_manager::machine::message::{
-    ClusterChange, DriverEvent, Ending, ExecutorRef, ExecutorShape, Grant, Members, ToDriver,
+    ClusterChange, DriverEvent, Ending, ExecutorRef, Grant, Members, ToDriver,
 };
 use firesteel_manager::machine::rights::Rights;
 
@@ -83,6 +83,11 @@ impl ManagerLink {
 
 pub(super) fn life(executor: &ExecutorRef) -> Life {
     Life { executor: executor.id.clone(), epoch: executor.epoch }
+}
+
+/// All processes are of one release.
+pub(super) fn arrival(life: Life) -> Arrival {
+    Arrival { life, takes_outputs: true, reads_keys: true }
 }
 
 impl Driver {
@@ -196,8 +201,7 @@ impl Driver {
         scene
             .tell(self.proc, || format!("is welcomed by the manager: {} executors", members.executors.len()));
         self.manager.state = State::Connected;
-        self.shapes.clear();
-        self.cluster_is(&members.executors, &members.draining);
+        self.cluster_changed(&self.change_to(members));
         self.greet_for_submitted(scene);
         if std::mem::take(&mut self.manager.is_first) {
             for number in self.planned.keys().copied().collect::<Vec<_>>() {
@@ -212,6 +216,14 @@ impl Driver {
         for number in self.queries.keys().copied().collect::<Vec<_>>() {
             self.ask_for_job(number, scene);
         }
+    }
+
+    /// How the cluster is other than this driver knew it.
+    fn change_to(&self, members: &Members) -> ClusterChange {
+        let Members { executors: came, draining } = members.clone();
+        let here: BTreeSet<_> = came.iter().map(|shape| &shape.executor.id).collect();
+        let gone = self.up.keys().filter(|executor| !here.contains(executor)).cloned().collect();
+        ClusterChange { came, gone, draining }
     }
 
     fn job_opened(&mut self, request: u64, job: JobId, resumed: Option<Vec<LeaseId>>, scene: &mut Scene) {
@@ -276,31 +288,28 @@ impl Driver {
         }
     }
 
+    /// These executors are up too, those are not any more, and these workers are drained: queries are told of what is new to them.
     fn cluster_changed(&mut self, change: &ClusterChange) {
-        for gone in &change.gone {
-            self.shapes.remove(gone);
+        change.gone.iter().for_each(|gone| drop(self.up.remove(gone)));
+        let mut came = Vec::new();
+        for shape in &change.came {
+            let life = life(&shape.executor);
+            self.refs.insert(life.clone(), shape.executor.clone());
+            if self.up.insert(life.executor.clone(), life.clone()).as_ref() != Some(&life) {
+                came.push(arrival(life));
+            }
         }
-        self.cluster_is(&change.came, &change.draining);
-    }
-
-    /// These executors are up too, and these workers are drained.
-    fn cluster_is(&mut self, came: &[ExecutorShape], draining: &[WorkerId]) {
-        for shape in came {
-            self.shapes.insert(shape.executor.id.clone(), life(&shape.executor));
-            self.refs.insert(life(&shape.executor), shape.executor.clone());
-        }
-        self.draining = draining.iter().cloned().collect();
-        self.members = self.shapes.values().cloned().collect();
         if self.queries.is_empty() {
             self.kept.clear();
         }
-        let (links, kept, members) = (&self.links, &self.kept, &self.members);
-        self.refs.retain(|life, _| members.contains(life) || links.contains_key(life) || kept.contains(life));
-        let executors = self.members.iter().map(|life| life.executor.clone()).collect();
-        let readers = self.members.iter().map(|life| life.executor.clone()).collect();
-        self.tell_all(&Event::KeyReaders { executors: readers });
-        let (workers, takers) = (self.draining.clone(), self.members.iter().cloned().collect());
-        self.tell_all(&Event::Draining { workers, takers });
-        self.tell_all(&Event::ClusterChanged { executors });
+        let (links, kept, up) = (&self.links, &self.kept, &self.up);
+        let is_up = |life: &Life| up.get(&life.executor) == Some(life);
+        self.refs.retain(|life, _| is_up(life) || links.contains_key(life) || kept.contains(life));
+        let workers: BTreeSet<_> = change.draining.iter().cloned().collect();
+        if workers != self.draining {
+            self.draining.clone_from(&workers);
+            self.tell_all(&Event::Draining { workers });
+        }
+        self.tell_all(&Event::ClusterChanged { came, gone: change.gone.clone() });
     }
 }

@@ -50,9 +50,8 @@ pub struct Driver {
     refs: BTreeMap<Life, ExecutorRef>,
     /// Executors that are gone and whose blocks are kept for queries that run.
     kept: BTreeSet<Life>,
-    /// The executors that are up, in which life each, and those lives.
-    shapes: BTreeMap<ExecutorId, Life>,
-    members: Vec<Life>,
+    /// The executors that are up, in which life each.
+    up: BTreeMap<ExecutorId, Life>,
     /// Workers that are drained.
     draining: BTreeSet<WorkerId>,
     /// Where outputs are that have moved.
@@ -86,8 +85,7 @@ impl Driver {
             links: BTreeMap::new(),
             refs: BTreeMap::new(),
             kept: BTreeSet::new(),
-            shapes: BTreeMap::new(),
-            members: Vec::new(),
+            up: BTreeMap::new(),
             draining: BTreeSet::new(),
             moved: BTreeMap::new(),
             gone: BTreeSet::new(),

@@ -6,6 +6,7 @@ use firesteel_base::JobId;
 use firesteel_driver::machine::{Event, Held, JobMachine, JobPlan, Outcome, Policy};
 use firesteel_manager::machine::message::{DriverEvent, HeldLease, OpenJob, Resumed};
 
+use super::manager_link::arrival;
 use super::{Driver, Reader};
 use crate::channel::{Message, Proc};
 use crate::plan::Graph;
@@ -124,12 +125,9 @@ impl Driver {
         query.manager_job = Some(job);
         query.opened_at = self.manager.called();
         scene.tell(self.proc, || format!("q{number} is {job}"));
-        let executors = self.members.iter().map(|life| life.executor.clone()).collect();
-        let readers = self.members.iter().map(|life| life.executor.clone()).collect();
-        self.tell(number, Event::KeyReaders { executors: readers });
-        let (workers, takers) = (self.draining.clone(), self.members.iter().cloned().collect());
-        self.tell(number, Event::Draining { workers, takers });
-        self.tell(number, Event::ClusterChanged { executors });
+        self.tell(number, Event::Draining { workers: self.draining.clone() });
+        let came = self.up.values().cloned().map(arrival).collect();
+        self.tell(number, Event::ClusterChanged { came, gone: Vec::new() });
         self.tell(number, Event::Begin);
     }
 
