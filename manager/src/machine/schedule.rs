@@ -23,8 +23,9 @@ use crate::placement::{Cluster, Inputs, Placement, Request, Site, fitting, place
 const RESERVING_STAGES_MAX: usize = 16;
 
 /// Slots are asked back again after a pause of a millisecond for so many live jobs, and at once where there are fewer. What is fair is worked
-/// out for all of them, which takes about a microsecond each: so a fifteenth of a processor is the most that goes into it, however many they are.
-const JOBS_PER_MILLISECOND: u64 = 64;
+/// out for all of them, which takes two to three microseconds each: so a twentieth of a processor is the most that goes into it, however
+/// many they are, and a job among 1,000 waits 63 ms longer for slots that it gets back when their tasks end.
+const JOBS_PER_MILLISECOND: u64 = 16;
 
 /// What each live job was entitled to when that was worked out last.
 #[derive(Debug, Default)]

@@ -271,6 +271,8 @@ fn a_step_over_a_full_cluster_with_many_waiting_jobs_is_quick() {
     let mut slowest = Duration::ZERO;
     for _ in 0..50 {
         let job = world.open(d, 1);
+        // Slots were asked back a while ago.
+        world.now = world.now + Duration::from_secs(1);
         let began = std::time::Instant::now();
         let mut effects = Vec::new();
         let wanted = Demand { tasks: 1000, ..demand(job) };
@@ -279,4 +281,23 @@ fn a_step_over_a_full_cluster_with_many_waiting_jobs_is_quick() {
         assert!(!effects.is_empty(), "slots are asked back for it");
     }
     assert!(slowest < Duration::from_secs(1), "it took {slowest:?}");
+}
+
+#[test]
+fn among_many_jobs_slots_are_asked_back_after_a_pause_and_never_forgotten() {
+    let mut world = World::new();
+    world.worker("a", &[64]);
+    let d = world.driver();
+    let first = world.open(d, 1);
+    world.demand(d, first, 64);
+    let jobs: Vec<JobId> = (0..40).map(|_| world.open(d, 1)).collect();
+    let asked_back = |told: &[String]| told.iter().any(|line| line.contains("revoke"));
+    assert!(asked_back(&world.demand(d, jobs[0], 1)), "nothing was asked back before");
+    assert!(!asked_back(&world.demand(d, jobs[1], 1)), "41 jobs: a pause of 2 ms");
+    world.now = world.now + Duration::from_millis(1);
+    assert!(!asked_back(&world.step(Event::Tick)), "it is not over");
+    world.now = world.now + Duration::from_millis(1);
+    assert!(asked_back(&world.step(Event::Tick)), "now it is");
+    world.now = world.now + Duration::from_secs(1);
+    assert!(!asked_back(&world.step(Event::Tick)), "once is enough");
 }
