@@ -151,9 +151,10 @@ fn line(drain: &NodeDrain) -> String {
     let outputs = text::count(drain.outputs.into(), "map output");
     parts.push(format!("{outputs} ({}) to move", ByteSize(drain.bytes)));
     if let Some(left) = drain.left_ms {
-        // Whole ten seconds: not each second is worth a line.
-        let tens = Duration::from_secs((left / 1000).div_ceil(10) * 10);
-        parts.push(format!("at most {} left", text::span(tens)));
+        // Whole ten seconds, but at the end: not each second is worth a line.
+        let seconds = left.div_ceil(1000);
+        let told = if seconds > 10 { seconds.div_ceil(10) * 10 } else { seconds };
+        parts.push(format!("at most {} left", text::span(Duration::from_secs(told))));
     }
     parts.join(", ")
 }
@@ -172,6 +173,8 @@ mod tests {
             ..Default::default()
         };
         assert_eq!(line(&drain), "3 attempts running, 1 map output (2MiB) to move, at most 1m10s left");
+        let short = line(&NodeDrain { left_ms: Some(7_600), ..Default::default() });
+        assert_eq!(short, "0 attempts running, 0 map outputs (0B) to move, at most 8.0s left");
         assert_eq!(
             line(&NodeDrain { drivers: 1, ..Default::default() }),
             "0 attempts running, 1 driver, 0 map outputs (0B) to move"
