@@ -8,6 +8,8 @@ import re
 from ansible.errors import AnsibleFilterError
 
 ARTEFACT = re.compile(r"^([0-9a-f]{64}) [ *](firesteel-(\d[^/]*)-x86_64-linux\.tar\.gz)$")
+# Of a manager that takes part; one that forms or joins a group does not yet, and a leader that nobody hears does no more.
+MANAGER_ROLES = ("alone", "leader", "follower")
 BARE_KEY = re.compile(r"^[A-Za-z0-9_-]+$")
 
 
@@ -105,6 +107,20 @@ def cluster_faults(nodes, workers):
     return faults
 
 
+def manager_faults(told, count):
+    """What is wrong with the managers of `firesteel managers --json`, of which there must be so many. It names all, as each was told where the others are."""
+    managers = told.get("managers", [])
+    faults = [] if told.get("leader") else ["none of the managers leads"]
+    if len(managers) < count:
+        faults.append(f"{len(managers)} of {count} managers are known")
+    for one in managers:
+        if not one["reachable"]:
+            faults.append(f"{one['manager']} cannot be reached")
+        elif one["role"] not in MANAGER_ROLES:
+            faults.append(f"{one['manager']} is {one['role']}")
+    return faults
+
+
 class FilterModule:
     """The filters by name."""
 
@@ -117,4 +133,5 @@ class FilterModule:
             "toml": toml,
             "worker_ids": worker_ids,
             "cluster_faults": cluster_faults,
+            "manager_faults": manager_faults,
         }

@@ -84,6 +84,17 @@ class Nodes(unittest.TestCase):
         )
         self.assertEqual(cluster.cluster_faults(nodes, ["a"]), [])
 
+    def test_a_manager_that_takes_no_part_is_a_fault(self):
+        def member(name, role):
+            return {"manager": name, "reachable": True, "role": role}
+
+        told = {"leader": "a", "managers": [member("a", "leader"), member("b", "joining"), {"manager": "c", "reachable": False, "fault": "x"}]}
+        self.assertEqual(cluster.manager_faults(told, 3), ["b is joining", "c cannot be reached"])
+        self.assertEqual(cluster.manager_faults({"leader": "a", "managers": [member("a", "alone")]}, 1), [])
+        self.assertEqual(
+            cluster.manager_faults({"leader": None, "managers": [member("a", "follower")]}, 3), ["none of the managers leads", "1 of 3 managers are known"]
+        )
+
 
 class Acceptance(unittest.TestCase):
     def test_rounds_have_every_pair_once_and_no_host_twice_at_a_time(self):
