@@ -7,20 +7,23 @@
 #       lab         the lab's own tests
 #       lint        ansible-lint in its production profile, and whether the reference of variables is current
 #       packages    two builds of this checkout and a broken third, packed by cargo xtask dist
-#       deploy second acceptance upgrade rollback faults operations preflight      ansible/tests/run.sh, on four hosts
+#       deploy second renewal acceptance bench upgrade rollback faults operations preflight three molecule
+#                   ansible/tests/run.sh, on four hosts
 #       numa        testing/lab/numa_checks.sh and the guest's test of cgroups
 #
-# What it makes is in FIRESTEEL_DEPLOYMENT (a folder in /tmp that is removed at the end, unless told otherwise).
+# What it makes is in FIRESTEEL_DEPLOYMENT (a folder in /tmp that is removed at the end, unless told otherwise). A lab FIRESTEEL_LAB_NAME that is up
+# already is used, and stays up.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-all_steps=(setup lab lint packages deploy second acceptance upgrade rollback faults operations preflight numa)
+all_steps=(setup lab lint packages deploy second renewal acceptance bench upgrade rollback faults operations preflight three molecule numa)
 # The binary of the tests, so that nothing is built anew beside what tells the builds apart.
 target=${CARGO_TARGET_DIR:-$PWD/target}
 work=${FIRESTEEL_DEPLOYMENT:-$(mktemp -d /tmp/firesteel-deployment-XXXXXX)}
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
 host_mib=1536
 scratch_mib=600
+is_own_lab=no
 export FIRESTEEL_LAB_NAME=${FIRESTEEL_LAB_NAME:-fsd}
 lab=$PWD/testing/lab/lab
 cache=${FIRESTEEL_LAB:-$HOME/.cache/firesteel-lab}
@@ -33,7 +36,7 @@ fail() {
 }
 
 clean() {
-    "$lab" down || true
+    [[ $is_own_lab == no ]] || "$lab" down || true
     [[ -n ${FIRESTEEL_DEPLOYMENT:-} ]] || rm -rf "$work"
 }
 
@@ -65,8 +68,8 @@ SCRIPT
 
 address() { "$lab" ctl getent ahostsv4 "$1" | awk 'NR == 1 { print $1 }'; }
 
-# A manager, three workers and a client. The hosts share this machine, so that each gets little of it and none is pinned.
-inventory() {
+# What all inventories have: the hosts share this machine, so that each gets little of it and none is pinned.
+inventory_of_all() {
     cat <<YAML
 all:
   vars:
@@ -78,6 +81,13 @@ all:
     firesteel_config: {worker: {cores: 1, pin: false}}
     firesteel_preflight_accept: [clock]
     firesteel_preflight_free_min: {install: 1GiB, state: 100MiB, scratch: 100MiB}
+YAML
+}
+
+# A manager, three workers and a client.
+inventory() {
+    inventory_of_all
+    cat <<YAML
   children:
     firesteel_managers: {hosts: {h1: {ansible_host: $(address h1)}}}
     firesteel_workers: {hosts: {h1: , h2: {ansible_host: $(address h2)}, h3: {ansible_host: $(address h3)}}}
@@ -85,16 +95,45 @@ all:
 YAML
 }
 
+# Three hosts that are managers and workers, and a client that observes; certificates and tokens are in its folder.
+inventory_three() {
+    inventory_of_all
+    cat <<YAML
+    firesteel_certs_own: "{{ inventory_dir }}/own"
+    firesteel_manager_tokens: "{{ inventory_dir }}/tokens.toml"
+    firesteel_client_token: "{{ lookup('ansible.builtin.file', inventory_dir ~ '/token') }}"
+    firesteel_client_users: [ana, ben]
+    firesteel_metrics_bind: 0.0.0.0
+    firesteel_observability_cluster: lab
+    firesteel_observability_scrape: /etc/prometheus/scrape.d/firesteel.yml
+    firesteel_observability_rules: /etc/prometheus/rules.d/firesteel.yml
+    firesteel_observability_dashboard: /var/lib/grafana/dashboards/firesteel.json
+  children:
+    firesteel_managers: {hosts: {h1: , h2: , h3: }}
+    firesteel_workers:
+      hosts:
+        h1: {ansible_host: $(address h1), firesteel_rack: r1}
+        h2: {ansible_host: $(address h2), firesteel_rack: r2}
+        h3: {ansible_host: $(address h3), firesteel_rack: r2}
+    firesteel_clients: {hosts: {h4: {ansible_host: $(address h4)}}}
+    firesteel_observers: {hosts: {h4: }}
+YAML
+}
+
 up() {
-    ! "$lab" status >/dev/null 2>&1 || return 0
-    "$lab" up 4 --memory $host_mib --scratch $scratch_mib
+    if ! "$lab" status >/dev/null 2>&1; then
+        is_own_lab=yes
+        "$lab" up 4 --memory $host_mib --scratch $scratch_mib
+    fi
+    mkdir -p "$work/three"
     inventory >"$work/hosts.yml"
+    inventory_three >"$work/three/hosts.yml"
 }
 
 playbooks() {
     up
-    LAB=$lab INVENTORY=$work/hosts.yml WORK=$work/run ARTEFACTS=$work/first/dist ARTEFACTS_NEXT=$work/second/dist \
-        ARTEFACTS_BROKEN=$work/third/dist ansible/tests/run.sh "$1"
+    LAB=$lab INVENTORY=$work/hosts.yml INVENTORY_THREE=$work/three/hosts.yml WORK=$work/run ARTEFACTS=$work/first/dist \
+        ARTEFACTS_NEXT=$work/second/dist ARTEFACTS_BROKEN=$work/third/dist ansible/tests/run.sh "$1"
 }
 
 lint() {
