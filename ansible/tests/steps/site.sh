@@ -68,7 +68,8 @@ step_bench() {
 import json, pathlib, sys
 folder = pathlib.Path(sys.argv[1])
 record = json.loads((folder / "record.json").read_text())
-print("record:", {key: value if isinstance(value, (str, int)) else f"{len(value)} entries" if hasattr(value, "__len__") else value for key, value in record.items()})
+print("record:", record["mode"], record["verified"], "queries", [query["name"] for query in record["queries"]], "times", record["iterations"])
+assert record["verified"] == "stored answers" and len(record["queries"]) == 2 and record["iterations"] == 2
 assert "<html" in (folder / "report.html").read_text().lower()
 PYTHON
   pass "a benchmark with its record and page"
