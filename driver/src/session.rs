@@ -193,7 +193,7 @@ impl Session {
     /// Reads what this process and all executors that are up now use of their machines.
     ///
     /// # Errors
-    /// When an executor cannot be reached.
+    /// When the address of an executor makes no sense.
     pub async fn meter(&self) -> Result<Meter, UserError> {
         match &self.inner.place {
             Place::Local(_) => Ok(Meter::of_this_process()),

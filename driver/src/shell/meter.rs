@@ -5,7 +5,7 @@ use std::time::Duration;
 use firesteel_base::UserError;
 use firesteel_certs::Security;
 use firesteel_hw::usage::{self, ProcessUsage};
-use firesteel_protocol::channel::{Server, connect, user_error};
+use firesteel_protocol::channel::{Server, connect_lazily, user_error};
 use firesteel_protocol::v1;
 use futures::future::try_join_all;
 use tonic::transport::Channel;
@@ -36,12 +36,13 @@ impl Meter {
         Self { executors: Vec::new() }
     }
 
-    /// One for this process and the executors in others.
+    /// One for this process and the executors in others. They are connected to when they are asked: whoever wants to know what a
+    /// query takes has it answered all the same when one of them stands still.
     pub(crate) async fn connect(members: Vec<Member>, security: &Security) -> Result<Self, UserError> {
-        let probe = |member: Member| Probe::connect(member.address, security.clone());
-        let probes: Vec<_> = members.into_iter().map(probe).collect();
-        let executors = on_control_runtime(try_join_all(probes)).await?;
-        Ok(Self { executors })
+        let security = security.clone();
+        let probe = move |member: Member| Probe::new(member.address, &security);
+        let executors = async move { members.into_iter().map(probe).collect::<Result<_, _>>() };
+        Ok(Self { executors: on_control_runtime(executors).await? })
     }
 
     /// What all of them use now, the peak being that since it was last forgotten.
@@ -76,8 +77,9 @@ impl Meter {
 }
 
 impl Probe {
-    async fn connect(address: String, security: Security) -> Result<Self, UserError> {
-        let channel = connect(&security, Server::Executor, &address).await?;
+    /// Must be called on a runtime: what makes the connection waits there.
+    fn new(address: String, security: &Security) -> Result<Self, UserError> {
+        let channel = connect_lazily(security, Server::Executor, &address, TIMEOUT)?;
         Ok(Self { address, channel })
     }
 
@@ -110,4 +112,23 @@ async fn on_control_runtime<T: Send + 'static>(
     done.unwrap_or_else(|fault| {
         Err(UserError::new("executors could not be asked what they use").detail(fault.to_string()))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use firesteel_base::Epoch;
+
+    use super::*;
+    use crate::machine::Life;
+
+    #[tokio::test]
+    async fn an_executor_that_stands_still_is_told_when_it_is_asked_and_not_before() {
+        // Its kernel takes the connection, and nobody ever reads from it.
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let life = Life { executor: "a/e0".parse().unwrap(), epoch: Epoch(1) };
+        let member = Member { life, slots: 1, address: silent.local_addr().unwrap().to_string() };
+        let meter = Meter::connect(vec![member], &Security::default()).await.unwrap();
+        let error = meter.read().await.unwrap_err();
+        assert!(error.message.contains("did not say in time"), "{error}");
+    }
 }
