@@ -68,17 +68,13 @@ impl FairOrder {
     /// Takes in a job, or what has become of it.
     pub fn set(&mut self, claim: Claim<'_>) {
         let load = Load { held: claim.held, weight: claim.weight.max(1) };
-        let queue = match self.members.get(&claim.job) {
-            Some(old)
-                if old.queue.as_ref() == claim.queue
-                    && old.load.is_same(load)
-                    && old.wants == claim.wants =>
-            {
-                return;
-            }
-            Some(_) | None => self.queues.get_key_value(claim.queue).map(|(name, _)| Arc::clone(name)),
-        };
-        let queue = queue.unwrap_or_else(|| Arc::from(claim.queue));
+        let is_as_known =
+            |old: &Member| *old.queue == *claim.queue && old.load.is_same(load) && old.wants == claim.wants;
+        if self.members.get(&claim.job).is_some_and(is_as_known) {
+            return;
+        }
+        let known = self.queues.get_key_value(claim.queue);
+        let queue = known.map_or_else(|| Arc::from(claim.queue), |(name, _)| Arc::clone(name));
         self.remove(claim.job);
         self.insert(claim.job, Member { queue, load, wants: claim.wants });
     }
@@ -204,6 +200,7 @@ mod tests {
         order.retire(JobId(3));
         assert_eq!(order.next(), None);
     }
+
     #[test]
     fn of_queues_that_hold_as_much_that_with_the_oldest_job_is_next() {
         let claim = |job, queue, held| Claim { job: JobId(job), queue, weight: 1, held, wants: held > 0 };
