@@ -83,8 +83,7 @@ impl Runner {
     ) -> Result<Option<Written>, Failure> {
         let display = Display::start(self.quiet);
         let work = work(self.session.clone(), sql.to_owned(), output.cloned(), display.clone());
-        let progress = self.session.progress();
-        let outcome = unless_stopped(work, stop, || display.show(&snapshot(&progress.borrow()))).await;
+        let outcome = unless_stopped(work, stop, || display.show(&snapshot(&self.session))).await;
         if matches!(outcome, Err(Stopped::Signal(_))) {
             self.session.cancel("its user stopped it");
         }

@@ -54,8 +54,14 @@ fn local_options(local: &LocalSettings, conf: BTreeMap<String, String>) -> Local
     }
 }
 
-/// How far the session's latest query has come.
-pub fn snapshot(progress: &JobProgress) -> Snapshot {
+/// How far the session's latest query has come. Before it has stages it may wait for the first executor to come up.
+pub fn snapshot(session: &Session) -> Snapshot {
+    let progress = session.progress().borrow().clone();
+    let waiting_for = if session.executors_up() == 0 { "an executor: none is up" } else { "" };
+    Snapshot { waiting_for: waiting_for.to_owned(), ..snapshot_of(&progress) }
+}
+
+fn snapshot_of(progress: &JobProgress) -> Snapshot {
     let stage = |stage: &firesteel_driver::StageProgress| StageSnapshot {
         stage: stage.stage.0,
         tasks: stage.tasks,

@@ -205,6 +205,12 @@ impl Session {
         }
     }
 
+    /// How many executors are up, as far as this session knows.
+    #[must_use]
+    pub fn executors_up(&self) -> usize {
+        self.inner.control.members.borrow().len()
+    }
+
     /// Waits until at least so many executors are up.
     ///
     /// # Errors
@@ -214,7 +220,7 @@ impl Session {
         if control.await_members(limit, move |members| members.len() >= count).await.is_some() {
             return Ok(());
         }
-        let now = control.members.borrow().len();
+        let now = self.executors_up();
         Err(UserError::new(format!("the cluster has {now} executors, not {count}"))
             .detail(format!("waited for {:.1} s", limit.as_secs_f64()))
             .hint("are workers running and connected to this manager? `firesteel nodes` lists them"))

@@ -27,3 +27,4 @@ mod submitted;
 mod tokens;
 mod tpcds;
 mod tpch;
+mod waiting;

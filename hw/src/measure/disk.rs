@@ -60,11 +60,15 @@ pub struct DiskFigures {
     pub read_latency: Latency,
 }
 
-/// Measures. Dropped early, it removes its file all the same.
+/// Measures until `stop` comes true; none then. Its file is gone when this returns: a process may end at once.
 ///
 /// # Errors
 /// When there is no room, the folder cannot be written to as asked, or the disk fails.
-pub async fn measure(request: &DiskRequest, watch: Watcher<'_>) -> Result<DiskFigures, MeasureError> {
+pub async fn measure(
+    request: &DiskRequest,
+    watch: Watcher<'_>,
+    stop: impl Future<Output = ()>,
+) -> Result<Option<DiskFigures>, MeasureError> {
     let DiskRequest { folder, engine, direct, .. } = request;
     let pieces = request.bytes.max(SIZE_MIN) / PIECE_BYTES;
     check_room(folder, pieces * PIECE_BYTES)?;
@@ -74,21 +78,16 @@ pub async fn measure(request: &DiskRequest, watch: Watcher<'_>) -> Result<DiskFi
     let config = ScratchConfig { name: "probe".to_owned(), engine: *engine, direct: *direct, cpu: None };
     let scratch = Scratch::start(&config)?;
     let path = folder.join(format!(".firesteel-probe-{}", std::process::id()));
-    let disk = Disk { file: answered(folder, scratch.create(&path)).await?, folder, pieces, watch };
-    let wrote = disk.write().await?;
-    let read = disk.read().await?;
-    let figures = DiskFigures {
-        folder: folder.clone(),
-        engine: *engine,
-        direct: *direct,
-        bytes: pieces * PIECE_BYTES,
-        write_bytes_per_second: per_second(pieces * PIECE_BYTES, wrote),
-        read_bytes_per_second: per_second(pieces * PIECE_BYTES, read),
-        read_latency: disk.single_reads().await?,
-        write_latency: disk.single_writes().await?,
+    // Not given up half-way: the file would be made behind the back of who has gone.
+    let file = answered(folder, scratch.create(&path)).await?;
+    let disk = Disk { file, request, pieces, watch };
+    let figures = tokio::select! {
+        figures = disk.figures() => figures.map(Some),
+        () = stop => Ok(None),
     };
-    answered(folder, disk.file.remove()).await?;
-    Ok(figures)
+    let removed = answered(folder, disk.file.remove()).await;
+    let figures = figures?;
+    removed.map(|()| figures)
 }
 
 fn check_room(folder: &Path, asked: u64) -> Result<(), MeasureError> {
@@ -113,12 +112,29 @@ async fn answered<T>(
 
 struct Disk<'a> {
     file: ScratchFile,
-    folder: &'a Path,
+    request: &'a DiskRequest,
     pieces: u64,
     watch: Watcher<'a>,
 }
 
 impl Disk<'_> {
+    async fn figures(&self) -> Result<DiskFigures, MeasureError> {
+        let DiskRequest { folder, engine, direct, .. } = self.request;
+        let bytes = self.pieces * PIECE_BYTES;
+        let wrote = self.write().await?;
+        let read = self.read().await?;
+        Ok(DiskFigures {
+            folder: folder.clone(),
+            engine: *engine,
+            direct: *direct,
+            bytes,
+            write_bytes_per_second: per_second(bytes, wrote),
+            read_bytes_per_second: per_second(bytes, read),
+            read_latency: self.single_reads().await?,
+            write_latency: self.single_writes().await?,
+        })
+    }
+
     async fn write(&self) -> Result<Duration, MeasureError> {
         let mut content = vec![0; usize::try_from(PIECE_BYTES).expect("it is small")];
         incompressible(&mut content);
@@ -126,7 +142,7 @@ impl Disk<'_> {
         let write = |piece: u64| async move {
             // No two pieces are the same, for a disk may store what is the same once.
             let (number, rest) = (piece.to_le_bytes(), &content[size_of::<u64>()..]);
-            answered(self.folder, self.file.append(&[&number, rest])).await.map(drop)
+            answered(&self.request.folder, self.file.append(&[&number, rest])).await.map(drop)
         };
         self.pass("writing", write).await
     }
@@ -134,7 +150,7 @@ impl Disk<'_> {
     async fn read(&self) -> Result<Duration, MeasureError> {
         let read = |piece: u64| async move {
             let at = piece * PIECE_BYTES;
-            answered(self.folder, self.file.read(at..at + PIECE_BYTES)).await.map(drop)
+            answered(&self.request.folder, self.file.read(at..at + PIECE_BYTES)).await.map(drop)
         };
         self.pass("reading", read).await
     }
@@ -161,7 +177,7 @@ impl Disk<'_> {
         let step = (pages as f64 * 0.618) as u64 | 1;
         let read = |number: u64| async move {
             let at = number * step % pages * page;
-            answered(self.folder, self.file.read(at..at + page)).await.map(drop)
+            answered(&self.request.folder, self.file.read(at..at + page)).await.map(drop)
         };
         self.single("single reads", read).await
     }
@@ -170,7 +186,8 @@ impl Disk<'_> {
         let mut content = [0; PAGE_BYTES];
         incompressible(&mut content);
         let content = &content;
-        let write = |_| async move { answered(self.folder, self.file.append(&[content])).await.map(drop) };
+        let write =
+            |_| async move { answered(&self.request.folder, self.file.append(&[content])).await.map(drop) };
         self.single("single writes", write).await
     }
 
@@ -196,6 +213,8 @@ impl Disk<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::future::pending;
+
     use super::*;
 
     fn request(folder: &Path, bytes: u64) -> DiskRequest {
@@ -207,7 +226,7 @@ mod tests {
         let folder = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
         let steps = std::sync::Mutex::new(Vec::new());
         let watch = |progress: Progress| steps.lock().unwrap().push(progress.step);
-        let figures = measure(&request(folder.path(), SIZE_MIN), &watch).await.unwrap();
+        let figures = measure(&request(folder.path(), SIZE_MIN), &watch, pending()).await.unwrap().unwrap();
         assert_eq!(figures.bytes, SIZE_MIN);
         assert!(figures.write_bytes_per_second > 0.0 && figures.read_bytes_per_second > 0.0, "{figures:?}");
         assert!(figures.read_latency.median_us > 0.0, "{figures:?}");
@@ -219,24 +238,27 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn dropped_early_it_leaves_nothing() {
+    async fn stopped_at_any_time_it_leaves_nothing() {
         let folder = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
         let (seen, mut first) = tokio::sync::mpsc::unbounded_channel();
         let watch = |_: Progress| seen.send(()).unwrap_or_default();
         let request = request(folder.path(), 1 << 30);
-        tokio::select! {
-            done = measure(&request, &watch) => panic!("it was to be dropped: {done:?}"),
-            _ = first.recv() => {}
-        }
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+        let left = || std::fs::read_dir(folder.path()).unwrap().count();
+        // While it writes, and before it has begun.
+        let begun = async { first.recv().await.unwrap_or_default() };
+        assert_eq!(measure(&request, &watch, begun).await.unwrap(), None);
+        assert_eq!(left(), 0);
+        assert_eq!(measure(&request, &watch, std::future::ready(())).await.unwrap(), None);
+        assert_eq!(left(), 0);
     }
 
     #[tokio::test]
     async fn more_than_there_is_room_for_is_refused() {
         let folder = tempfile::tempdir().unwrap();
-        let fault = measure(&request(folder.path(), 1 << 60), &|_| ()).await.unwrap_err();
+        let fault = measure(&request(folder.path(), 1 << 60), &|_| (), pending()).await.unwrap_err();
         assert!(matches!(fault, MeasureError::Room { asked, .. } if asked == 1 << 60), "{fault}");
-        let missing = measure(&request(Path::new("/no/such/folder"), SIZE_MIN), &|_| ()).await.unwrap_err();
+        let missing = request(Path::new("/no/such/folder"), SIZE_MIN);
+        let missing = measure(&missing, &|_| (), pending()).await.unwrap_err();
         assert!(missing.to_string().contains("/no/such/folder"), "{missing}");
     }
 }

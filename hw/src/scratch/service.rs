@@ -108,8 +108,9 @@ impl fmt::Debug for Scratch {
 
 pub(super) type Reply<T> = oneshot::Sender<io::Result<T>>;
 
+/// A file goes into the reply whole, with what removes it: who stops waiting leaves nothing behind.
 pub(super) enum Request {
-    Create { path: PathBuf, direct: bool, reply: Reply<u64> },
+    Create { path: PathBuf, scratch: Scratch, reply: Reply<ScratchFile> },
     Write { file: u64, pages: Pages, at: u64, reply: Reply<()> },
     Read { file: u64, pages: Pages, at: u64, reply: Reply<Pages> },
     Discard { path: PathBuf, at: u64, len: u64 },
@@ -146,12 +147,12 @@ impl Scratch {
     /// # Errors
     /// When the file cannot be made, or the service has ended.
     pub async fn create(&self, path: &Path) -> Result<ScratchFile, ScratchError> {
-        let id = self.ask("create", path, |reply| Request::Create {
+        self.ask("create", path, |reply| Request::Create {
             path: path.to_owned(),
-            direct: self.direct,
+            scratch: self.clone(),
             reply,
-        });
-        Ok(ScratchFile::new(id.await?, path.to_owned(), self.clone()))
+        })
+        .await
     }
 
     /// A buffer for `len` bytes that are to be appended: one of those that the ring knows; none while all of them are in
@@ -223,19 +224,14 @@ fn run(
     Ok(())
 }
 
-struct Open<F> {
-    file: Rc<F>,
-    path: PathBuf,
-}
-
 /// What a request has come to. Only creating changes which files there are, and that is done here, in one place.
 enum Done<F> {
-    Created { open: io::Result<Open<F>>, reply: Reply<u64> },
+    Created { file: io::Result<F>, path: PathBuf, scratch: Scratch, reply: Reply<ScratchFile> },
     Other,
 }
 
 struct Files<F> {
-    open: BTreeMap<u64, Open<F>>,
+    open: BTreeMap<u64, Rc<F>>,
     next: u64,
 }
 
@@ -260,13 +256,6 @@ async fn serve<E: Engine>(engine: E, mut requests: mpsc::UnboundedReceiver<Reque
     engine.finish().await;
 }
 
-/// Removes a file whose maker has gone.
-fn remove<F>(open: Open<F>) {
-    if let Err(fault) = std::fs::remove_file(&open.path) {
-        tracing::warn!(path = %open.path.display(), %fault, "cannot remove a scratch file");
-    }
-}
-
 /// Gives room in the middle of a file back. By a system call of its own on a descriptor of its own: it is rare, and no
 /// engine need know of it.
 fn discard(path: &Path, at: u64, len: u64) -> io::Result<()> {
@@ -286,12 +275,12 @@ impl<F: 'static> Files<F> {
         request: Request,
     ) -> Option<LocalBoxFuture<'static, Done<F>>> {
         let engine = Rc::clone(engine);
-        let file = |id: u64| self.open.get(&id).map(|open| Rc::clone(&open.file)).ok_or_else(unknown);
+        let file = |id: u64| self.open.get(&id).map(Rc::clone).ok_or_else(unknown);
         // Who has stopped waiting for a reply does not need it.
         match request {
-            Request::Create { path, direct, reply } => Some(Box::pin(async move {
-                let file = engine.create(&path, direct).await;
-                Done::Created { open: file.map(|file| Open { file: Rc::new(file), path }), reply }
+            Request::Create { path, scratch, reply } => Some(Box::pin(async move {
+                let file = engine.create(&path, scratch.direct).await;
+                Done::Created { file, path, scratch, reply }
             })),
             Request::Write { file: id, pages, at, reply } => {
                 let file = file(id);
@@ -326,22 +315,14 @@ impl<F: 'static> Files<F> {
     }
 
     fn note(&mut self, done: Done<F>) {
-        let Done::Created { open, reply } = done else { return };
+        let Done::Created { file, path, scratch, reply } = done else { return };
         let id = self.next;
-        let fault = match open {
-            Ok(open) => {
-                self.open.insert(id, open);
-                None
-            }
-            Err(fault) => Some(fault),
-        };
         self.next += 1;
-        let told = reply.send(fault.map_or(Ok(id), Err));
-        // Nobody knows of the file when the one who asked for it is gone.
-        if told.is_err()
-            && let Some(open) = self.open.remove(&id)
-        {
-            remove(open);
-        }
+        let created = file.map(|file| {
+            self.open.insert(id, Rc::new(file));
+            ScratchFile::new(id, path, scratch)
+        });
+        // Unless it is awaited, it is dropped, and removed by that.
+        drop(reply.send(created));
     }
 }

@@ -3,6 +3,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use firesteel_base::UserError;
+use futures::FutureExt;
 use futures::executor::block_on;
 use futures::future::join_all;
 
@@ -115,6 +116,29 @@ fn a_dropped_file_is_removed() {
 }
 
 #[test]
+fn a_file_that_nobody_waits_for_any_more_is_removed() {
+    with_every_engine(|scratch, folder| {
+        let (early, late) = (folder.join("early"), folder.join("late"));
+        // Given up while the service works on it, and when its answer is there and nobody has looked.
+        assert!(scratch.create(&early).now_or_never().is_none());
+        let mut answered = Box::pin(scratch.create(&late));
+        assert!(answered.as_mut().now_or_never().is_none());
+        drop(block_on(scratch.create(&folder.join("next"))).unwrap());
+        wait_until(|| late.exists());
+        drop(answered);
+        wait_until(|| entries(folder).is_empty());
+    });
+}
+
+fn wait_until(reached: impl Fn() -> bool) {
+    let started = Instant::now();
+    while !reached() {
+        assert!(started.elapsed() < Duration::from_secs(20), "it is not reached");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
 fn several_append_to_a_file_at_a_time() {
     with_every_engine(|scratch, folder| {
         block_on(async {
@@ -211,12 +235,7 @@ fn a_service_that_has_ended_holds_no_file_open() {
             async move { scratch.create(&path).await.unwrap() }
         })));
         drop((scratch, files));
-        let is_of_folder = |path: PathBuf| path.starts_with(folder);
-        let started = Instant::now();
-        while open_files().into_iter().any(is_of_folder) {
-            assert!(started.elapsed() < Duration::from_secs(20), "{:?}", open_files());
-            std::thread::sleep(Duration::from_millis(1));
-        }
+        wait_until(|| !open_files().iter().any(|path| path.starts_with(folder)));
     });
 }
 

@@ -59,11 +59,9 @@ pub fn run(global: &Global, args: DiskArgs) -> Result<Exit, Failure> {
         let mut stop = Stop::listen()?;
         let shown = Shown::start(&context);
         let watch = |progress| shown.show(progress);
-        // Dropped, the measurement removes its file.
-        tokio::select! {
-            figures = disk::measure(&request, &watch) => figures.map_err(failure),
-            signal = stop.next() => Err(interrupted("the measurement", signal)),
-        }
+        let mut signal = "";
+        let measured = disk::measure(&request, &watch, async { signal = stop.next().await }).await;
+        measured.map_err(failure)?.ok_or_else(|| interrupted("the measurement", signal))
     })?;
     tell(args.json, &figures, told)
 }
