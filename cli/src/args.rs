@@ -12,6 +12,7 @@ use crate::commands::{
 };
 use crate::context::Context;
 use crate::exit::{EXIT_CODES_HELP, Failure};
+use crate::processor::COMPILED_FOR;
 use crate::session::Place;
 
 const EXAMPLES: &str = "\
@@ -32,10 +33,12 @@ pub const BUILD: &str = env!("FIRESTEEL_BUILD");
 /// The commit that it was made of, or `unknown`.
 const COMMIT: &str = env!("FIRESTEEL_COMMIT");
 
-/// `0.1.0+gabcdef123456 (commit abcdef123456, wire version 1)`
+/// `0.1.0+gabcdef123456 (commit abcdef123456, wire version 1, for x86-64)`
 pub fn release() -> &'static str {
     static TEXT: std::sync::OnceLock<String> = std::sync::OnceLock::new();
-    TEXT.get_or_init(|| format!("{BUILD} (commit {COMMIT}, wire version {})", version::WIRE))
+    TEXT.get_or_init(|| {
+        format!("{BUILD} (commit {COMMIT}, wire version {}, for {COMPILED_FOR})", version::WIRE)
+    })
 }
 
 /// Run SQL over files, on this machine or on a cluster of bare-metal hosts

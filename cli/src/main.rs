@@ -13,6 +13,7 @@ mod context;
 mod exit;
 mod local_cluster;
 mod output;
+mod processor;
 mod prompt;
 mod query;
 mod runtime;
@@ -24,18 +25,24 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+use crate::exit::{Exit, Failure};
+
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    firesteel_hw::allocator::keep_freed_memory();
-    firesteel_base::version::name_build(args::BUILD);
-    let cli = args::Cli::parse();
-    match commands::run(cli) {
+    match run() {
         Ok(exit) => ExitCode::from(exit.code()),
         Err(failure) => {
             failure.tell();
             ExitCode::from(failure.exit.code())
         }
     }
+}
+
+fn run() -> Result<Exit, Failure> {
+    processor::make_way()?;
+    firesteel_hw::allocator::keep_freed_memory();
+    firesteel_base::version::name_build(args::BUILD);
+    commands::run(args::Cli::parse())
 }

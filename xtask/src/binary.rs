@@ -7,6 +7,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::run::{done, told};
+use crate::version;
 
 /// The processor family and wider ones are chosen by these; a release chooses none.
 const FLAG_VARIABLES: [&str; 4] = [
@@ -16,19 +17,101 @@ const FLAG_VARIABLES: [&str; 4] = [
     "CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS",
 ];
 
+/// The programs of a package.
+#[derive(Debug)]
+pub struct Programs {
+    /// The one that runs everywhere.
+    pub every: PathBuf,
+    /// The one that it makes way for where it can run.
+    pub faster: Option<PathBuf>,
+}
+
+impl Programs {
+    /// The version that they say they are of.
+    pub fn version(&self) -> Result<String> {
+        let version = version::of_binary(&self.every)?;
+        if let Some(faster) = self.faster.as_deref().filter(|_| runs_here(Level::V3)) {
+            let other = version::of_binary(faster)?;
+            ensure!(
+                other == version,
+                "{} is of version {other}, and the other program of {version}",
+                faster.display()
+            );
+        }
+        Ok(version)
+    }
+
+    /// The packages of Debian that they need, as a `Depends` line has them.
+    pub fn depends(&self) -> Result<String> {
+        let every = depends(&self.every)?;
+        if let Some(faster) = &self.faster {
+            let other = depends(faster)?;
+            ensure!(other == every, "{} needs '{other}', and the other program '{every}'", faster.display());
+        }
+        Ok(every)
+    }
+}
+
+/// Which processors a program is compiled for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Level {
+    /// Every x86-64.
+    Every,
+    /// Those of the level x86-64-v3, which has AVX2.
+    V3,
+}
+
+/// Packages can be made on a machine that runs one of the programs only.
+fn runs_here(level: Level) -> bool {
+    match level {
+        Level::Every => true,
+        #[cfg(target_arch = "x86_64")]
+        Level::V3 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("bmi2"),
+        #[cfg(not(target_arch = "x86_64"))]
+        Level::V3 => false,
+    }
+}
+
 /// Builds the release and says where it lies. hwloc is linked into it, so that hosts need none.
-pub fn build(root: &Path, version: &str) -> Result<PathBuf> {
+pub fn build(root: &Path, version: &str, level: Level) -> Result<PathBuf> {
     let flags = FLAG_VARIABLES.map(|name| (name, std::env::var(name).unwrap_or_default()));
     refuse_processors(&flags.each_ref().map(|(name, flags)| (*name, flags.as_str())))?;
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
+    let mut target = root.join(target);
     let mut command = Command::new(cargo);
     command.current_dir(root).args(["build", "--release", "--locked", "--bin", "firesteel"]);
+    if level == Level::V3 {
+        // In a folder of its own: what is compiled otherwise is all built anew.
+        target.push(V3);
+        command.env("CARGO_ENCODED_RUSTFLAGS", flags_of_level()).env("CARGO_TARGET_DIR", &target);
+    }
     done(command.env("FIRESTEEL_BUILD", version).env("FIRESTEEL_STATIC_HWLOC", "1"))?;
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
-    Ok(root.join(target).join("release/firesteel"))
+    Ok(target.join("release/firesteel"))
 }
 
-/// A package is for every x86-64.
+/// The level as compilers call it.
+const V3: &str = "x86-64-v3";
+
+/// What the environment says, in the form that cargo reads first, and the level.
+fn flags_of_level() -> String {
+    let encoded = std::env::var("CARGO_ENCODED_RUSTFLAGS").ok();
+    let plain = || {
+        std::env::var("RUSTFLAGS")
+            .unwrap_or_default()
+            .split_whitespace()
+            .collect::<Vec<_>>()
+            .join(ENCODED_SEPARATOR)
+    };
+    let given = encoded.unwrap_or_else(plain);
+    let level = format!("-Ctarget-cpu={V3}");
+    if given.is_empty() { level } else { format!("{given}{ENCODED_SEPARATOR}{level}") }
+}
+
+/// <https://doc.rust-lang.org/cargo/reference/environment-variables.html>
+const ENCODED_SEPARATOR: &str = "\x1f";
+
+/// A package says itself what is compiled for which processors.
 fn refuse_processors(variables: &[(&str, &str)]) -> Result<()> {
     for (name, flags) in variables {
         ensure!(
@@ -47,8 +130,8 @@ pub fn stripped(binary: &Path) -> Result<Vec<u8>> {
     std::fs::read(&copy).with_context(|| format!("cannot read {}", copy.display()))
 }
 
-/// The packages of Debian that the program needs, as a `Depends` line has them.
-pub fn depends(binary: &Path) -> Result<String> {
+/// The packages of Debian that a program needs.
+fn depends(binary: &Path) -> Result<String> {
     let mut command = Command::new("objdump");
     depends_of(&told(command.env("LC_ALL", "C").arg("-p").arg(binary))?)
 }

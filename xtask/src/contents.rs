@@ -4,6 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 
+use crate::binary::Programs;
 use crate::run::{done, firesteel, told};
 use crate::tree::{READ, RUN, Tree};
 use crate::{binary, licences};
@@ -29,10 +30,16 @@ const PRINTED: [(&str, &[&str]); 4] = [
     ("usr/share/doc/firesteel/firesteel.toml", &["config", "--template"]),
 ];
 
-/// Everything, with a copy of that program without its debug information.
-pub fn collect(root: &Path, packaging: &Path, program: &Path, version: &str) -> Result<Tree> {
+/// Everything, with copies of the programs without their debug information. The faster one lies where the other one looks for it: in a folder
+/// of its version, for one is never to run the other of another release.
+pub fn collect(root: &Path, packaging: &Path, programs: &Programs, version: &str) -> Result<Tree> {
     let mut tree = Tree::default();
+    let program = &programs.every;
     tree.put("usr/bin/firesteel", RUN, binary::stripped(program)?)?;
+    if let Some(faster) = &programs.faster {
+        let path = format!("usr/lib/firesteel/{version}/x86-64-v3/firesteel");
+        tree.put(&path, RUN, binary::stripped(faster)?)?;
+    }
     for (path, from) in COPIES {
         tree.copy(path, READ, &packaging.join(from))?;
     }

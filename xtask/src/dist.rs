@@ -7,6 +7,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 
+use crate::binary::{Level, Programs};
 use crate::sums::sha256;
 use crate::{archive, binary, collection, contents, deb, version};
 
@@ -21,6 +22,9 @@ pub struct DistArgs {
     /// Take this program, and its version, rather than to build one
     #[arg(long, value_name = "PATH")]
     binary: Option<PathBuf>,
+    /// With it, take this one, compiled for x86-64-v3; without, there is none for such processors
+    #[arg(long, value_name = "PATH", requires = "binary")]
+    faster: Option<PathBuf>,
     /// What goes in beside the program
     #[arg(long, value_name = "DIR", hide = true, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../packaging"))]
     packaging: PathBuf,
@@ -35,14 +39,11 @@ const SUMS: &str = "SHA256SUMS";
 /// Runs the task.
 pub fn run(root: &Path, args: &DistArgs) -> Result<()> {
     let time = version::time(root)?;
-    let program = match &args.binary {
-        Some(given) => given.clone(),
-        None => step("building the release", || binary::build(root, &version::of_checkout(root)?))?,
-    };
-    let version = version::of_binary(&program)?;
+    let programs = programs(root, args)?;
+    let version = programs.version()?;
     let packaging = &args.packaging;
-    let tree = step("collecting what goes in", || contents::collect(root, packaging, &program, &version))?;
-    let depends = binary::depends(&program)?;
+    let tree = step("collecting what goes in", || contents::collect(root, packaging, &programs, &version))?;
+    let depends = programs.depends()?;
     let top = format!("firesteel-{version}/");
     let mut made = Vec::new();
     let tarball = step("packing the tarball", || archive::tar_gz(&tree, &top, time))?;
@@ -56,6 +57,18 @@ pub fn run(root: &Path, args: &DistArgs) -> Result<()> {
         println!("dist: there is no folder {}, so no Ansible collection", args.ansible.display());
     }
     step("writing them", || write(&args.out, made))
+}
+
+/// Those that are given, or both built.
+fn programs(root: &Path, args: &DistArgs) -> Result<Programs> {
+    if let Some(every) = &args.binary {
+        return Ok(Programs { every: every.clone(), faster: args.faster.clone() });
+    }
+    let version = version::of_checkout(root)?;
+    let build = |level| binary::build(root, &version, level);
+    let every = step("building the release for every processor", || build(Level::Every))?;
+    let faster = step("building the release for x86-64-v3", || build(Level::V3))?;
+    Ok(Programs { every, faster: Some(faster) })
 }
 
 fn step<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {

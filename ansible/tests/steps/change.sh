@@ -2,7 +2,7 @@
 # shellcheck disable=SC2016,SC2154  # what is in single quotes expands on the hosts; run.sh has `played`
 # Versions that change, workers that come and go, the end.
 
-versions() { at firesteel_workers 'basename "$(dirname "$(dirname "$(dirname "$(readlink /proc/$(systemctl show -p MainPID --value firesteel-worker)/exe)")")")"' 2>/dev/null | said; }
+versions() { at firesteel_workers 'exe=$(readlink /proc/$(systemctl show -p MainPID --value firesteel-worker)/exe); basename "${exe%/usr/*}"' 2>/dev/null | said; }
 
 step_upgrade() {
   loop_begin

@@ -7,6 +7,16 @@ step_deploy() {
   well deploy
   rows
   job
+  newest_programs
+}
+
+# Hosts with the processor for it run the program that is compiled for it; all of them have this machine's.
+newest_programs() {
+  local program=bin/firesteel
+  grep -qw avx2 /proc/cpuinfo && grep -qw bmi2 /proc/cpuinfo && program=x86-64-v3/firesteel
+  at firesteel_workers 'readlink /proc/$(systemctl show -p MainPID --value firesteel-worker)/exe' 2>/dev/null | said >"$WORK/programs.out"
+  [ "$(grep -c "/$program\$" "$WORK/programs.out")" -eq "$(hosts_of firesteel_workers | wc -w)" ] || { cat "$WORK/programs.out"; die "workers do not run $program"; }
+  pass "workers run $program"
 }
 
 step_second() {

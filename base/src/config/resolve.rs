@@ -219,6 +219,7 @@ impl Resolver {
                 queued_jobs: self.get("manager.queued_jobs"),
                 tokens: self.get("manager.tokens"),
                 open_jobs: self.get("manager.open_jobs"),
+                workers: self.get("manager.workers"),
                 metrics: self.get("manager.metrics"),
             },
             worker: WorkerSettings {

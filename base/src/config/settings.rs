@@ -58,6 +58,8 @@ pub struct ManagerSettings {
     pub tokens: Auto<String>,
     /// Jobs at a time whose driver is in a client.
     pub open_jobs: u32,
+    /// Workers at a time.
+    pub workers: u32,
     /// Where its metrics are served, if they are.
     pub metrics: Option<HostPort>,
 }

@@ -85,6 +85,12 @@ pub const KEYS: &[Key] = &[
                `manager.bind`.",
     },
     Key {
+        name: "manager.workers",
+        default: "10000",
+        kind: Kind::Count(1, 1_000_000),
+        help: "How many workers there may be at a time; more are refused.",
+    },
+    Key {
         name: "manager.jobs",
         default: "10000",
         kind: JOBS,

@@ -14,11 +14,12 @@ use firesteel_hw::topology::Topology;
 use serde_json::json;
 
 use super::worker::{cgroup_mode, layout_request};
-use crate::args::Global;
+use crate::args::{self, Global};
 use crate::context::{Context, Role};
 use crate::exit::{Exit, Failure};
 use crate::output::results::{print, print_json};
 use crate::output::text;
+use crate::processor::{COMPILED_FOR, FASTER, processor_is_of_level};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -43,6 +44,7 @@ pub fn run(global: &Global, args: &DoctorArgs) -> Result<Exit, Failure> {
     let mut findings = examine(&topology);
     let limits = findings.iter().rposition(|finding| finding.area == "limits").map_or(0, |last| last + 1);
     findings.insert(limits, groups(&context.config.worker));
+    findings.insert(0, program());
     for folder in scratch_folders(&context.config) {
         findings.extend(examine_scratch(&folder));
     }
@@ -63,6 +65,17 @@ pub fn run(global: &Global, args: &DoctorArgs) -> Result<Exit, Failure> {
         print(&format!("\nFiresteel can run here. A worker would start {executors}.\n"))?;
     }
     Ok(Exit::Done)
+}
+
+/// Which of the programs of a package this is.
+fn program() -> Finding {
+    let better = if COMPILED_FOR != FASTER && processor_is_of_level() {
+        "; packages have a faster one for this processor"
+    } else {
+        ""
+    };
+    let found = format!("{} for {COMPILED_FOR}{better}", args::BUILD);
+    Finding { area: "system", name: "program".to_owned(), state: State::Ok, found, advice: None }
 }
 
 /// Whether a worker that is started here could give its children control groups of their own.

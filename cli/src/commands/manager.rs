@@ -175,6 +175,7 @@ fn limits(settings: &ManagerSettings) -> Limits {
         live_bytes: usize::try_from(settings.jobs_size.0).unwrap_or(usize::MAX),
         queued_jobs: count(settings.queued_jobs),
         open_jobs: count(settings.open_jobs),
+        nodes: count(settings.workers),
         drivers: defaults.drivers.max(jobs),
         waiters: defaults.waiters.max(jobs),
         ..defaults

@@ -26,7 +26,7 @@ const COMMANDS: [&str; 15] = [
 fn the_release_and_the_wire_version_are_told() {
     let (build, commit) = (env!("FIRESTEEL_BUILD"), env!("FIRESTEEL_COMMIT"));
     let wire = firesteel_base::version::WIRE;
-    let expected = format!("firesteel {build} (commit {commit}, wire version {wire})\n");
+    let expected = format!("firesteel {build} (commit {commit}, wire version {wire}, for x86-64)\n");
     assert_eq!(run(&["--version"]).printed(), expected);
 }
 

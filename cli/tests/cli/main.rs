@@ -14,6 +14,7 @@ mod hardware;
 mod help;
 mod mistakes;
 mod probe;
+mod processor;
 mod scale;
 mod service;
 mod sql;

@@ -7,7 +7,7 @@ use firesteel_certs::Security;
 use firesteel_protocol::channel;
 use firesteel_protocol::v1::manager_client::ManagerClient;
 use firesteel_protocol::v1::{ListJobsRequest, SubmitRequest};
-use firesteel_testing::cluster::{ClusterOptions, Finished, Running, files_below};
+use firesteel_testing::cluster::{ClusterOptions, Finished, Running, Signal, files_below};
 use firesteel_testing::data;
 use firesteel_testing::oracle::tpch::Scale;
 
@@ -60,6 +60,23 @@ fn a_worker_id_in_use() {
     assert_eq!(cluster.sql("SELECT 1 AS one").unwrap(), "one\n1\n");
     cluster.wait_for("both workers to be there", |cluster| Ok(cluster.nodes()?.len() == 2)).unwrap();
     cluster.stop().unwrap();
+}
+
+#[test]
+fn a_worker_more_than_there_may_be() {
+    let options = ClusterOptions { workers: 1, ..ClusterOptions::default() };
+    let mut cluster = cluster(options.set("manager.workers", "1"));
+    cluster.add_worker("more").unwrap();
+    // It goes on asking, for one of the others may leave.
+    let told = ["takes no more than 1 workers", "raise manager.workers"];
+    cluster
+        .wait_for("the other one to be refused", |cluster| {
+            let logs = cluster.all_logs()?;
+            Ok(told.iter().all(|words| logs.contains(words)))
+        })
+        .unwrap();
+    cluster.signal_worker(0, Signal::Terminate).unwrap();
+    assert_eq!(cluster.sql("SELECT 1 AS one").unwrap(), "one\n1\n");
 }
 
 /// The same command without the flag by which it would end at once: it gets no standard input here.

@@ -345,7 +345,7 @@ impl Machine {
     ) {
         let limit = self.config.limits.nodes;
         if self.nodes.present_count() >= limit {
-            return fx.push(Effect::Refuse(session, Refusal::TooMany { what: "workers", limit }));
+            return fx.push(Effect::Refuse(session, Refusal::TooManyWorkers { limit }));
         }
         let id = registration.worker.clone();
         self.forget_drain(&id);

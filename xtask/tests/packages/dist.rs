@@ -72,6 +72,27 @@ fn the_program_runs_and_has_no_debug_information() {
 }
 
 #[test]
+fn the_program_for_newer_processors_lies_in_a_folder_of_its_version() {
+    let bench = Bench::new();
+    let says = format!("firesteel {VERSION} (commit 0123456789ab, wire version 6, for x86-64-v3)");
+    bench.compile_as("faster", &says, &[]);
+    let files = tarball(&bench.made("out"));
+    let path = format!("usr/lib/firesteel/{VERSION}/x86-64-v3/firesteel");
+    let mut expected = PROMISED.map(str::to_owned).to_vec();
+    expected.insert(1, path.clone());
+    assert_eq!(files.keys().cloned().collect::<Vec<_>>(), expected);
+    assert_eq!(files[&path].mode, 0o755);
+    assert!(files[&path].bytes != files["usr/bin/firesteel"].bytes);
+    // A program never makes way for one of another version, so such a package would have it for nothing.
+    fs::remove_dir_all(bench.path("out")).unwrap();
+    bench.compile_as("faster", "firesteel 0.2.0 (commit 0123456789ab, wire version 6, for x86-64-v3)", &[]);
+    let said = bench.refused();
+    assert!(said.contains("0.2.0") && said.contains(VERSION), "{said}");
+    bench.compile_as("faster", &says, &["-ludev"]);
+    assert!(bench.refused().contains("the other program"));
+}
+
+#[test]
 fn no_text_names_a_path_of_the_machine_that_built_it() {
     let bench = Bench::new();
     let places = [root().canonicalize().unwrap(), bench.folder.path().to_owned()];

@@ -44,9 +44,14 @@ impl Bench {
 
     /// Makes the program anew, so that it says this of its version, and is linked with these.
     pub fn compile(&self, says: &str, links: &[&str]) {
+        self.compile_as("firesteel", says, links);
+    }
+
+    /// Makes a program of that name. One that is called `faster` is packed for newer processors.
+    pub fn compile_as(&self, name: &str, says: &str, links: &[&str]) {
         let source = root().join("xtask/tests/packages/fake.c");
         let mut compiler = Command::new("cc");
-        compiler.args(["-g", "-Wl,--no-as-needed", "-o"]).arg(self.path("firesteel")).arg(source);
+        compiler.args(["-g", "-Wl,--no-as-needed", "-o"]).arg(self.path(name)).arg(source);
         compiler.arg(format!("-DVERSION_LINE=\"{says}\"")).args(links);
         assert!(compiler.status().unwrap().success());
     }
@@ -61,6 +66,9 @@ impl Bench {
         let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
         command.arg("dist").arg("--binary").arg(self.path("firesteel")).arg("--out").arg(self.path(out));
         command.arg("--packaging").arg(self.path("packaging")).arg("--ansible").arg(self.path("ansible"));
+        if self.path("faster").exists() {
+            command.arg("--faster").arg(self.path("faster"));
+        }
         command.env("SOURCE_DATE_EPOCH", TIME.to_string()).output().unwrap()
     }
 

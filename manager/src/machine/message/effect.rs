@@ -260,6 +260,11 @@ pub enum Refusal {
         /// The limit.
         limit: usize,
     },
+    /// As many workers as there may be are there.
+    TooManyWorkers {
+        /// So many.
+        limit: usize,
+    },
     /// As many jobs as there may be wait or run.
     Full {
         /// Which jobs.
@@ -345,6 +350,10 @@ impl Refusal {
             Self::Full { setting, .. } => Some(format!(
                 "wait until some have ended (`firesteel jobs` lists them), or raise {setting} on the manager"
             )),
+            Self::TooManyWorkers { .. } => Some(
+                "raise manager.workers on the manager, or let a worker leave (`firesteel nodes drain`)"
+                    .to_owned(),
+            ),
             Self::NoDrivers => {
                 Some("run the driver here with --deploy-mode client, or raise worker.drivers".to_owned())
             }
@@ -377,6 +386,7 @@ impl fmt::Display for Refusal {
                 write!(f, "the worker id '{worker}' is in use by a live worker at {address}")
             }
             Self::TooMany { what, limit } => write!(f, "the manager takes no more than {limit} {what}"),
+            Self::TooManyWorkers { limit } => write!(f, "the manager takes no more than {limit} workers"),
             Self::Full { what, limit, .. } => write!(f, "the manager takes no more than {limit} {what}"),
             Self::TooLong { what, limit } => write!(f, "the {what} is longer than {limit} bytes"),
             Self::NoDrivers => f.write_str("no worker of this cluster runs drivers of submitted jobs"),
