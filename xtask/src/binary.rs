@@ -80,6 +80,7 @@ pub fn build(root: &Path, version: &str, level: Level) -> Result<PathBuf> {
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
     let mut target = root.join(target);
     let mut command = Command::new(cargo);
+    without_own_package(&mut command);
     command.current_dir(root).args(["build", "--release", "--locked", "--bin", "firesteel"]);
     if level == Level::V3 {
         // In a folder of its own: what is compiled otherwise is all built anew.
@@ -88,6 +89,17 @@ pub fn build(root: &Path, version: &str, level: Level) -> Result<PathBuf> {
     }
     done(command.env("FIRESTEEL_BUILD", version).env("FIRESTEEL_STATIC_HWLOC", "1"))?;
     Ok(target.join("release/firesteel"))
+}
+
+/// cargo tells this task which package it is of. Build scripts that look at such variables would find them changed, and what is built
+/// already would be built again.
+fn without_own_package(command: &mut Command) {
+    let is_of_package = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+    for name in
+        std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).filter(|name| is_of_package(name))
+    {
+        command.env_remove(name);
+    }
 }
 
 /// The level as compilers call it.
