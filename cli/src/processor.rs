@@ -24,14 +24,20 @@ use crate::args::BUILD;
 use crate::exit::Failure;
 
 /// Which program runs: `x86-64` is the one for all; anything else is refused.
-pub const VARIABLE: &str = "FIRESTEEL_PROCESSOR";
+const VARIABLE: &str = "FIRESTEEL_PROCESSOR";
 
 const EVERY: &str = "x86-64";
 /// What the faster program is compiled for.
 pub const FASTER: &str = "x86-64-v3";
 
-/// The level that this program was compiled for.
-pub const COMPILED_FOR: &str = if cfg!(target_feature = "avx2") { FASTER } else { EVERY };
+/// What this program was compiled for: a level, or, where there are none, the architecture.
+pub const COMPILED_FOR: &str = if cfg!(not(target_arch = "x86_64")) {
+    std::env::consts::ARCH
+} else if cfg!(target_feature = "avx2") {
+    FASTER
+} else {
+    EVERY
+};
 
 /// Makes way for the program that is compiled for this processor, if there is one. It comes back where this one is to run.
 ///

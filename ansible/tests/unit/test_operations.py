@@ -57,8 +57,9 @@ class Operations(unittest.TestCase):
         for page in PAGES:
             if page.name == "preflight.md":
                 continue  # shows what the role says, which its own tests hold
-            for block in re.findall(r"^```\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE):
-                for text in told(block):
+            # Those in a language are commands and files.
+            for language, block in re.findall(r"^```(\w*)\n(.*?)^```$", page.read_text(), re.DOTALL | re.MULTILINE):
+                for text in told(block) if not language else []:
                     seen += 1
                     all_words = words(text)
                     runs = [" ".join(all_words[at : at + WORDS]) for at in range(len(all_words) - WORDS + 1)]
