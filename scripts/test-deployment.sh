@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Deploys this checkout with its own playbooks on hosts of a lab of its own, upgrades it there under jobs, breaks it and rolls it back, and
-# breaks the hosts; then checks it on an emulated machine of two NUMA nodes. Needs root, and a network for the set-up.
+# breaks the hosts; then checks it on emulated machines of two and four NUMA nodes. Needs root, and a network for the set-up.
 #
 #   scripts/test-deployment.sh [STEP..]      all, in this order, or some of them:
 #       setup       packages, root file system, kernel, guest, Ansible (testing/lab/setup)
@@ -9,7 +9,7 @@
 #       packages    two builds of this checkout and a broken third, packed by cargo xtask dist
 #       deploy second renewal acceptance bench upgrade rollback faults operations preflight three molecule
 #                   ansible/tests/run.sh, on four hosts
-#       numa        testing/lab/numa_checks.sh and the guest's test of cgroups
+#       numa        testing/lab/numa_checks.sh on two and on four nodes, and the guest's test of cgroups
 #
 # What it makes is in FIRESTEEL_DEPLOYMENT (a folder in /tmp that is removed at the end, unless told otherwise). A lab FIRESTEEL_LAB_NAME that is up
 # already is used, and stays up.
@@ -150,6 +150,7 @@ numa() {
     local program=$work/first/firesteel
     [[ -x $program ]] || program=$target/debug/firesteel
     testing/lab/numa_checks.sh "$program" --nodes 2
+    testing/lab/numa_checks.sh "$program" --nodes 4
     mkdir -p "$work/guest"
     strip -o "$work/guest/firesteel" "$program"
     cp testing/lab/guest/cgroups.sh "$work/guest/"
