@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use firesteel_base::UserError;
 use firesteel_base::config::LocalSettings;
-use firesteel_driver::{ConnectOptions, JobProgress, LocalOptions, Session};
+use firesteel_driver::{ConnectOptions, LocalOptions, Session};
 
 use crate::context::Client;
 use crate::exit::Failure;
@@ -56,12 +56,9 @@ fn local_options(local: &LocalSettings, conf: BTreeMap<String, String>) -> Local
 
 /// How far the session's latest query has come. Before it has stages it may wait for the first executor to come up.
 pub fn snapshot(session: &Session) -> Snapshot {
-    let progress = session.progress().borrow().clone();
+    let progress = session.progress();
+    let progress = progress.borrow();
     let waiting_for = if session.executors_up() == 0 { "an executor: none is up" } else { "" };
-    Snapshot { waiting_for: waiting_for.to_owned(), ..snapshot_of(&progress) }
-}
-
-fn snapshot_of(progress: &JobProgress) -> Snapshot {
     let stage = |stage: &firesteel_driver::StageProgress| StageSnapshot {
         stage: stage.stage.0,
         tasks: stage.tasks,
@@ -74,7 +71,7 @@ fn snapshot_of(progress: &JobProgress) -> Snapshot {
     Snapshot {
         job: progress.job.map(|job| job.to_string()).unwrap_or_default(),
         waiting: progress.waiting_for_slots,
-        waiting_for: String::new(),
+        waiting_for: waiting_for.to_owned(),
         stages: progress.stages.iter().map(stage).collect(),
     }
 }

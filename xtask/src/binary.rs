@@ -30,7 +30,7 @@ impl Programs {
     /// The version that they say they are of.
     pub fn version(&self) -> Result<String> {
         let version = version::of_binary(&self.every)?;
-        if let Some(faster) = self.faster.as_deref().filter(|_| runs_here(Level::V3)) {
+        if let Some(faster) = self.faster.as_deref().filter(|_| faster_runs_here()) {
             let other = version::of_binary(faster)?;
             ensure!(
                 other == version,
@@ -61,15 +61,13 @@ pub enum Level {
     V3,
 }
 
-/// Packages can be made on a machine that runs one of the programs only.
-fn runs_here(level: Level) -> bool {
-    match level {
-        Level::Every => true,
-        #[cfg(target_arch = "x86_64")]
-        Level::V3 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("bmi2"),
-        #[cfg(not(target_arch = "x86_64"))]
-        Level::V3 => false,
-    }
+/// Whether the faster program runs here: packages can be made on a machine where it does not.
+fn faster_runs_here() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    let runs = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("bmi2");
+    #[cfg(not(target_arch = "x86_64"))]
+    let runs = false;
+    runs
 }
 
 /// Builds the release and says where it lies. hwloc is linked into it, so that hosts need none.
@@ -102,8 +100,8 @@ fn without_own_package(command: &mut Command) {
     }
 }
 
-/// The level as compilers call it.
-const V3: &str = "x86-64-v3";
+/// The level of the faster program, as compilers call it.
+pub const V3: &str = "x86-64-v3";
 
 /// What the environment says, in the form that cargo reads first, and the level.
 fn flags_of_level() -> String {

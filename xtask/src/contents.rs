@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::binary::Programs;
+use crate::binary::{Programs, V3};
 use crate::run::{done, firesteel, told};
 use crate::tree::{READ, RUN, Tree};
 use crate::{binary, licences};
@@ -37,7 +37,7 @@ pub fn collect(root: &Path, packaging: &Path, programs: &Programs, version: &str
     let program = &programs.every;
     tree.put("usr/bin/firesteel", RUN, binary::stripped(program)?)?;
     if let Some(faster) = &programs.faster {
-        let path = format!("usr/lib/firesteel/{version}/x86-64-v3/firesteel");
+        let path = format!("usr/lib/firesteel/{version}/{V3}/firesteel");
         tree.put(&path, RUN, binary::stripped(faster)?)?;
     }
     for (path, from) in COPIES {
