@@ -168,7 +168,10 @@ impl Machine {
     fn greet(&mut self, session: SessionId, driver: Driver, fx: &mut Vec<Effect>) {
         let limit = self.config.limits.drivers;
         if self.drivers.count() >= limit {
-            return fx.push(Effect::Refuse(session, Refusal::TooMany { what: "connected drivers", limit }));
+            return fx.push(Effect::Refuse(
+                session,
+                Refusal::TooMany { what: "connected drivers", limit, hint: None },
+            ));
         }
         self.drivers.all.insert(session, driver);
         fx.push(Effect::ToDriver(session, ToDriver::Welcome(self.members())));
@@ -276,7 +279,8 @@ impl Machine {
             return;
         }
         if job.demands.len() >= limit && !job.demands.contains_key(&demand.stage) {
-            let reason = Refusal::TooMany { what: "stages of a job with a demand", limit }.to_string();
+            let reason =
+                Refusal::TooMany { what: "stages of a job with a demand", limit, hint: None }.to_string();
             let refused = ToDriver::DemandRefused { job: demand.job, stage: demand.stage, reason };
             return fx.push(Effect::ToDriver(session, refused));
         }

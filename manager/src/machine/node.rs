@@ -300,8 +300,8 @@ impl Machine {
     ) {
         if registration.executors.len() > self.config.limits.executors_per_node {
             let limit = self.config.limits.executors_per_node;
-            return fx
-                .push(Effect::Refuse(session, Refusal::TooMany { what: "executors of one worker", limit }));
+            let refusal = Refusal::TooMany { what: "executors of one worker", limit, hint: None };
+            return fx.push(Effect::Refuse(session, refusal));
         }
         let id = registration.worker.clone();
         let known = self.nodes.all.get(&id).map(|node| {
@@ -345,7 +345,10 @@ impl Machine {
     ) {
         let limit = self.config.limits.nodes;
         if self.nodes.present_count() >= limit {
-            return fx.push(Effect::Refuse(session, Refusal::TooManyWorkers { limit }));
+            let hint =
+                "raise manager.workers on the manager, or let a worker leave (`firesteel nodes drain`)";
+            let refusal = Refusal::TooMany { what: "workers", limit, hint: Some(hint) };
+            return fx.push(Effect::Refuse(session, refusal));
         }
         let id = registration.worker.clone();
         self.forget_drain(&id);

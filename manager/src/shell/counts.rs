@@ -74,7 +74,6 @@ impl Counts {
             Refusal::OtherQueue { .. } => one_more(&self.rights),
             Refusal::IdInUse { .. }
             | Refusal::TooMany { .. }
-            | Refusal::TooManyWorkers { .. }
             | Refusal::UnknownJob(_)
             | Refusal::UnknownWorker { .. }
             | Refusal::LastWorker(_)

@@ -153,9 +153,7 @@ pub(super) fn status(refusal: &Refusal) -> Status {
     let text = refusal.to_string();
     let status = match refusal {
         Refusal::IdInUse { .. } => Status::already_exists(text),
-        Refusal::TooMany { .. } | Refusal::TooManyWorkers { .. } | Refusal::Full { .. } => {
-            Status::resource_exhausted(text)
-        }
+        Refusal::TooMany { .. } | Refusal::Full { .. } => Status::resource_exhausted(text),
         Refusal::TooLong { .. } => Status::invalid_argument(text),
         Refusal::UnknownJob(_) | Refusal::UnknownWorker { .. } => Status::not_found(text),
         Refusal::LastWorker(_) => Status::aborted(text),

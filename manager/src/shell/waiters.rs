@@ -17,9 +17,11 @@ impl Runner {
             None => Err(outbound::status(&Refusal::UnknownJob(id))),
             Some(job) if job.ended.is_some() => Ok(self.view().job_info(job)),
             Some(_) if waiting < self.waiters_max => return self.waiters.entry(id).or_default().push(ended),
-            Some(_) => {
-                Err(outbound::status(&Refusal::TooMany { what: "waiting callers", limit: self.waiters_max }))
-            }
+            Some(_) => Err(outbound::status(&Refusal::TooMany {
+                what: "waiting callers",
+                limit: self.waiters_max,
+                hint: None,
+            })),
         };
         // The caller may have gone.
         let _ = ended.send(answer);

@@ -259,11 +259,8 @@ pub enum Refusal {
         what: &'static str,
         /// The limit.
         limit: usize,
-    },
-    /// As many workers as there may be are there.
-    TooManyWorkers {
-        /// So many.
-        limit: usize,
+        /// What can be done about it.
+        hint: Option<&'static str>,
     },
     /// As many jobs as there may be wait or run.
     Full {
@@ -350,10 +347,7 @@ impl Refusal {
             Self::Full { setting, .. } => Some(format!(
                 "wait until some have ended (`firesteel jobs` lists them), or raise {setting} on the manager"
             )),
-            Self::TooManyWorkers { .. } => Some(
-                "raise manager.workers on the manager, or let a worker leave (`firesteel nodes drain`)"
-                    .to_owned(),
-            ),
+            Self::TooMany { hint, .. } => hint.map(str::to_owned),
             Self::NoDrivers => {
                 Some("run the driver here with --deploy-mode client, or raise worker.drivers".to_owned())
             }
@@ -366,7 +360,6 @@ impl Refusal {
             ),
             Self::OtherJob
             | Self::IdInUse { .. }
-            | Self::TooMany { .. }
             | Self::TooLong { .. }
             | Self::UnknownJob(_)
             | Self::UnknownWorker { .. }
@@ -385,8 +378,7 @@ impl fmt::Display for Refusal {
             Self::IdInUse { worker, address } => {
                 write!(f, "the worker id '{worker}' is in use by a live worker at {address}")
             }
-            Self::TooMany { what, limit } => write!(f, "the manager takes no more than {limit} {what}"),
-            Self::TooManyWorkers { limit } => write!(f, "the manager takes no more than {limit} workers"),
+            Self::TooMany { what, limit, .. } => write!(f, "the manager takes no more than {limit} {what}"),
             Self::Full { what, limit, .. } => write!(f, "the manager takes no more than {limit} {what}"),
             Self::TooLong { what, limit } => write!(f, "the {what} is longer than {limit} bytes"),
             Self::NoDrivers => f.write_str("no worker of this cluster runs drivers of submitted jobs"),
